@@ -1,0 +1,50 @@
+package dataplane
+
+import (
+	"bufio"
+	"context"
+	"net"
+	"net/netip"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// dialing is one way from a node to a target, in addresses of the VPC.
+type dialing struct {
+	from     netip.Addr
+	to       netip.AddrPort
+	endpoint func(netip.AddrPort) netip.AddrPort
+	admits   func(netip.Addr, netip.AddrPort) bool
+}
+
+// dial connects to the real endpoint of a target. Packets that are not admitted are dropped, so the attempt ends
+// with ctx and never earlier, as when a security group is in the way.
+func dial(ctx context.Context, d dialing) (net.Conn, error) {
+	if d.admits != nil && !d.admits(d.from, d.to) {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	dialer := net.Dialer{Control: sharePorts, KeepAlive: -1}
+	if d.from.IsValid() {
+		// The target sees the node's own address as its peer, as it does in a VPC.
+		dialer.LocalAddr = &net.TCPAddr{IP: d.endpoint(netip.AddrPortFrom(d.from, 1024)).Addr().AsSlice()}
+	}
+	return dialer.DialContext(ctx, "tcp", d.endpoint(d.to).String())
+}
+
+// sharePorts lets the kernel choose the source port when it connects and not when it binds, so that one node
+// can have more than 28,000 connections in all, as long as no target has that many.
+func sharePorts(_, _ string, c syscall.RawConn) error {
+	return c.Control(func(fd uintptr) {
+		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
+	})
+}
+
+var readers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, 4096) }}
+
+func putReader(r *bufio.Reader) {
+	r.Reset(nil)
+	readers.Put(r)
+}
