@@ -1,0 +1,64 @@
+# Lockstep's build. `make demo` and `make test` are all that a new user needs; both do their own set-up.
+
+SEED    ?= 1
+PROFILE ?= typical
+SCALE   ?= 0.1
+DEMO    ?=
+TOOLS   := go tool -modfile=tools/go.mod
+
+export CGO_ENABLED ?= 0
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: build ## Run a canary under load on a local sandbox and report lost requests (SEED=, PROFILE=, SCALE=)
+	./bin/lockstep demo --seed $(SEED) --profile $(PROFILE) --scale $(SCALE) --output out/demo.json $(DEMO)
+
+.PHONY: test
+test: controlplane ## Run every test
+	go test -shuffle=on -timeout 20m ./...
+
+.PHONY: build
+build: controlplane ## Build bin/lockstep and the sandbox's control plane
+	go build -trimpath -o bin/lockstep ./cmd/lockstep
+
+.PHONY: controlplane
+controlplane: ## Build the sandbox's kube-apiserver, etcd and controllers (cached per user)
+	go run ./sandbox/apiserver/build bin/controlplane
+
+.PHONY: race
+race: controlplane ## Run the tests that share memory under the race detector
+	CGO_ENABLED=1 go test -race -shuffle=on ./internal/... ./sandbox/... ./simulation/...
+
+.PHONY: sim
+sim: ## Try many random schedules in the simulation (SEEDS=)
+	go test ./simulation/... -run TestLawsHold -count=1 -seeds=$(or $(SEEDS),2000)
+
+.PHONY: bench
+bench: build ## Run the benchmarks that docs/benchmarks.md quotes
+	go test -run '^$$' -bench . ./internal/... ./sandbox/... ./simulation/...
+
+.PHONY: fuzz
+fuzz: ## Fuzz every parser of user input for a short time each
+	go test ./internal/split -run '^$$' -fuzz FuzzDecode -fuzztime 20s
+
+.PHONY: generate
+generate: ## Regenerate deepcopy functions and CRDs
+	$(TOOLS) controller-gen object paths=./api/...
+	$(TOOLS) controller-gen crd:allowDangerousTypes=true,maxDescLen=200 paths=./api/... output:crd:dir=deploy/crds
+
+.PHONY: verify
+verify: generate ## Fail when generated files are stale
+	@git diff --exit-code -- api deploy || { echo "generated files are stale: run 'make generate' and commit the result" >&2; exit 1; }
+
+.PHONY: lint
+lint: verify ## gofmt, vet and staticcheck
+	@test -z "$$(gofmt -l .)" || { echo "not gofmt-ed:"; gofmt -l .; exit 1; }
+	go vet ./...
+	$(TOOLS) staticcheck ./...
+
+.PHONY: clean
+clean: ## Remove what was built here
+	rm -rf bin out
