@@ -1,0 +1,92 @@
+// Package connect gives commands their way to a cluster: the flags that kubectl users know, and a client.
+package connect
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+
+	"github.com/spf13/pflag"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	rolloutsv1alpha1 "github.com/lockstep-delivery/lockstep/api/rollouts/v1alpha1"
+)
+
+// Flags say which cluster and namespace a command works on.
+type Flags struct {
+	// Kubeconfig is the file; empty means $KUBECONFIG, then ~/.kube/config, then the pod's service account.
+	Kubeconfig string
+	// Context is the kubeconfig's context; empty means its current one.
+	Context string
+	// Namespace is where named objects are; empty means the context's namespace.
+	Namespace string
+}
+
+// Bind adds the flags to a command's flag set.
+func (f *Flags) Bind(flags *pflag.FlagSet) {
+	flags.StringVar(&f.Kubeconfig, "kubeconfig", "", "kubeconfig file (default $KUBECONFIG, then ~/.kube/config, then in-cluster)")
+	flags.StringVar(&f.Context, "context", "", "context of the kubeconfig file")
+	flags.StringVarP(&f.Namespace, "namespace", "n", "", "namespace (default the context's)")
+}
+
+func (f *Flags) loader() clientcmd.ClientConfig {
+	rules := clientcmd.NewDefaultClientConfigLoadingRules()
+	rules.ExplicitPath = f.Kubeconfig
+	overrides := &clientcmd.ConfigOverrides{CurrentContext: f.Context}
+	overrides.Context.Namespace = f.Namespace
+	return clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, overrides)
+}
+
+// Config is how to reach the cluster. The error says which file is missing or wrong.
+func (f *Flags) Config() (*rest.Config, error) {
+	config, err := f.loader().ClientConfig()
+	switch {
+	case err == nil:
+		return config, nil
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("cannot read the kubeconfig %s: there is no such file", f.Kubeconfig)
+	case clientcmd.IsEmptyConfig(err):
+		return nil, errors.New("no cluster is configured: set --kubeconfig or KUBECONFIG (a sandbox's is printed by 'lockstep sandbox env')")
+	}
+	return nil, fmt.Errorf("cannot use the kubeconfig: %s", strings.TrimPrefix(err.Error(), "invalid configuration: "))
+}
+
+// Client returns a client that knows the kinds that lockstep's commands use, and the namespace to work in.
+func (f *Flags) Client() (client.WithWatch, string, error) {
+	config, err := f.Config()
+	if err != nil {
+		return nil, "", err
+	}
+	namespace, _, err := f.loader().Namespace()
+	if err != nil {
+		return nil, "", fmt.Errorf("cannot find the namespace: %w", err)
+	}
+	scheme := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, appsv1.AddToScheme, rolloutsv1alpha1.AddToScheme} {
+		if err := add(scheme); err != nil {
+			return nil, "", err
+		}
+	}
+	c, err := client.NewWithWatch(config, client.Options{Scheme: scheme})
+	if err != nil {
+		return nil, "", fmt.Errorf("cannot reach the API server %s: %w", config.Host, err)
+	}
+	return c, namespace, nil
+}
+
+// Explain makes an error of the API server readable: which object is missing, or that the server is away.
+func Explain(err error, what string) error {
+	if err == nil {
+		return nil
+	}
+	if strings.Contains(err.Error(), "connection refused") {
+		return fmt.Errorf("%s: the API server does not answer: %w", what, err)
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}

@@ -1,0 +1,141 @@
+package command
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/lockstep-delivery/lockstep/internal/cli"
+	"github.com/lockstep-delivery/lockstep/sandbox"
+)
+
+type upOptions struct {
+	config  sandbox.Config
+	detach  bool
+	streams cli.Streams
+}
+
+func newUp(streams cli.Streams) *cobra.Command {
+	o := upOptions{streams: streams}
+	cmd := &cobra.Command{
+		Use:   "up",
+		Short: "Start a sandbox; it ends with Ctrl-C, or with 'lockstep sandbox down' when detached",
+		Example: `  lockstep sandbox up
+  lockstep sandbox up --detach --profile pessimistic --scale 0.1 --seed 7`,
+		Args: cli.Args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd.Context()) },
+	}
+	nameFlag(cmd, &o.config.Name)
+	flags := cmd.Flags()
+	flags.BoolVar(&o.detach, "detach", false, "run in the background")
+	flags.StringVar(&o.config.Profile, "profile", "typical", "how AWS behaves in time: ideal, typical or pessimistic")
+	flags.Float64Var(&o.config.Scale, "scale", 1, "factor on every simulated delay, 0.1 to 1")
+	flags.Int64Var(&o.config.Seed, "seed", 1, "seed of every random draw")
+	flags.IntVar(&o.config.NodesPerZone, "nodes-per-zone", 2, "Kubernetes nodes in each of the three zones")
+	flags.IntVar(&o.config.APIPort, "api-port", 0, "port of the API server on 127.0.0.1 (default a free one)")
+	flags.IntVar(&o.config.AWSPort, "aws-port", 0, "port of the emulated AWS on 127.0.0.1 (default a free one)")
+	return cmd
+}
+
+func (o *upOptions) run(ctx context.Context) error {
+	if err := o.config.Validate(); err != nil {
+		return cli.UsageError{Err: err}
+	}
+	if state, err := sandbox.Running(o.config.Name); err == nil {
+		return fmt.Errorf("sandbox %s runs already (process %d): 'lockstep sandbox down' ends it, --name starts another", state.Name, state.PID)
+	}
+	if o.detach {
+		return o.background(ctx)
+	}
+	s, err := sandbox.Up(ctx, o.config)
+	if errors.Is(err, context.Canceled) {
+		return errors.New("interrupted before the sandbox was ready; nothing is left of it")
+	}
+	if err != nil {
+		return err
+	}
+	describe(o.streams.Out, s.State())
+	fmt.Fprintln(o.streams.Out, "\nCtrl-C ends it.")
+	select {
+	case <-ctx.Done():
+	case <-s.Done():
+	}
+	return errors.Join(s.Err(), s.Close())
+}
+
+// background starts the same command once more, apart from this terminal, and waits until it is ready.
+func (o *upOptions) background(ctx context.Context) error {
+	dir, err := sandbox.Directory(o.config.Name)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("cannot make the sandbox's directory: %w", err)
+	}
+	logFile := filepath.Join(dir, "up.log")
+	out, err := os.Create(logFile)
+	if err != nil {
+		return fmt.Errorf("cannot write the sandbox's log: %w", err)
+	}
+	defer out.Close()
+	child, err := o.child(out)
+	if err != nil {
+		return err
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- child.Wait() }()
+	look := time.NewTicker(20 * time.Millisecond)
+	defer look.Stop()
+	for {
+		select {
+		case <-look.C:
+			if state, err := sandbox.Running(o.config.Name); err == nil && state.PID == child.Process.Pid {
+				describe(o.streams.Out, state)
+				fmt.Fprintf(o.streams.Out, "\n'lockstep sandbox down --name %s' ends it.\n", state.Name)
+				return nil
+			}
+		case <-ended:
+			return fmt.Errorf("the sandbox did not start: %s (log: %s)", lastLine(logFile), logFile)
+		case <-ctx.Done():
+			return errors.Join(ctx.Err(), child.Process.Signal(syscall.SIGTERM), <-ended)
+		}
+	}
+}
+
+func (o *upOptions) child(out io.Writer) (*exec.Cmd, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("cannot find the lockstep executable: %w", err)
+	}
+	c := o.config
+	cmd := exec.Command(self, "sandbox", "up", "--name", c.Name, "--profile", c.Profile,
+		"--scale", fmt.Sprint(c.Scale), "--seed", fmt.Sprint(c.Seed), "--nodes-per-zone", fmt.Sprint(c.NodesPerZone),
+		"--api-port", fmt.Sprint(c.APIPort), "--aws-port", fmt.Sprint(c.AWSPort))
+	cmd.Stdout, cmd.Stderr = out, out
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("cannot start the sandbox in the background: %w", err)
+	}
+	return cmd, nil
+}
+
+func lastLine(path string) string {
+	data, _ := os.ReadFile(path)
+	lines := strings.Split(strings.TrimSpace(string(data)), "\n")
+	return strings.TrimPrefix(lines[len(lines)-1], "lockstep: ")
+}
+
+func describe(w io.Writer, s sandbox.State) {
+	fmt.Fprintf(w, "sandbox %s is ready: Kubernetes and AWS (%s, profile %s, scale %v, seed %d)\n", s.Name, s.Region, s.Profile, s.Scale, s.Seed)
+	fmt.Fprintf(w, "  kubeconfig  %s\n  AWS         %s\n  VPC         %s (%s)\n", s.Kubeconfig, s.AWSEndpoint, s.VPCID, s.VPCCIDR)
+	fmt.Fprintf(w, "use it:\n  eval \"$(lockstep sandbox env --name %s)\"\n", s.Name)
+}

@@ -1,0 +1,106 @@
+package sandbox
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"syscall"
+	"time"
+)
+
+// State is what a running sandbox tells other processes about itself: the file state.json in its directory.
+// It is written when the sandbox is ready and removed when it ends.
+type State struct {
+	Name string `json:"name"`
+	// PID is the process that everything in the sandbox lives and dies with.
+	PID       int       `json:"pid"`
+	StartedAt time.Time `json:"startedAt"`
+	// Kubeconfig is the path of a kubeconfig whose user may do everything.
+	Kubeconfig string `json:"kubeconfig"`
+	// AWSEndpoint is the URL of the emulated AWS.
+	AWSEndpoint string `json:"awsEndpoint"`
+	Region      string `json:"region"`
+	AccountID   string `json:"accountId"`
+	AccessKey   string `json:"accessKeyId"`
+	SecretKey   string `json:"secretAccessKey"`
+	ClusterName string `json:"clusterName"`
+	VPCID       string `json:"vpcId"`
+	VPCCIDR     string `json:"vpcCidr"`
+	// Profile, Scale and Seed are the time model of the emulated AWS.
+	Profile string  `json:"profile"`
+	Scale   float64 `json:"scale"`
+	Seed    int64   `json:"seed"`
+}
+
+var sandboxName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$`)
+
+// Directory is where the sandbox of this name keeps its state, for this user. The error says what is wrong
+// with the name.
+func Directory(name string) (string, error) {
+	if !sandboxName.MatchString(name) {
+		return "", fmt.Errorf("%q cannot be a sandbox's name: use up to 32 lower-case letters, digits and hyphens", name)
+	}
+	return filepath.Join(os.TempDir(), fmt.Sprintf("lockstep-%d", os.Getuid()), "sandboxes", name), nil
+}
+
+// ErrNotRunning says that no sandbox of that name runs.
+var ErrNotRunning = errors.New("not running")
+
+// Running reads the state of the running sandbox of this name. It is ErrNotRunning when there is none, also
+// when one was killed and left its state behind.
+func Running(name string) (State, error) {
+	dir, err := Directory(name)
+	if err != nil {
+		return State{}, err
+	}
+	data, err := os.ReadFile(filepath.Join(dir, "state.json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return State{}, fmt.Errorf("sandbox %s is %w: start it with 'lockstep sandbox up'", name, ErrNotRunning)
+	}
+	if err != nil {
+		return State{}, fmt.Errorf("cannot read the state of sandbox %s: %w", name, err)
+	}
+	var state State
+	if err := json.Unmarshal(data, &state); err != nil {
+		return State{}, fmt.Errorf("cannot read the state of sandbox %s: %s is damaged: %w", name, filepath.Join(dir, "state.json"), err)
+	}
+	if !alive(state.PID) {
+		return State{}, fmt.Errorf("sandbox %s is %w: process %d is gone; start it with 'lockstep sandbox up'", name, ErrNotRunning, state.PID)
+	}
+	return state, nil
+}
+
+func alive(pid int) bool {
+	err := syscall.Kill(pid, 0)
+	return err == nil || errors.Is(err, syscall.EPERM)
+}
+
+// write puts the state where Running finds it; a reader sees all of it or nothing.
+func (s State) write(dir string) error {
+	data, err := json.MarshalIndent(s, "", "  ")
+	if err != nil {
+		return err
+	}
+	next := filepath.Join(dir, "state.json.next")
+	if err := os.WriteFile(next, append(data, '\n'), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(next, filepath.Join(dir, "state.json"))
+}
+
+// Environment are the variables with which kubectl, the AWS CLI, any AWS SDK and lockstep itself work in the sandbox.
+func (s State) Environment() []string {
+	return []string{
+		"KUBECONFIG=" + s.Kubeconfig,
+		"AWS_ENDPOINT_URL=" + s.AWSEndpoint,
+		"AWS_REGION=" + s.Region,
+		"AWS_DEFAULT_REGION=" + s.Region,
+		"AWS_ACCESS_KEY_ID=" + s.AccessKey,
+		"AWS_SECRET_ACCESS_KEY=" + s.SecretKey,
+		"AWS_EC2_METADATA_DISABLED=true",
+	}
+}
