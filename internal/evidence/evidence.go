@@ -164,3 +164,16 @@ type Source interface {
 	// changed. It must not block. Cancel ends the subscription.
 	Subscribe(changed func(namespace, ingress string)) (cancel func())
 }
+
+// DrainAnnotation on a pod asks the traffic half to take the pod out of its target groups while it is
+// Ready: the delivery half sets it before it makes a ReplicaSet smaller, and makes it smaller only when
+// the pod is gone from AWS's answer. A pod without the annotation is a target again.
+const DrainAnnotation = "lockstep.dev/drain"
+
+// Values of DrainAnnotation. A value that is not known is read as DrainWhenCovered.
+const (
+	// DrainWhenCovered: leave once enough other targets are healthy (make before break).
+	DrainWhenCovered = "true"
+	// DrainAnyway: the user wants no pods at all (replicas 0), so nobody is waited for.
+	DrainAnyway = "anyway"
+)
