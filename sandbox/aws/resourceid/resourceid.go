@@ -1,0 +1,54 @@
+// Package resourceid makes the ids of emulated resources: random to look at, the same in each run with
+// the same seed as long as the same names are created in the same order.
+package resourceid
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"math/big"
+	"strings"
+	"sync"
+)
+
+// Source makes ids. Its methods may be called from several goroutines.
+type Source struct {
+	seed uint64
+
+	mu   sync.Mutex
+	made map[string]int
+}
+
+// NewSource returns a source of ids for a seed.
+func NewSource(seed uint64) *Source { return &Source{seed: seed, made: map[string]int{}} }
+
+// Hex is an id of so many hexadecimal digits (at most 64) for one more resource of this kind and name.
+func (s *Source) Hex(digits int, kind, name string) string {
+	sum := s.sum(kind, name)
+	return hex.EncodeToString(sum[:])[:digits]
+}
+
+// EC2 is an id of EC2's form: a prefix such as sg, a hyphen and 17 hexadecimal digits.
+func (s *Source) EC2(prefix, name string) string {
+	return prefix + "-" + s.Hex(17, prefix, name)
+}
+
+// Decimal is an id of up to ten decimal digits, as in the DNS names of load balancers.
+func (s *Source) Decimal(kind, name string) string {
+	sum := s.sum(kind, name)
+	return new(big.Int).Mod(new(big.Int).SetBytes(sum[:]), big.NewInt(10_000_000_000)).String()
+}
+
+// UUID is an id in the form of a UUID.
+func (s *Source) UUID(kind, name string) string {
+	h := s.Hex(32, kind, name)
+	return strings.Join([]string{h[:8], h[8:12], h[12:16], h[16:20], h[20:]}, "-")
+}
+
+func (s *Source) sum(kind, name string) [sha256.Size]byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	key := kind + "/" + name
+	s.made[key]++
+	return sha256.Sum256(fmt.Appendf(nil, "%d/%s/%d", s.seed, key, s.made[key]))
+}

@@ -1,0 +1,165 @@
+// Package throttle limits calls as AWS does: token buckets per category of operation for ELBv2, one
+// bucket for each operation for EC2, and an account-wide bucket for ELBv2 on top.
+//
+// The sizes are AWS's published defaults. A refused call takes no token.
+package throttle
+
+import (
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/wire"
+)
+
+// Limit is the size of a bucket and how many tokens flow into it per second.
+type Limit struct {
+	Burst  float64
+	Refill float64
+}
+
+// Limits of ELBv2 per category, and of EC2 per operation of a category.
+var (
+	account           = Limit{40, 10}
+	resourceIntensive = Limit{10, 0.2}
+	registration      = Limit{20, 4}
+	reads             = Limit{40, 10}
+	mutations         = Limit{20, 3}
+	trustStoreChange  = Limit{10, 0.2}
+	trustStoreGet     = Limit{20, 4}
+
+	ec2Reads      = Limit{100, 20}
+	ec2Unfiltered = Limit{50, 10}
+	ec2Mutations  = Limit{50, 5}
+	ec2Tags       = Limit{100, 10}
+	ec2Interfaces = Limit{100, 5}
+
+	stsCalls = Limit{600, 600}
+)
+
+// Call is what the category of a call depends on.
+type Call struct {
+	// Service is the signing name: elasticloadbalancing, ec2, sts.
+	Service   string
+	Operation string
+	// Unfiltered is true for a call without filters, ids and page size.
+	Unfiltered bool
+}
+
+// Buckets are the buckets of one account in one region.
+type Buckets struct {
+	account bool
+
+	mu      sync.Mutex
+	buckets map[string]*bucket
+}
+
+// New returns full buckets. Without account the bucket that all calls of ELBv2 share is left out: the
+// page that documents it reads as if it were enforced, but some users see categories exceed it.
+func New(account bool) *Buckets {
+	return &Buckets{account: account, buckets: map[string]*bucket{}}
+}
+
+// Take takes the tokens that a call costs. It returns the error to answer if there are none.
+func (b *Buckets) Take(c Call) *wire.Error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := time.Now()
+	var needed []*bucket
+	for name, limit := range b.costs(c) {
+		known := b.buckets[name]
+		if known == nil {
+			known = &bucket{limit: limit, tokens: limit.Burst, at: now}
+			b.buckets[name] = known
+		}
+		known.fill(now)
+		if known.tokens < 1 {
+			return Refusal(c.Service)
+		}
+		needed = append(needed, known)
+	}
+	for _, one := range needed {
+		one.tokens--
+	}
+	return nil
+}
+
+// Refusal is the error with which a service answers a throttled call.
+func Refusal(service string) *wire.Error {
+	if service == "ec2" {
+		return wire.Errorf("RequestLimitExceeded", "Request limit exceeded.").WithStatus(http.StatusServiceUnavailable)
+	}
+	return wire.Errorf("Throttling", "Rate exceeded")
+}
+
+// costs names the buckets of which a call takes a token.
+func (b *Buckets) costs(c Call) map[string]Limit {
+	switch c.Service {
+	case "elasticloadbalancing":
+		category, limit := elbv2Category(c.Operation)
+		all := map[string]Limit{"elasticloadbalancing/" + category: limit}
+		if b.account {
+			all["elasticloadbalancing"] = account
+		}
+		return all
+	case "ec2":
+		category, limit := ec2Category(c)
+		return map[string]Limit{"ec2/" + c.Operation + "/" + category: limit}
+	case "sts":
+		return map[string]Limit{"sts": stsCalls}
+	}
+	return nil
+}
+
+func elbv2Category(operation string) (string, Limit) {
+	read := strings.HasPrefix(operation, "Describe")
+	switch {
+	case operation == "CreateLoadBalancer" || operation == "SetSubnets":
+		return "resource-intensive", resourceIntensive
+	case operation == "RegisterTargets" || operation == "DeregisterTargets":
+		return "registration", registration
+	case operation == "CreateTrustStore":
+		return "trust-store-creation", trustStoreChange
+	case strings.Contains(operation, "TrustStore") && read:
+		return "trust-store-describe", reads
+	case strings.Contains(operation, "TrustStore") && strings.HasPrefix(operation, "Get"):
+		return "trust-store-get", trustStoreGet
+	case strings.Contains(operation, "TrustStore"):
+		return "trust-store-change", trustStoreChange
+	case read:
+		return "read", reads
+	default:
+		return "mutation", mutations
+	}
+}
+
+func ec2Category(c Call) (string, Limit) {
+	switch c.Operation {
+	case "DescribeInstances", "DescribeInstanceStatus", "DescribeNetworkInterfaces", "DescribeSecurityGroups", "DescribeVolumes":
+		if c.Unfiltered {
+			return "unfiltered", ec2Unfiltered
+		}
+	case "CreateTags", "DeleteTags":
+		return "tags", ec2Tags
+	case "CreateNetworkInterface", "DeleteNetworkInterface":
+		return "interfaces", ec2Interfaces
+	}
+	for _, prefix := range []string{"Describe", "Get", "Search"} {
+		if strings.HasPrefix(c.Operation, prefix) {
+			return "read", ec2Reads
+		}
+	}
+	return "mutation", ec2Mutations
+}
+
+type bucket struct {
+	limit  Limit
+	tokens float64
+	at     time.Time
+}
+
+func (b *bucket) fill(now time.Time) {
+	b.tokens = min(b.limit.Burst, b.tokens+now.Sub(b.at).Seconds()*b.limit.Refill)
+	b.at = now
+}
