@@ -174,10 +174,13 @@ type WeightedGroup struct {
 	Weight int
 }
 
-// Redirect answers 301 or 302. Empty parts mean the part of the request, as #{protocol}, #{host},
-// #{port}, /#{path} and #{query} do.
+// Redirect answers 301 or 302. The parts may hold #{protocol}, #{host}, #{port}, #{path} (without its leading
+// slash) and #{query}.
 type Redirect struct {
-	Protocol, Host, Port, Path, Query string
+	// Empty parts mean the part of the request, as #{protocol}, #{host}, #{port} and /#{path} do.
+	Protocol, Host, Port, Path string
+	// Query without the question mark. Empty: none. (The default of the AWS API is "#{query}".)
+	Query string
 	// Status is 301 or 302.
 	Status int
 }

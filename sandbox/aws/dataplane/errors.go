@@ -1,0 +1,108 @@
+package dataplane
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+)
+
+// Which situation gives which answer:
+//
+//	460  the client closed the connection before it had an answer (nobody receives this one)
+//	400  the request breaks a limit, or its body ended early
+//	405  TRACE
+//	408  the client sent no more of its body for the idle timeout
+//	414  the request line is longer than 16 KB
+//	463  X-Forwarded-For holds more than 30 addresses
+//	464  HTTP/1.1 to a group that speaks HTTP/2 or gRPC
+//	502  connect refused or reset, or no route; TLS handshake with the target; the connection ended or was reset
+//	     with the request outstanding; the response makes no sense, or has more than 32 KB of headers;
+//	     the deregistration delay ended with the request in flight
+//	503  the group has no registered target, only targets in their first check, or only draining ones; all weights are 0
+//	504  no connection within 10 s; no answer within the idle timeout
+//
+// Once the status line of the target has been passed on, a failure can only be shown by closing the client's connection.
+const (
+	statusClientClosed     = 460
+	statusTooManyAddresses = 463
+	statusWrongProtocol    = 464
+)
+
+// The limits of requests.
+const (
+	requestLineLimit    = 16 << 10
+	oneHeaderLimit      = 16 << 10
+	requestHeadersLimit = 64 << 10
+	forwardedForLimit   = 30
+)
+
+// statusOf maps what went wrong between node and target to the answer for the client.
+func statusOf(err error) int {
+	var body *bodyError
+	switch {
+	case errors.Is(err, errClientGone):
+		return statusClientClosed
+	case errors.As(err, &body) && isTimeout(body.err):
+		return http.StatusRequestTimeout
+	case errors.As(err, &body):
+		return http.StatusBadRequest
+	case errors.Is(err, errHandshake), errors.Is(err, errCut), errors.Is(err, errHeaderLimit):
+		return http.StatusBadGateway
+	case errors.Is(err, errLeft):
+		return http.StatusServiceUnavailable
+	case isTimeout(err):
+		return http.StatusGatewayTimeout
+	}
+	return http.StatusBadGateway
+}
+
+// bodyError is a failure to read the body of the request from the client.
+type bodyError struct{ err error }
+
+func (e *bodyError) Error() string { return "cannot read the request body: " + e.err.Error() }
+func (e *bodyError) Unwrap() error { return e.err }
+
+// pages holds the bodies of the answers that a node makes itself.
+var pages = func() map[int][]byte {
+	all := map[int][]byte{}
+	for _, status := range []int{301, 302, 400, 405, 408, 414, statusTooManyAddresses, statusWrongProtocol, 502, 503, 504} {
+		title := strconv.Itoa(status)
+		if text := http.StatusText(status); text != "" {
+			title = fmt.Sprintf("%d %s", status, text)
+		}
+		switch status {
+		case 503:
+			title = "503 Service Temporarily Unavailable"
+		case 504:
+			title = "504 Gateway Time-out"
+		}
+		all[status] = fmt.Appendf(nil, "<html>\r\n<head><title>%[1]s</title></head>\r\n<body>\r\n<center><h1>%[1]s</h1></center>\r\n</body>\r\n</html>\r\n", title)
+	}
+	return all
+}()
+
+// refuse answers a request by the node itself because something is wrong.
+func (n *Node) refuse(w http.ResponseWriter, status int) {
+	n.generated[status].Add(1)
+	if status == statusClientClosed {
+		panic(http.ErrAbortHandler) // nobody is there to read
+	}
+	own(w, status, "text/html", pages[status])
+}
+
+// own writes a response that comes from the load balancer.
+func own(w http.ResponseWriter, status int, contentType string, body []byte) {
+	h := w.Header()
+	h["Server"] = serverName
+	if contentType == "" {
+		h["Content-Type"] = nil // and do not guess
+	} else {
+		h.Set("Content-Type", contentType)
+	}
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(status)
+	_, _ = w.Write(body)
+}
+
+var serverName = []string{"awselb/2.0"}

@@ -1,0 +1,46 @@
+// Package idleconn tells whether an idle connection can still be used. It never blocks and takes nothing from the
+// connection, so that a client need not keep a goroutine reading on each idle connection.
+//
+// It sees what has arrived so far. The other end may close at the very moment when the next request is sent;
+// that race is a fact of keep-alive, and no check can remove it.
+package idleconn
+
+import (
+	"net"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Probe looks at one connection. It is used by one goroutine at a time.
+type Probe struct {
+	raw syscall.RawConn
+}
+
+// New returns the probe of a TCP connection. The probe of any other connection says that it is alive.
+func New(conn net.Conn) Probe {
+	sc, ok := conn.(syscall.Conn)
+	if !ok {
+		return Probe{}
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return Probe{}
+	}
+	return Probe{raw: raw}
+}
+
+// Alive is true while the other end has neither closed the connection nor sent anything unasked.
+func (p Probe) Alive() bool {
+	if p.raw == nil {
+		return true
+	}
+	alive := false
+	err := p.raw.Read(func(fd uintptr) bool {
+		var one [1]byte
+		_, _, err := unix.Recvfrom(int(fd), one[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		alive = err == unix.EAGAIN
+		return true // never wait
+	})
+	return err == nil && alive
+}

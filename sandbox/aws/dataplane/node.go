@@ -1,0 +1,348 @@
+package dataplane
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// goneKept is how many targets that have left a node remembers for Stats.
+const goneKept = 10_000
+
+// listenerGrace bounds how long requests in flight may keep the connections of a removed listener open.
+const listenerGrace = 60 * time.Second
+
+// Node is the address of one load balancer in one zone. Its methods may be called from several goroutines.
+type Node struct {
+	config Config
+	probes *Probes
+	cookie cookieKey
+	counters
+	draws atomic.Uint64
+
+	routes atomic.Pointer[routes]
+
+	apply   sync.Mutex // one Apply at a time
+	sockets map[uint16]*socket
+	closed  bool
+
+	mu     sync.Mutex // guards groups and gone
+	groups map[string]*group
+	gone   []*target
+
+	ctx    context.Context
+	cancel context.CancelFunc
+	work   sync.WaitGroup
+}
+
+// NewNode returns a node that knows nothing yet: it listens nowhere.
+func NewNode(c Config) *Node {
+	same := func(a netip.AddrPort) netip.AddrPort { return a }
+	if c.Endpoint == nil {
+		c.Endpoint = same
+	}
+	if c.Peer == nil {
+		c.Peer = same
+	}
+	c.ConnectTimeout = cmp.Or(c.ConnectTimeout, 10*time.Second)
+	if c.Log == nil {
+		c.Log = slog.Default()
+	}
+	n := &Node{config: c, probes: c.Probes, cookie: newCookieKey(c.LoadBalancer), sockets: map[uint16]*socket{}, groups: map[string]*group{}}
+	if n.probes == nil {
+		n.probes = NewProbes(c.Endpoint)
+	}
+	n.routes.Store(&routes{attributes: Attributes{}.withDefaults()})
+	n.ctx, n.cancel = context.WithCancel(context.Background())
+	n.work.Go(n.sweep)
+	return n
+}
+
+// Apply makes c the configuration of the node, as a whole: a request is served either by what was before or by c.
+//
+// A configuration that makes no sense is refused and changes nothing. A port that cannot be bound is reported, the rest
+// of c is in force, and the next Apply tries that port again.
+func (n *Node) Apply(c NodeConfig) error {
+	n.apply.Lock()
+	defer n.apply.Unlock()
+	if n.closed {
+		return fmt.Errorf("node %s in %s is closed", n.config.LoadBalancer, n.config.Zone)
+	}
+	if c.Version != 0 && c.Version <= n.routes.Load().version {
+		return nil
+	}
+	compiled, err := compile(c, n.group)
+	if err != nil {
+		return fmt.Errorf("cannot apply version %d to node %s in %s: %w", c.Version, n.config.LoadBalancer, n.config.Zone, err)
+	}
+	n.routes.Store(compiled)
+	for port, s := range n.sockets {
+		if compiled.listeners[port] == nil {
+			delete(n.sockets, port)
+			n.journal(Event{Kind: ListenerClosed, Port: port})
+			n.work.Go(s.shutdown)
+		}
+	}
+	var failed []error
+	for port := range compiled.listeners {
+		if n.sockets[port] != nil {
+			continue
+		}
+		if err := n.listen(port, compiled.attributes.IdleTimeout); err != nil {
+			failed = append(failed, err)
+			continue
+		}
+		n.journal(Event{Kind: ListenerOpened, Port: port})
+	}
+	n.journal(Event{Kind: ConfigApplied, Version: c.Version})
+	return errors.Join(failed...)
+}
+
+// ApplyGroup makes g the settings of a target group on this node.
+func (n *Node) ApplyGroup(g Group) { n.group(g.ARN).apply(g) }
+
+// ApplyTargets makes set the targets of a group on this node. When it returns, no new request goes to a target that
+// is Draining or absent. Targets given before the group's settings are kept, and checked once ApplyGroup was called.
+func (n *Node) ApplyTargets(groupARN string, set TargetSet) { n.group(groupARN).applyTargets(set) }
+
+// RemoveGroup makes the node forget a group and its targets. Requests in flight end as they will; rules that
+// still name the group answer 503. Versions of the group begin anew.
+func (n *Node) RemoveGroup(groupARN string) {
+	n.mu.Lock()
+	g := n.groups[groupARN]
+	n.mu.Unlock()
+	if g != nil {
+		g.remove()
+	}
+}
+
+// Health returns this node's view of the targets of a group that are registered (not draining).
+func (n *Node) Health(groupARN string) map[TargetKey]TargetHealth {
+	g := n.group(groupARN)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	all := map[TargetKey]TargetHealth{}
+	for _, t := range g.order {
+		if t.State == Registered {
+			all[t.key] = t.health.TargetHealth
+		}
+	}
+	return all
+}
+
+// Stats returns what the node has done so far.
+func (n *Node) Stats() Stats {
+	s := Stats{
+		LoadBalancer: n.config.LoadBalancer, Zone: n.config.Zone, ConfigVersion: n.routes.Load().version,
+		Requests: n.requests.Load(), Generated: map[int]uint64{}, Fixed: n.fixed.Load(), Redirects: n.redirects.Load(),
+	}
+	for code := range n.generated {
+		if count := n.generated[code].Load(); count > 0 {
+			s.Generated[code] = count
+		}
+	}
+	n.mu.Lock()
+	gone := slices.Clone(n.gone)
+	groups := make([]*group, 0, len(n.groups))
+	for _, g := range n.groups {
+		groups = append(groups, g)
+	}
+	n.mu.Unlock()
+	slices.SortFunc(groups, func(a, b *group) int { return cmp.Compare(a.arn, b.arn) })
+	for _, t := range gone {
+		s.Targets = append(s.Targets, TargetStats{Group: t.group.arn, Target: t.key, Gone: true, Usage: t.usage.snapshot()})
+	}
+	for _, g := range groups {
+		g.mu.Lock()
+		for _, t := range g.order {
+			if !t.over {
+				s.Targets = append(s.Targets, TargetStats{Group: g.arn, Target: t.key, Health: t.health.TargetHealth, Usage: t.usage.snapshot()})
+			}
+		}
+		g.mu.Unlock()
+	}
+	return s
+}
+
+// Close is the deletion of the load balancer: listeners and connections are closed at once, checks end.
+func (n *Node) Close() {
+	n.apply.Lock()
+	n.closed = true
+	for _, s := range n.sockets {
+		_ = s.server.Close()
+	}
+	clear(n.sockets)
+	n.apply.Unlock()
+	n.cancel()
+	n.mu.Lock()
+	groups := make([]*group, 0, len(n.groups))
+	for _, g := range n.groups {
+		groups = append(groups, g)
+	}
+	n.mu.Unlock()
+	for _, g := range groups {
+		g.applyTargets(TargetSet{})
+	}
+	n.work.Wait()
+}
+
+// group finds the node's record of a group, or makes one that knows nothing.
+func (n *Node) group(arn string) *group {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	g := n.groups[arn]
+	if g == nil {
+		g = newGroup(n, arn)
+		n.groups[arn] = g
+	}
+	return g
+}
+
+func (n *Node) retire(t *target) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if len(n.gone) == goneKept {
+		n.gone = slices.Delete(n.gone, 0, goneKept/10)
+	}
+	n.gone = append(n.gone, t)
+}
+
+// sweep looks after idle connections to targets.
+func (n *Node) sweep() {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-n.ctx.Done():
+			return
+		case now := <-tick.C:
+			idleSince := now.Add(-n.routes.Load().attributes.IdleTimeout)
+			n.mu.Lock()
+			groups := make([]*group, 0, len(n.groups))
+			for _, g := range n.groups {
+				groups = append(groups, g)
+			}
+			n.mu.Unlock()
+			for _, g := range groups {
+				g.mu.Lock()
+				targets := slices.Clone(g.order)
+				g.mu.Unlock()
+				for _, t := range targets {
+					t.flights.sweep(idleSince)
+				}
+			}
+		}
+	}
+}
+
+// draw returns the next of the node's repeatable random numbers (splitmix64 over a counter).
+func (n *Node) draw() uint64 {
+	z := n.config.Seed + n.draws.Add(1)*0x9e3779b97f4a7c15
+	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
+	z = (z ^ z>>27) * 0x94d049bb133111eb
+	return z ^ z>>31
+}
+
+func (n *Node) journal(e Event) {
+	if n.config.Journal == nil {
+		return
+	}
+	if e.At.IsZero() {
+		e.At = time.Now()
+	}
+	e.LoadBalancer, e.Zone = n.config.LoadBalancer, n.config.Zone
+	n.config.Journal(e)
+}
+
+// socket is one bound port.
+type socket struct {
+	node     *Node
+	port     uint16
+	listener net.Listener
+	server   *http.Server
+}
+
+// listen binds a port. What is served there is decided request by request, and whether TLS is spoken connection by
+// connection, so that a change of the listener never closes the port.
+func (n *Node) listen(port uint16, idle time.Duration) error {
+	at := netip.AddrPortFrom(n.config.Address, port)
+	real := n.config.Endpoint(at)
+	l, err := net.Listen("tcp", real.String())
+	if err != nil {
+		return fmt.Errorf("cannot listen on %s for %s of node %s: %w", real, at, n.config.LoadBalancer, err)
+	}
+	s := &socket{node: n, port: port, listener: l}
+	var protocols http.Protocols
+	protocols.SetHTTP1(true)
+	s.server = &http.Server{
+		Handler:                      s,
+		Protocols:                    &protocols,
+		DisableGeneralOptionsHandler: true,
+		ReadHeaderTimeout:            idle,
+		IdleTimeout:                  idle,
+		MaxHeaderBytes:               2 * requestHeadersLimit, // what is above the limit of AWS is answered as AWS does
+		ErrorLog:                     log.New(io.Discard, "", 0),
+		ConnContext:                  s.greet,
+	}
+	n.sockets[port] = s
+	n.work.Go(func() { _ = s.server.Serve(s) })
+	return nil
+}
+
+// Accept waits for the next client connection of the port.
+func (s *socket) Accept() (net.Conn, error) {
+	conn, err := s.listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	if l := s.node.routes.Load().listeners[s.port]; l != nil && l.tls != nil {
+		return tls.Server(conn, l.tls), nil
+	}
+	return conn, nil
+}
+
+// Close releases the port.
+func (s *socket) Close() error { return s.listener.Close() }
+
+// Addr is the real address of the port.
+func (s *socket) Addr() net.Addr { return s.listener.Addr() }
+
+// shutdown closes the port now and its connections as their requests end.
+func (s *socket) shutdown() {
+	ctx, cancel := context.WithTimeout(s.node.ctx, listenerGrace)
+	defer cancel()
+	if s.server.Shutdown(ctx) != nil {
+		_ = s.server.Close()
+	}
+}
+
+// client is what is known of a client connection.
+type client struct {
+	peer     netip.AddrPort
+	address  string // of peer, without port
+	accepted time.Time
+}
+
+type clientKey struct{}
+
+func (s *socket) greet(ctx context.Context, conn net.Conn) context.Context {
+	c := &client{accepted: time.Now()}
+	if tcp, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
+		real := tcp.AddrPort()
+		c.peer = s.node.config.Peer(netip.AddrPortFrom(real.Addr().Unmap(), real.Port()))
+		c.address = c.peer.Addr().String()
+	}
+	return context.WithValue(ctx, clientKey{}, c)
+}

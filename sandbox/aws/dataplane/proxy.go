@@ -1,0 +1,494 @@
+package dataplane
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"sort"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// exchange is one request on its way through a node, with everything that was true when it came.
+type exchange struct {
+	node     *Node
+	client   *client
+	routes   *routes
+	listener *listenerRoutes
+	w        http.ResponseWriter
+	r        *http.Request
+	start    time.Time
+	begun    bool // the response has begun: no error page any more
+}
+
+// ServeHTTP is the way of one request: match, then act.
+func (s *socket) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	n := s.node
+	routes := n.routes.Load()
+	l := routes.listeners[s.port]
+	if l == nil {
+		panic(http.ErrAbortHandler) // the listener was removed, its connections are being closed
+	}
+	n.requests.Add(1)
+	x := exchange{node: n, routes: routes, listener: l, w: w, r: r, start: time.Now()}
+	x.client, _ = r.Context().Value(clientKey{}).(*client)
+	if x.start.Sub(x.client.accepted) > routes.attributes.ClientKeepAlive {
+		w.Header().Set("Connection", "close")
+	}
+	if status := unacceptable(r); status != 0 {
+		n.refuse(w, status)
+		return
+	}
+	subject := newSubject(r, x.client.peer.Addr())
+	switch a := l.match(&subject); {
+	case a.forward != nil:
+		x.forward(a.forward)
+	case a.redirect != nil:
+		n.redirects.Add(1)
+		w.Header().Set("Location", x.location(a.redirect))
+		own(w, a.redirect.Status, "text/html", pages[a.redirect.Status])
+	default:
+		n.fixed.Add(1)
+		own(w, a.fixed.Status, a.fixed.ContentType, []byte(a.fixed.Body))
+	}
+}
+
+// unacceptable returns the status for a request that is answered before any rule is looked at, or 0.
+func unacceptable(r *http.Request) int {
+	if r.Method == http.MethodTrace {
+		return http.StatusMethodNotAllowed
+	}
+	if len(r.Method)+len(r.RequestURI)+len(" HTTP/1.1 ") > requestLineLimit {
+		return http.StatusRequestURITooLong
+	}
+	all := 0
+	for name, values := range r.Header {
+		for _, v := range values {
+			one := len(name) + len(v)
+			if one > oneHeaderLimit {
+				return http.StatusBadRequest
+			}
+			all += one
+		}
+	}
+	if all > requestHeadersLimit {
+		return http.StatusBadRequest
+	}
+	addresses := 0
+	for _, v := range r.Header["X-Forwarded-For"] {
+		addresses += strings.Count(v, ",") + 1
+	}
+	if addresses > forwardedForLimit {
+		return statusTooManyAddresses
+	}
+	return 0
+}
+
+// location fills in the placeholders of a redirect.
+func (x *exchange) location(to *Redirect) string {
+	scheme := strings.ToLower(string(x.listener.protocol))
+	values := strings.NewReplacer(
+		"#{protocol}", scheme,
+		"#{host}", withoutPort(x.r.Host),
+		"#{port}", strconv.Itoa(int(x.listener.port)),
+		"#{path}", strings.TrimPrefix(x.r.URL.EscapedPath(), "/"),
+		"#{query}", x.r.URL.RawQuery,
+	)
+	part := func(template, otherwise string) string {
+		if template == "" {
+			template = otherwise
+		}
+		return values.Replace(template)
+	}
+	scheme = strings.ToLower(part(to.Protocol, "#{protocol}"))
+	url := scheme + "://" + part(to.Host, "#{host}")
+	if port := part(to.Port, "#{port}"); !(scheme == "http" && port == "80" || scheme == "https" && port == "443") {
+		url += ":" + port
+	}
+	url += part(to.Path, "/#{path}")
+	if query := values.Replace(to.Query); query != "" {
+		url += "?" + query
+	}
+	return url
+}
+
+// group names the cookies of both kinds of stickiness.
+var (
+	groupCookies  = [2]string{groupCookie, groupCookieCORS}
+	targetCookies = [2]string{targetCookie, targetCookieCORS}
+)
+
+// pick draws the group of a request, unless a cookie has decided. Nil: all weights are 0.
+func (f *forward) pick(x *exchange) *group {
+	if f.stickiness > 0 {
+		if parts := x.node.cookie.open(x.r, groupCookies, x.start); len(parts) == 1 {
+			// A group whose weight has become 0 still serves the clients that hold its cookie.
+			if i := slices.IndexFunc(f.groups, func(g *group) bool { return g.arn == parts[0] }); i >= 0 {
+				return f.groups[i]
+			}
+		}
+	}
+	if len(f.groups) == 1 {
+		return f.groups[0]
+	}
+	sum := f.cumulative[len(f.cumulative)-1]
+	if sum == 0 {
+		return nil
+	}
+	ticket := x.node.draw() % sum
+	return f.groups[sort.Search(len(f.cumulative), func(i int) bool { return ticket < f.cumulative[i] })]
+}
+
+// forward sends the request to a target and the response back. A failed attempt is never repeated.
+func (x *exchange) forward(f *forward) {
+	g := f.pick(x)
+	if g == nil {
+		x.node.refuse(x.w, http.StatusServiceUnavailable)
+		return
+	}
+	for {
+		p := g.pool.Load()
+		t := x.target(g, p)
+		switch {
+		case t == nil:
+			x.node.refuse(x.w, http.StatusServiceUnavailable)
+			return
+		case p.settings.ProtocolVersion == "HTTP2" || p.settings.ProtocolVersion == "GRPC":
+			x.node.refuse(x.w, statusWrongProtocol)
+			return
+		}
+		err := x.send(t, p, f)
+		if errors.Is(err, errLeft) {
+			// The target began to drain between choice and use, and nothing was sent: choose again from the pool
+			// as it is when that change is complete.
+			g.mu.Lock()
+			g.mu.Unlock() //nolint:staticcheck // waiting is the purpose
+			continue
+		}
+		if err != nil {
+			x.fail(err)
+		}
+		return
+	}
+}
+
+func (x *exchange) target(g *group, p *pool) *target {
+	if p.settings.Stickiness > 0 && len(p.eligible) > 0 {
+		if parts := x.node.cookie.open(x.r, targetCookies, x.start); len(parts) == 3 && parts[0] == g.arn {
+			port, _ := strconv.ParseUint(parts[2], 10, 16)
+			if t := p.sticky(TargetKey{ID: parts[1], Port: uint16(port)}); t != nil {
+				return t
+			}
+		}
+	}
+	return g.choose(p)
+}
+
+// fail shows an error to the client as far as that is still possible.
+func (x *exchange) fail(err error) {
+	if x.begun {
+		panic(http.ErrAbortHandler)
+	}
+	x.node.refuse(x.w, statusOf(err))
+}
+
+// send makes one attempt with one target.
+func (x *exchange) send(t *target, p *pool, f *forward) error {
+	ctx := x.r.Context()
+	u, err := t.acquire(ctx, p.settings.Protocol, x.routes.attributes.IdleTimeout)
+	if errors.Is(err, errLeft) {
+		return err
+	}
+	if t.usage.began(x.start) {
+		x.node.journal(Event{At: x.start, Kind: TargetFirstRequest, Group: t.group.arn, Target: t.key})
+	}
+	defer t.usage.ended()
+	if err != nil {
+		if !errors.Is(err, errClientGone) {
+			t.usage.connectErrors.Add(1)
+		}
+		return err
+	}
+	fit := false
+	defer func() { t.release(u, fit) }()
+	unhook := context.AfterFunc(ctx, func() { u.abort(errClientGone) })
+	defer unhook()
+
+	u.budget = -1
+	writeErr := x.request(u)
+	var clientError *bodyError
+	if errors.As(writeErr, &clientError) {
+		return writeErr // the target has half a request, it will never answer
+	}
+	// A target may answer and close before it has read the whole request: then its answer counts, not our failure to write.
+	res, err := x.answer(u)
+	if err != nil {
+		t.usage.broke(err)
+		return cmp.Or(writeErr, err)
+	}
+	defer res.Body.Close()
+	t.usage.status[res.StatusCode/100].Add(1)
+	x.head(res, t, p, f)
+	if err := x.body(res); err != nil {
+		t.usage.broke(err)
+		return err
+	}
+	fit = writeErr == nil && !res.Close && u.r.Buffered() == 0 && unhook()
+	return nil
+}
+
+// hopByHop are the headers that belong to one connection and are not passed on, besides those that the
+// header Connection names. Expect is answered by the node itself.
+var hopByHop = map[string]bool{
+	"Connection": true, "Keep-Alive": true, "Proxy-Connection": true, "Te": true, "Trailer": true,
+	"Transfer-Encoding": true, "Upgrade": true, "Expect": true, "Content-Length": true,
+}
+
+// named says whether the header Connection names a header.
+func named(connection []string, header string) bool {
+	for _, line := range connection {
+		for token := range strings.SplitSeq(line, ",") {
+			if strings.EqualFold(strings.TrimSpace(token), header) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// request writes the request to the target.
+func (x *exchange) request(u *upstream) error {
+	r, w := x.r, u.w
+	line := func(parts ...string) {
+		for _, p := range parts {
+			_, _ = w.WriteString(p) // errors stick to w, and show at Flush
+		}
+		_, _ = w.WriteString("\r\n")
+	}
+	uri := r.RequestURI
+	if !strings.HasPrefix(uri, "/") && uri != "*" {
+		uri = r.URL.RequestURI() // the client wrote an absolute URI
+	}
+	line(r.Method, " ", uri, " HTTP/1.1")
+	line("Host: ", x.host())
+	connection := r.Header["Connection"]
+	for name, values := range r.Header {
+		if hopByHop[name] || x.overwritten(name) || len(connection) > 0 && named(connection, name) {
+			continue
+		}
+		if x.routes.attributes.DropInvalidHeaders && strings.Trim(name, "-0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ") != "" {
+			continue
+		}
+		for _, v := range values {
+			line(name, ": ", v)
+		}
+	}
+	x.added(line)
+	switch {
+	case r.ContentLength > 0:
+		line("Content-Length: ", strconv.FormatInt(r.ContentLength, 10))
+	case r.ContentLength < 0:
+		line("Transfer-Encoding: chunked")
+	case r.Method == http.MethodPost || r.Method == http.MethodPut || r.Method == http.MethodPatch:
+		line("Content-Length: 0")
+	}
+	line()
+	if r.ContentLength == 0 {
+		return w.Flush()
+	}
+	return x.requestBody(u)
+}
+
+// overwritten says whether the node writes a header itself, so that the client's is not copied.
+func (x *exchange) overwritten(name string) bool {
+	switch name {
+	case "X-Forwarded-For":
+		return x.routes.attributes.ForwardedFor != ForwardedForPreserve
+	case "X-Forwarded-Proto", "X-Forwarded-Port", "X-Amzn-Trace-Id":
+		return true
+	}
+	return false
+}
+
+// added writes the headers that a load balancer adds.
+func (x *exchange) added(line func(...string)) {
+	a := &x.routes.attributes
+	if a.ForwardedFor == ForwardedForAppend {
+		peer := x.client.address
+		if a.ForwardedClientPort {
+			peer = x.client.peer.String()
+		}
+		if before := x.r.Header["X-Forwarded-For"]; len(before) > 0 {
+			line("X-Forwarded-For: ", strings.Join(before, ", "), ", ", peer)
+		} else {
+			line("X-Forwarded-For: ", peer)
+		}
+	}
+	proto := "http"
+	if x.listener.protocol == HTTPS {
+		proto = "https"
+	}
+	line("X-Forwarded-Proto: ", proto)
+	line("X-Forwarded-Port: ", strconv.Itoa(int(x.listener.port)))
+	line("X-Amzn-Trace-Id: ", x.traceID())
+}
+
+// traceID continues the client's trace, or begins one.
+func (x *exchange) traceID() string {
+	id := fmt.Sprintf("1-%08x-%08x%016x", uint32(x.start.Unix()), uint32(x.node.draw()), x.node.draw())
+	before := x.r.Header.Get("X-Amzn-Trace-Id")
+	if before == "" {
+		return "Root=" + id
+	}
+	fields := []string{"Self=" + id}
+	hasRoot := false
+	for field := range strings.SplitSeq(before, ";") {
+		field = strings.TrimSpace(field)
+		hasRoot = hasRoot || strings.HasPrefix(field, "Root=")
+		if field != "" && !strings.HasPrefix(field, "Self=") {
+			fields = append(fields, field)
+		}
+	}
+	if !hasRoot {
+		fields[0] = "Root=" + id
+	}
+	return strings.Join(fields, ";")
+}
+
+// host is the Host header for the target: on the ports 80 and 443 without a port, elsewhere with the listener's.
+func (x *exchange) host() string {
+	host := x.r.Host
+	if x.routes.attributes.PreserveHost || host == "" {
+		return host
+	}
+	if x.listener.port == 80 || x.listener.port == 443 {
+		return withoutPort(host)
+	}
+	if colon := strings.LastIndexByte(host, ':'); colon > strings.LastIndexByte(host, ']') {
+		return host
+	}
+	return host + ":" + strconv.Itoa(int(x.listener.port))
+}
+
+// buffers are for bodies.
+var buffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
+
+// requestBody passes on the body, framed anew.
+func (x *exchange) requestBody(u *upstream) error {
+	buffer := buffers.Get().(*[32 << 10]byte)
+	defer buffers.Put(buffer)
+	chunked := x.r.ContentLength < 0
+	control := http.NewResponseController(x.w)
+	for {
+		_ = control.SetReadDeadline(time.Now().Add(x.routes.attributes.IdleTimeout))
+		n, readErr := x.r.Body.Read(buffer[:])
+		if n > 0 {
+			if chunked {
+				_, _ = fmt.Fprintf(u.w, "%x\r\n", n)
+			}
+			_, err := u.w.Write(buffer[:n])
+			if chunked {
+				_, err = u.w.WriteString("\r\n")
+			}
+			if err != nil {
+				return err
+			}
+		}
+		switch {
+		case readErr == io.EOF:
+			_ = control.SetReadDeadline(time.Time{})
+			if chunked {
+				_, _ = u.w.WriteString("0\r\n\r\n")
+			}
+			return u.w.Flush()
+		case readErr != nil:
+			return &bodyError{readErr}
+		}
+		if chunked {
+			// Somebody who sends in pieces wants them to arrive.
+			if err := u.w.Flush(); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// answer reads the header of the response; interim responses (1xx) are left out.
+func (x *exchange) answer(u *upstream) (*http.Response, error) {
+	for {
+		u.budget = responseHeaderLimit
+		res, err := http.ReadResponse(u.r, x.r)
+		u.budget = -1
+		if err != nil {
+			return nil, err
+		}
+		switch {
+		case res.StatusCode == http.StatusSwitchingProtocols, res.StatusCode < 100, res.StatusCode > 599:
+			return nil, fmt.Errorf("the target answered with status %d", res.StatusCode)
+		case res.StatusCode >= 200:
+			return res, nil
+		}
+	}
+}
+
+// head passes on the header of the response.
+func (x *exchange) head(res *http.Response, t *target, p *pool, f *forward) {
+	h := x.w.Header()
+	connection := res.Header["Connection"]
+	for name, values := range res.Header {
+		if hopByHop[name] || len(connection) > 0 && named(connection, name) {
+			continue
+		}
+		h[name] = values
+	}
+	if length := res.Header["Content-Length"]; length != nil {
+		h["Content-Length"] = length // as sent: it also counts for HEAD and 304, which have no body
+	}
+	if h["Content-Type"] == nil {
+		h["Content-Type"] = nil // keeps net/http from guessing
+	}
+	now := x.start
+	if f.stickiness > 0 {
+		x.node.cookie.setCookies(h, groupCookies, now, f.stickiness, t.group.arn)
+	}
+	if p.settings.Stickiness > 0 {
+		x.node.cookie.setCookies(h, targetCookies, now, p.settings.Stickiness, t.group.arn, t.key.ID, strconv.Itoa(int(t.key.Port)))
+	}
+	x.begun = true
+	x.w.WriteHeader(res.StatusCode)
+}
+
+// body passes on the body of the response.
+func (x *exchange) body(res *http.Response) error {
+	if res.ContentLength == 0 {
+		return nil
+	}
+	buffer := buffers.Get().(*[32 << 10]byte)
+	defer buffers.Put(buffer)
+	stream := res.ContentLength < 0
+	for {
+		n, readErr := res.Body.Read(buffer[:])
+		if n > 0 {
+			if _, err := x.w.Write(buffer[:n]); err != nil {
+				return errClientGone
+			}
+			if stream && readErr == nil {
+				if err := http.NewResponseController(x.w).Flush(); err != nil {
+					return errClientGone
+				}
+			}
+		}
+		if readErr == io.EOF {
+			return nil
+		}
+		if readErr != nil {
+			return readErr
+		}
+	}
+}
