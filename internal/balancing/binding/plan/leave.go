@@ -102,10 +102,11 @@ func byUrgency(leavers []member) []member {
 	})
 }
 
+// healthyCount counts the targets that can be relied on: healthy to AWS, and alive to Kubernetes.
 func healthyCount(members []member) int {
 	n := 0
 	for _, m := range members {
-		if m.State == healthy {
+		if m.State == healthy && (m.pod.Life == Ready || m.pod.Life == Waiting) {
 			n++
 		}
 	}
