@@ -48,7 +48,7 @@ func gateOf(s Snapshot, g grouped, p Pod) (next Gate, answered bool) {
 		}
 		return Gate{Status: GateTrue, Reason: ReasonNotNeeded, Message: message}, true
 	}
-	if p.Drain || (now.Status == GateTrue && now.Reason == ReasonNotNeeded) {
+	if p.Drain != Stay || (now.Status == GateTrue && now.Reason == ReasonNotNeeded) {
 		return now, true
 	}
 	t, registered := g.registered[Address(p.IP, p.Port)]

@@ -43,28 +43,33 @@ func (s Snapshot) settled() bool {
 
 // allowed are the leavers that enough healthy others stand in for, and why the rest must stay.
 func (g grouped) allowed(s Snapshot) ([]Deregistration, string) {
-	everyone := ""
-	switch {
-	case s.Removal != "":
-		everyone = s.Removal
-	case s.settled():
-		everyone = fmt.Sprintf("the group has had weight 0 since %s", s.Share.Since.UTC().Format("15:04:05"))
+	if s.settled() {
+		reason := fmt.Sprintf("the group has had weight 0 since %s", s.Share.Since.UTC().Format("15:04:05"))
+		return deregistrations(slices.Concat(g.leavers, g.foreign), reason), ""
 	}
-	if everyone != "" {
-		return deregistrations(slices.Concat(g.leavers, g.foreign), everyone), ""
+	if s.Deleted {
+		return deregistrations(slices.Concat(g.leavers, g.foreign), s.Removal), ""
+	}
+	var meant, leavers []member
+	for _, m := range g.leavers {
+		if s.Removal != "" || m.pod.Drain == Anyway {
+			meant = append(meant, m)
+		} else {
+			leavers = append(leavers, m)
+		}
 	}
 
 	staying := healthyCount(g.staying)
-	have := staying + healthyCount(g.leavers)
+	have := staying + healthyCount(leavers)
 	// spare may be negative: then not even a target that is not healthy leaves, since a load balancer
 	// without healthy targets sends to all of them.
 	spare := have - g.need
 	stay := fmt.Sprintf("%d of %d targets of the wanted version are healthy", staying, g.need)
 	var allowed []member
 	if spare >= 0 {
-		for _, m := range byUrgency(g.leavers) {
+		for _, m := range byUrgency(leavers) {
 			// Without pods of the version that the Service selects there is nothing that could stand in.
-			if g.need == 0 && m.pod.OtherVersion && !m.pod.Drain {
+			if g.need == 0 && m.pod.OtherVersion && m.pod.Drain == Stay {
 				stay = "the Service selects a version that has no pods yet"
 				continue
 			}
@@ -82,10 +87,11 @@ func (g grouped) allowed(s Snapshot) ([]Deregistration, string) {
 			allowed = append(allowed, m)
 		}
 	}
-	if left := len(g.leavers) + len(g.foreign) - len(allowed); left > 0 {
+	if left := len(leavers) + len(g.foreign) - len(allowed); left > 0 {
 		stay = fmt.Sprintf("%s stay: %s", targets(left), stay)
 	}
-	return deregistrations(allowed, fmt.Sprintf("%d healthy targets are enough for %d wanted", have, g.need)), stay
+	leave := deregistrations(allowed, fmt.Sprintf("%d healthy targets are enough for %d wanted", have, g.need))
+	return append(leave, deregistrations(meant, cmp.Or(s.Removal, "all pods are meant to go"))...), stay
 }
 
 // byUrgency orders leavers: those that serve nobody first, then by address, so that a repeated round picks

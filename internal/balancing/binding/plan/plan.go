@@ -168,7 +168,7 @@ func wantedPods(pods []Pod) []*Pod {
 	var serving, lost []*Pod
 	for i := range pods {
 		p := &pods[i]
-		if !p.Selected || p.Drain || p.IP == "" || p.Port == 0 {
+		if !p.Selected || p.Drain != Stay || p.IP == "" || p.Port == 0 {
 			continue
 		}
 		switch p.Life {
@@ -194,7 +194,7 @@ func needed(s Snapshot) int {
 	for _, p := range s.Pods {
 		switch {
 		case !p.Selected || p.Life == Dying:
-		case p.Drain:
+		case p.Drain != Stay:
 			marked++
 		default:
 			staying++

@@ -30,7 +30,7 @@ func life(l Life) func(*Pod) { return func(p *Pod) { p.Life = l } }
 func older(p *Pod)           { p.Selected, p.OtherVersion = false, true }
 func unselected(p *Pod)      { p.Selected = false }
 func takenOut(p *Pod)        { p.Selected, p.Owned = false, false }
-func marked(p *Pod)          { p.Drain = true }
+func marked(p *Pod)          { p.Drain = WhenCovered }
 func gate(g Gate) func(*Pod) { return func(p *Pod) { p.Gate = &g } }
 func portless(p *Pod)        { p.Port = 0 }
 func targetAt(n int, state string, change ...func(*Target)) Target {
@@ -203,8 +203,19 @@ func TestPlan(t *testing.T) {
 			Targets: []Target{targetAt(1, healthy), targetAt(99, unhealthy)}},
 		wait: "once a fresh read agrees", fresh: true,
 	}, {
-		name: "a removal takes everything, after a fresh read",
-		snapshot: Snapshot{Fresh: true, Removal: "the binding is deleted", Share: serving, Pods: []Pod{podAt(1)},
+		name: "pods that are meant to go anyway wait for nobody",
+		snapshot: Snapshot{Fresh: true, Share: serving, Replicas: 2, Pods: []Pod{podAt(1, func(p *Pod) { p.Drain = Anyway }), podAt(2, life(Unready))},
+			Targets: []Target{targetAt(1, healthy)}},
+		deregister: []string{"10.0.0.1:8080"},
+	}, {
+		name: "a Service that is gone takes its pods along, not what others registered",
+		snapshot: Snapshot{Fresh: true, Removal: "the Service is deleted", Share: serving, Pods: []Pod{podAt(1)},
+			Targets: []Target{targetAt(1, healthy), targetAt(99, healthy)}},
+		deregister: []string{"10.0.0.1:8080"},
+		wait:       "1 older target stay",
+	}, {
+		name: "a deleted binding takes everything, after a fresh read",
+		snapshot: Snapshot{Fresh: true, Removal: "the binding is deleted", Deleted: true, Share: serving, Pods: []Pod{podAt(1)},
 			Targets: []Target{targetAt(1, healthy), targetAt(99, healthy)}},
 		deregister: []string{"10.0.0.1:8080", "10.0.0.99:8080"},
 	}, {

@@ -35,7 +35,7 @@ func drawn(t *rapid.T) Snapshot {
 		case 0:
 			older(&p)
 		case 1:
-			p.Drain = rapid.Bool().Draw(t, "drain")
+			p.Drain = rapid.SampledFrom([]Drain{Stay, WhenCovered}).Draw(t, "drain")
 		}
 		s.Pods = append(s.Pods, p)
 		if state := states.Draw(t, "state"); state != "" {
@@ -91,7 +91,7 @@ func serving(s Snapshot) int {
 func wanted(s Snapshot) int {
 	staying, marked := 0, 0
 	for _, p := range s.Pods {
-		if p.Selected && p.Life != Dying && p.Drain {
+		if p.Selected && p.Life != Dying && p.Drain != Stay {
 			marked++
 		} else if p.Selected && p.Life != Dying {
 			staying++
@@ -180,7 +180,7 @@ func TestEveryHandOverEnds(t *testing.T) {
 		s.Fresh = true
 		s.Share = Share{Known: true, Weight: 100, SeenAt: noon}
 		for i := range s.Pods {
-			if p := &s.Pods[i]; p.Selected && !p.Drain && p.Life != Dying {
+			if p := &s.Pods[i]; p.Selected && p.Drain == Stay && p.Life != Dying {
 				p.Life = Ready
 			}
 		}

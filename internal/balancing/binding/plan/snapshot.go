@@ -12,8 +12,10 @@ type Snapshot struct {
 	// Fresh says that the Service, the targets, the share and the owners of unknown addresses were all read
 	// from their sources in this round. Without it no target leaves that may still be needed.
 	Fresh bool
-	// Removal is why every target is meant to leave, such as "the Service is deleted"; empty when it is not.
+	// Removal is why every pod is meant to leave, such as "the Service is deleted"; empty when it is not.
 	Removal string
+	// Deleted says that the binding itself is removed: then targets that belong to no pod leave too.
+	Deleted bool
 	// Pods are the pods that the Service selects, those that own a registered address, and those that wait on
 	// the binding's readiness gate. No two of them have one UID.
 	Pods []Pod
@@ -53,6 +55,18 @@ const (
 	Dying
 )
 
+// Drain says whether a pod is marked to leave its target groups before it is scaled down.
+type Drain int
+
+const (
+	// Stay is no mark.
+	Stay Drain = iota
+	// WhenCovered pods leave once enough others are healthy.
+	WhenCovered
+	// Anyway pods leave without waiting for others: the user wants no pods at all.
+	Anyway
+)
+
 // Pod is what matters of a pod for one binding.
 type Pod struct {
 	Namespace, Name, UID string
@@ -66,8 +80,7 @@ type Pod struct {
 	OtherVersion bool
 	// Owned says that a controller owns the pod. A pod without one was taken out by hand, or was never counted on.
 	Owned bool
-	// Drain says that the pod is marked to be drained before it is scaled down.
-	Drain bool
+	Drain Drain
 	Life  Life
 	// Gate is the pod's readiness gate for this binding; nil when it has none.
 	Gate *Gate
