@@ -53,6 +53,9 @@ func newAPIServer(listener net.Listener, serviceRange string, creds credentials.
 		"--http2-max-streams-per-connection=5000",
 		"--delete-collection-workers=8",
 		"--profiling=false",
+
+		// At the end open watches are closed, or they would hold the server for a minute.
+		"--shutdown-watch-termination-grace-period=1s",
 	})
 	if err != nil {
 		return apiServer{}, fmt.Errorf("cannot set up kube-apiserver: %w", err)

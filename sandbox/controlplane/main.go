@@ -42,8 +42,8 @@ import (
 	"github.com/lockstep-delivery/lockstep/sandbox/controlplane/credentials"
 )
 
-// endsWithin bounds an orderly end. Whatever is still open then is cut off: clients that hold watches would
-// otherwise keep the API server for a minute.
+// endsWithin bounds an orderly end, which takes about a second. Whatever is still open then is cut off: a client
+// that waits for a slow webhook would otherwise keep the API server for a minute.
 const endsWithin = 4 * time.Second
 
 // settings are the flags of the command.
@@ -86,11 +86,16 @@ func main() {
 func parse(args []string) (settings, error) {
 	var s settings
 	flags := flag.NewFlagSet("controlplane", flag.ContinueOnError)
+	flags.SetOutput(io.Discard) // a wrong flag is one line, written by main
 	flags.StringVar(&s.dir, "dir", "", "state `directory`: credentials, kubeconfig and etcd's data are kept there and found again (required)")
 	flags.IntVar(&s.securePort, "secure-port", 0, "`port` of the API server on 127.0.0.1; 0 takes a free one")
 	flags.StringVar(&s.serviceRange, "service-cluster-ip-range", "172.20.0.0/16", "`CIDR` from which Services get their cluster IPs")
 	flags.BoolVar(&s.untilStdinCloses, "until-stdin-closes", false, "end when standard input is closed, as it is when the parent dies")
 	if err := flags.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			flags.SetOutput(os.Stdout)
+			flags.Usage()
+		}
 		return settings{}, err
 	}
 	if flags.NArg() > 0 {

@@ -12,7 +12,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -145,33 +144,4 @@ func isRoot(dir string) bool {
 func executable(path string) bool {
 	info, err := os.Stat(path)
 	return err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o111 != 0
-}
-
-// install puts a copy of the executable at path, at once, so that a control plane which is running from there is
-// not disturbed.
-func install(from, path string) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return err
-	}
-	in, err := os.Open(from)
-	if err != nil {
-		return err
-	}
-	defer in.Close()
-	out, err := os.CreateTemp(filepath.Dir(path), ".controlplane-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(out.Name()) // does nothing after the rename
-	if _, err := io.Copy(out, in); err != nil {
-		_ = out.Close()
-		return err
-	}
-	if err := out.Close(); err != nil {
-		return err
-	}
-	if err := os.Chmod(out.Name(), 0o755); err != nil {
-		return err
-	}
-	return os.Rename(out.Name(), path)
 }

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // tree makes a source tree whose control plane is "built" into an otherwise empty cache, and enters it.
@@ -99,6 +100,36 @@ func TestBuildTakesWhatTheCacheHolds(t *testing.T) {
 	}
 	if !strings.Contains(progress.String(), "using") {
 		t.Errorf("progress says %q", progress.String())
+	}
+	if err := Build(t.Context(), root, target, io.Discard); err != nil {
+		t.Errorf("again: %v", err)
+	}
+	left, err := os.ReadDir(filepath.Dir(target))
+	if err != nil || len(left) != 1 {
+		t.Errorf("bin/ holds %v (%v), want the executable alone", left, err)
+	}
+}
+
+func TestBuildForgetsWhatNoTreeAsksFor(t *testing.T) {
+	root := tree(t)
+	used := cached(t, root)
+	recent, old := used+"-recent", used+"-old"
+	for _, path := range []string{used, recent, old} {
+		write(t, path, "compiled before", 0o755)
+	}
+	ago := time.Now().Add(-keep - time.Hour)
+	for _, path := range []string{used, old} {
+		if err := os.Chtimes(path, ago, ago); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := Build(t.Context(), root, filepath.Join(root, "bin", "controlplane"), io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]bool{used: true, recent: true, old: false} {
+		if executable(path) != want {
+			t.Errorf("%s is there: %v, want %v", path, !want, want)
+		}
 	}
 }
 

@@ -5,15 +5,20 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"time"
 )
 
-// Build makes sure that the executable of the source tree at root is in the user's cache, and puts a copy of it
-// at path. It tells progress what it does, and compiles only what the cache lacks: a first build takes some
-// minutes and about 3 GB of memory, a cached one no time. The compiler's own output goes to progress.
+// keep is how long an executable that no tree asks for stays in the cache. Each has 120 MB.
+const keep = 30 * 24 * time.Hour
+
+// Build makes sure that the executable of the source tree at root is in the user's cache, and installs it at path,
+// which gets the present time. It tells progress what it does, and compiles only what the cache lacks: a first
+// build takes some minutes, a cached one no time. The compiler's own output goes to progress.
 func Build(ctx context.Context, root, path string, progress io.Writer) error {
 	cached, err := Cached(root)
 	if err != nil {
@@ -30,7 +35,61 @@ func Build(ctx context.Context, root, path string, progress io.Writer) error {
 	if err := install(cached, path); err != nil {
 		return fmt.Errorf("cannot install the control plane: %w", err)
 	}
+	prune(filepath.Dir(cached), time.Now().Add(-keep))
 	return nil
+}
+
+// install puts the executable at path, at once, so that a control plane which is running from there is not
+// disturbed. It is a hard link where the file system allows it. Its time is renewed: make compares it with the
+// sources, and prune with the present.
+func install(from, path string) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	target := fmt.Sprintf("%s.%d", path, os.Getpid())
+	defer os.Remove(target) // does nothing after the rename
+	if err := os.Link(from, target); err != nil {
+		if err := copyFile(from, target); err != nil {
+			return err
+		}
+	}
+	now := time.Now()
+	if err := os.Chtimes(target, now, now); err != nil {
+		return err
+	}
+	_ = os.Chtimes(from, now, now) // the cache may be another's and read-only, and is then not ours to prune
+	// Renaming one link to another of the same file is defined to do nothing, so the old link goes first.
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return os.Rename(target, path)
+}
+
+func copyFile(from, to string) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.OpenFile(to, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o755)
+	if err != nil {
+		return err
+	}
+	if _, err := io.Copy(out, in); err != nil {
+		_ = out.Close()
+		return err
+	}
+	return out.Close()
+}
+
+// prune removes executables that have not been asked for since before. It is a courtesy, so errors are nothing.
+func prune(cache string, before time.Time) {
+	old, _ := filepath.Glob(filepath.Join(cache, "controlplane-*"))
+	for _, path := range old {
+		if info, err := os.Stat(path); err == nil && info.ModTime().Before(before) {
+			_ = os.Remove(path)
+		}
+	}
 }
 
 // compile builds the nested module in dir to path. The executable appears there when it is complete, so two
