@@ -3,6 +3,8 @@ package dataplane
 import (
 	"cmp"
 	"context"
+	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -341,8 +343,18 @@ func (x *exchange) added(line func(...string)) {
 
 // traceID continues the client's trace, or begins one.
 func (x *exchange) traceID() string {
-	id := fmt.Sprintf("1-%08x-%08x%016x", uint32(x.start.Unix()), uint32(x.node.draw()), x.node.draw())
-	before := x.r.Header.Get("X-Amzn-Trace-Id")
+	var random [12]byte
+	binary.BigEndian.PutUint32(random[:], uint32(x.node.draw()))
+	binary.BigEndian.PutUint64(random[4:], x.node.draw())
+	id := make([]byte, 0, 40)
+	id = append(id, "1-"...)
+	id = hex.AppendEncode(id, binary.BigEndian.AppendUint32(nil, uint32(x.start.Unix())))
+	id = append(id, '-')
+	return continueTrace(x.r.Header.Get("X-Amzn-Trace-Id"), string(hex.AppendEncode(id, random[:])))
+}
+
+// continueTrace puts id into the trace that the client has begun: as its Self field, or as Root of a new one.
+func continueTrace(before, id string) string {
 	if before == "" {
 		return "Root=" + id
 	}

@@ -99,6 +99,21 @@ func (w *world) await(what string, done func() bool) {
 	}
 }
 
+// eventually looks again and again until a condition holds that no report announces.
+func (w *world) eventually(what string, holds func() bool) {
+	w.Helper()
+	deadline := time.After(20 * time.Second)
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for !holds() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			w.Fatalf("timed out waiting: %s", what)
+		}
+	}
+}
+
 // awaitState waits until the newest report about a target is state.
 func (w *world) awaitState(t Target, state HealthState) HealthChange {
 	w.Helper()

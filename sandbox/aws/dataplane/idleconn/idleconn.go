@@ -8,13 +8,13 @@ package idleconn
 import (
 	"net"
 	"syscall"
-
-	"golang.org/x/sys/unix"
 )
 
 // Probe looks at one connection. It is used by one goroutine at a time.
 type Probe struct {
-	raw syscall.RawConn
+	raw  syscall.RawConn
+	look func(fd uintptr) bool // made once, since it is used before each request
+	seen *bool
 }
 
 // New returns the probe of a TCP connection. The probe of any other connection says that it is alive.
@@ -27,7 +27,13 @@ func New(conn net.Conn) Probe {
 	if err != nil {
 		return Probe{}
 	}
-	return Probe{raw: raw}
+	alive, one := new(bool), make([]byte, 1)
+	look := func(fd uintptr) bool {
+		_, _, err := syscall.Recvfrom(int(fd), one, syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		*alive = err == syscall.EAGAIN
+		return true // never wait
+	}
+	return Probe{raw: raw, look: look, seen: alive}
 }
 
 // Alive is true while the other end has neither closed the connection nor sent anything unasked.
@@ -35,12 +41,6 @@ func (p Probe) Alive() bool {
 	if p.raw == nil {
 		return true
 	}
-	alive := false
-	err := p.raw.Read(func(fd uintptr) bool {
-		var one [1]byte
-		_, _, err := unix.Recvfrom(int(fd), one[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
-		alive = err == unix.EAGAIN
-		return true // never wait
-	})
-	return err == nil && alive
+	*p.seen = false
+	return p.raw.Read(p.look) == nil && *p.seen
 }
