@@ -1,0 +1,60 @@
+package kubelet
+
+import (
+	"fmt"
+	"net/netip"
+	"sync"
+
+	"github.com/lockstep-delivery/lockstep/sandbox/address"
+)
+
+// vpcAddresses hands out the addresses of a VPC one after the other, and never the same one twice.
+type vpcAddresses struct {
+	vpc address.Mapping
+
+	mu        sync.Mutex
+	instances int
+	last      int
+	used      map[netip.Addr]bool
+}
+
+func newAddresses(vpc address.Mapping) *vpcAddresses {
+	return &vpcAddresses{vpc: vpc, last: 9, used: map[netip.Addr]bool{}}
+}
+
+func (a *vpcAddresses) next() netip.Addr {
+	a.last++
+	addr := netip.AddrFrom4([4]byte{10, a.vpc.Octet, byte(a.last >> 8), byte(a.last)})
+	a.used[addr] = true
+	return addr
+}
+
+func (a *vpcAddresses) AddInstance(zone, name string) (string, netip.Addr, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.instances++
+	return fmt.Sprintf("i-%017x", a.instances), a.next(), nil
+}
+
+func (a *vpcAddresses) AssignPodAddress(instance string) (netip.Addr, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.next(), nil
+}
+
+func (a *vpcAddresses) ReleasePodAddress(addr netip.Addr) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.used[addr] {
+		return fmt.Errorf("address %s is not in use", addr)
+	}
+	delete(a.used, addr)
+	return nil
+}
+
+// inUse returns how many addresses are given out, those of instances included.
+func (a *vpcAddresses) inUse() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.used)
+}
