@@ -110,6 +110,21 @@ func TestBuildTakesWhatTheCacheHolds(t *testing.T) {
 	}
 }
 
+func TestBuildReplacesOnlyFiles(t *testing.T) {
+	root := tree(t)
+	write(t, cached(t, root), "compiled before", 0o755)
+	target := filepath.Join(root, "bin") // empty, so that removing it would succeed
+	if err := os.Mkdir(target, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := Build(t.Context(), root, target, io.Discard); err == nil || !strings.Contains(err.Error(), target) {
+		t.Errorf("got %v, want a refusal that names %s", err, target)
+	}
+	if info, err := os.Stat(target); err != nil || !info.IsDir() {
+		t.Errorf("the directory was replaced (%v)", err)
+	}
+}
+
 func TestBuildForgetsWhatNoTreeAsksFor(t *testing.T) {
 	root := tree(t)
 	used := cached(t, root)

@@ -43,6 +43,9 @@ func Build(ctx context.Context, root, path string, progress io.Writer) error {
 // disturbed. It is a hard link where the file system allows it. Its time is renewed: make compares it with the
 // sources, and prune with the present.
 func install(from, path string) error {
+	if info, err := os.Lstat(path); err == nil && !info.Mode().IsRegular() {
+		return fmt.Errorf("%s is there and is no regular file; name another path", path)
+	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
