@@ -1,0 +1,263 @@
+package cloud
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	elb "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/lockstep-delivery/lockstep/internal/balancing/model"
+	"github.com/lockstep-delivery/lockstep/internal/cloud/budget"
+	"github.com/lockstep-delivery/lockstep/internal/cloud/mirror"
+)
+
+// arnsPerTagRead is AWS's bound on resources of one DescribeTags; tagReads how many run at once.
+const (
+	arnsPerTagRead = 20
+	tagReads       = 4
+)
+
+// filledSet knows what has been filled beyond the lists.
+type filledSet struct {
+	mu sync.Mutex
+	// listedAt is when the last complete list of everything began; zero: never, or in doubt.
+	listedAt mirror.Moment
+	urgent   map[string]bool // stacks whose fill goes on the traffic lane
+	arns     map[string]bool // load balancers that are filled and so audited
+}
+
+func (f *filledSet) add(arn string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.arns == nil {
+		f.arns = map[string]bool{}
+	}
+	f.arns[arn] = true
+}
+
+func (f *filledSet) listed() mirror.Moment {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.listedAt
+}
+
+// doubtLists has the lists read again before anything is taken for missing: a creation has failed since
+// something with the same name exists, or nobody knows whether it happened.
+func (c *Cloud) doubtLists(err error) {
+	if result(err) == mirror.Refused {
+		return
+	}
+	c.filled.mu.Lock()
+	defer c.filled.mu.Unlock()
+	c.filled.listedAt = mirror.Moment{}
+}
+
+// readLists reads all load balancers, target groups, tags of the VPC and the cluster's security groups,
+// unless that has been done at or after notBefore.
+func (c *Cloud) readLists(ctx context.Context, lane budget.Lane, notBefore time.Time) error {
+	if at := c.filled.listed(); at.Order != 0 && !at.Time.Before(notBefore) {
+		return nil
+	}
+	return c.join(ctx, lane, "lists", notBefore, mirror.Moment{}, func(ctx context.Context) error {
+		began := c.moment()
+		if err := c.listLoadBalancers(ctx, lane); err != nil {
+			return err
+		}
+		if err := c.listTargetGroups(ctx, lane); err != nil {
+			return err
+		}
+		if err := c.listSecurityGroups(ctx, lane); err != nil {
+			return err
+		}
+		if err := c.listTags(ctx, lane, c.untagged()); err != nil {
+			return err
+		}
+		c.filled.mu.Lock()
+		defer c.filled.mu.Unlock()
+		c.filled.listedAt = began
+		return nil
+	})
+}
+
+func (c *Cloud) listLoadBalancers(ctx context.Context, lane budget.Lane) error {
+	var begun mirror.Moment
+	listed := map[string]bool{}
+	in := &elb.DescribeLoadBalancersInput{}
+	for {
+		out, at, err := readELB(ctx, c, lane, "", (*elb.Client).DescribeLoadBalancers, in)
+		if err != nil {
+			return err
+		}
+		if begun.Order == 0 {
+			begun = at
+		}
+		for _, lb := range out.LoadBalancers {
+			if aws.ToString(lb.VpcId) == c.vpc.ID {
+				listed[aws.ToString(lb.LoadBalancerArn)] = true
+				c.sawLoadBalancer(begun, fromLoadBalancer(lb))
+			}
+		}
+		if aws.ToString(out.NextMarker) == "" {
+			break
+		}
+		in.Marker = out.NextMarker
+	}
+	for _, arn := range c.have.loadBalancers.Keys() {
+		if !listed[arn] && c.have.loadBalancers.Missing(arn, begun, c.now()) {
+			c.forgetLoadBalancer(arn)
+		}
+	}
+	return nil
+}
+
+func (c *Cloud) sawLoadBalancer(begun mirror.Moment, lb model.ObservedLoadBalancer) {
+	before := c.have.loadBalancers.Version(lb.ARN)
+	c.have.loadBalancers.Read(lb.ARN, begun, c.now(), lb)
+	if before != 0 && c.have.loadBalancers.Version(lb.ARN) != before {
+		c.notify(Change{StackID: c.stackOf(lb.ARN), Kind: ChangeConfiguration})
+	}
+}
+
+func (c *Cloud) listTargetGroups(ctx context.Context, lane budget.Lane) error {
+	var begun mirror.Moment
+	listed := map[string]bool{}
+	in := &elb.DescribeTargetGroupsInput{}
+	for {
+		out, at, err := readELB(ctx, c, lane, "", (*elb.Client).DescribeTargetGroups, in)
+		if err != nil {
+			return err
+		}
+		if begun.Order == 0 {
+			begun = at
+		}
+		for _, group := range out.TargetGroups {
+			if aws.ToString(group.VpcId) == c.vpc.ID {
+				listed[aws.ToString(group.TargetGroupArn)] = true
+				c.have.targetGroups.Read(aws.ToString(group.TargetGroupArn), begun, c.now(), fromTargetGroup(group))
+			}
+		}
+		if aws.ToString(out.NextMarker) == "" {
+			break
+		}
+		in.Marker = out.NextMarker
+	}
+	for _, arn := range c.have.targetGroups.Keys() {
+		if !listed[arn] && c.have.targetGroups.Missing(arn, begun, c.now()) {
+			c.forgetTargetGroup(arn)
+		}
+	}
+	return nil
+}
+
+func (c *Cloud) listSecurityGroups(ctx context.Context, lane budget.Lane) error {
+	began := c.moment()
+	listed, err := c.readSecurityGroups(ctx, lane, "", &ec2.DescribeSecurityGroupsInput{Filters: ec2Owned(c.vpc.ID, c.config.ClusterName)})
+	if err != nil {
+		return err
+	}
+	for id, group := range c.have.securityGroups.All() {
+		if group.Tags[model.TagCluster] == c.config.ClusterName && !listed[id] {
+			c.have.securityGroups.Missing(id, began, c.now())
+		}
+	}
+	return nil
+}
+
+// untagged are the listed load balancers and target groups whose tags are not known.
+func (c *Cloud) untagged() []string {
+	var arns []string
+	for _, arn := range append(c.have.loadBalancers.Keys(), c.have.targetGroups.Keys()...) {
+		if _, known := c.have.tags.Believed(arn); !known || c.have.tags.Doubtful(arn) {
+			arns = append(arns, arn)
+		}
+	}
+	return arns
+}
+
+// listTags reads the tags of resources into the mirror, 20 with each call. A resource that is gone
+// meanwhile makes AWS refuse the whole call; then its part is read one by one.
+func (c *Cloud) listTags(ctx context.Context, lane budget.Lane, arns []string) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(tagReads)
+	for part := range slices.Chunk(arns, arnsPerTagRead) {
+		group.Go(func() error {
+			err := c.readTags(ctx, lane, part)
+			if !errors.Is(err, ErrNotFound) {
+				return err
+			}
+			for _, arn := range part {
+				if err := c.readTags(ctx, lane, []string{arn}); err != nil && !errors.Is(err, ErrNotFound) {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	return group.Wait()
+}
+
+func (c *Cloud) readTags(ctx context.Context, lane budget.Lane, arns []string) error {
+	out, begun, err := readELB(ctx, c, lane, arns[0], (*elb.Client).DescribeTags, &elb.DescribeTagsInput{ResourceArns: arns})
+	if err != nil {
+		return err
+	}
+	for _, description := range out.TagDescriptions {
+		arn := aws.ToString(description.ResourceArn)
+		before := c.have.tags.Version(arn)
+		c.have.tags.Read(arn, begun, c.now(), fromTags(description.Tags))
+		if before != 0 && c.have.tags.Version(arn) != before {
+			c.notify(Change{StackID: c.stackOf(arn), Kind: ChangeConfiguration})
+		}
+	}
+	return nil
+}
+
+// forgetLoadBalancer drops a load balancer that is gone, with its listeners.
+func (c *Cloud) forgetLoadBalancer(arn string) {
+	stack := c.stackOf(arn)
+	listeners, _ := c.have.listeners.Believed(arn)
+	for _, listener := range listeners {
+		c.forgetListener(listener.ARN)
+	}
+	at := c.moment()
+	c.have.listeners.Forget(arn, at)
+	c.have.loadBalancers.Forget(arn, at)
+	c.have.attributes.Forget(arn, at)
+	c.have.tags.Forget(arn, at)
+	c.filled.mu.Lock()
+	delete(c.filled.arns, arn)
+	c.filled.mu.Unlock()
+	c.notify(Change{StackID: stack, Kind: ChangeConfiguration})
+}
+
+// forgetListener drops what is known below a listener that is gone; the load balancer's list of listeners
+// is for the next read to correct.
+func (c *Cloud) forgetListener(arn string) {
+	at := c.moment()
+	if known, ok := c.have.routes.Believed(arn); ok {
+		for _, rule := range known.Rules {
+			c.have.tags.Forget(rule.ARN, at)
+		}
+	}
+	c.have.routes.Forget(arn, at)
+	c.have.certificates.Forget(arn, at)
+	c.have.attributes.Forget(arn, at)
+	c.have.tags.Forget(arn, at)
+	c.have.listeners.Doubt(loadBalancerOf(arn))
+}
+
+func (c *Cloud) forgetTargetGroup(arn string) {
+	stack := c.stackOf(arn)
+	at := c.moment()
+	c.have.targetGroups.Forget(arn, at)
+	c.have.targets.Forget(arn, at)
+	c.have.attributes.Forget(arn, at)
+	c.have.tags.Forget(arn, at)
+	c.notify(Change{StackID: stack, TargetGroupARN: arn, Kind: ChangeConfiguration})
+}

@@ -1,0 +1,245 @@
+package cloud
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	elb "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
+
+	"github.com/lockstep-delivery/lockstep/internal/balancing/model"
+	"github.com/lockstep-delivery/lockstep/internal/cloud/budget"
+	"github.com/lockstep-delivery/lockstep/internal/cloud/mirror"
+)
+
+// targetsPerCall is AWS's bound on targets of one RegisterTargets or DeregisterTargets.
+const targetsPerCall = 200
+
+// RegisterTargets registers targets, 200 with each call. When the budget ends within the list, the error is
+// a *BusyError and the first calls have been made: registering again what is registered changes nothing.
+func (c *Cloud) RegisterTargets(ctx context.Context, targetGroupARN string, targets []model.Target) error {
+	return c.writeTargets(targetGroupARN, targets, func(part []model.Target) error {
+		_, err := writeELB(ctx, c, budget.Targets, targetGroupARN, (*elb.Client).RegisterTargets,
+			&elb.RegisterTargetsInput{TargetGroupArn: aws.String(targetGroupARN), Targets: toTargets(part)})
+		return err
+	})
+}
+
+// DeregisterTargets deregisters targets, 200 with each call; see RegisterTargets.
+func (c *Cloud) DeregisterTargets(ctx context.Context, targetGroupARN string, targets []model.Target) error {
+	return c.writeTargets(targetGroupARN, targets, func(part []model.Target) error {
+		_, err := writeELB(ctx, c, budget.Targets, targetGroupARN, (*elb.Client).DeregisterTargets,
+			&elb.DeregisterTargetsInput{TargetGroupArn: aws.String(targetGroupARN), Targets: toTargets(part)})
+		return err
+	})
+}
+
+// writeTargets leaves what is believed to the next read: only AWS knows the state in which a target begins
+// or ends.
+func (c *Cloud) writeTargets(arn string, targets []model.Target, write func([]model.Target) error) error {
+	for part := range slices.Chunk(targets, targetsPerCall) {
+		c.have.targets.BeginWrite(arn)
+		err := write(part)
+		c.have.targets.EndWrite(arn, c.moment(), result(err), nil)
+		if result(err) != mirror.Refused {
+			c.poll.hurry(arn)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// TargetHealth returns the targets of a group with their states, and when the read behind them began. It
+// comes from the mirror if that read began at or after notBefore and after our last write to the group.
+func (c *Cloud) TargetHealth(ctx context.Context, targetGroupARN string, notBefore time.Time) (health []model.TargetHealth, seenAt time.Time, err error) {
+	if !c.have.targets.Fresh(targetGroupARN, notBefore) {
+		if err := c.readTargets(ctx, budget.Targets, targetGroupARN, notBefore); err != nil {
+			return nil, time.Time{}, err
+		}
+	}
+	health, at, _ := c.have.targets.Seen(targetGroupARN)
+	return slices.Clone(health), at.Time, nil
+}
+
+// readTargets reads a group's targets, or joins a read that began at or after notBefore.
+func (c *Cloud) readTargets(ctx context.Context, lane budget.Lane, arn string, notBefore time.Time) error {
+	return untilFresh(ctx, c.have.targets, arn, notBefore, func() error {
+		return c.join(ctx, lane, "targets "+arn, notBefore, c.have.targets.WroteAt(arn), func(ctx context.Context) error {
+			out, begun, err := readELB(ctx, c, lane, arn, (*elb.Client).DescribeTargetHealth, &elb.DescribeTargetHealthInput{TargetGroupArn: aws.String(arn)})
+			if errors.Is(err, ErrNotFound) {
+				c.forgetTargetGroup(arn)
+			}
+			if err != nil {
+				return err
+			}
+			before := c.have.targets.Version(arn)
+			c.have.targets.Read(arn, begun, c.now(), fromHealth(out.TargetHealthDescriptions))
+			if c.have.targets.Version(arn) != before {
+				c.poll.changed(arn, c.now())
+				c.notify(Change{StackID: c.stackOf(arn), TargetGroupARN: arn, Kind: ChangeTargets})
+			}
+			return nil
+		})
+	})
+}
+
+// overlaps is how often a read is made again because a write of ours overlapped it.
+const overlaps = 20
+
+// untilFresh makes a read again while it proves worthless, since a write of ours was on its way meanwhile.
+func untilFresh[T any](ctx context.Context, table *mirror.Table[T], key string, notBefore time.Time, read func() error) error {
+	for range overlaps {
+		if err := read(); err != nil || table.Fresh(key, notBefore) {
+			return err
+		}
+		if !wait(ctx, 50*time.Millisecond) {
+			return ctx.Err()
+		}
+	}
+	return fmt.Errorf("cannot read %s: our own writes to it overlap each read: %w", key, ErrUnavailable)
+}
+
+// WatchTargets says whether somebody waits for the health of a group's targets. While somebody does, it is
+// polled: often while it changes, seldom when it is steady; subscribers hear of each change. Saying the
+// same twice changes nothing.
+func (c *Cloud) WatchTargets(targetGroupARN string, interest bool) {
+	c.poll.mu.Lock()
+	defer c.poll.mu.Unlock()
+	p := c.poll.of(targetGroupARN)
+	p.wanted = interest
+	c.startPoller(targetGroupARN, p)
+}
+
+// evidenceLease is how long a group whose evidence was asked for goes on being polled.
+const evidenceLease = 2 * time.Minute
+
+// leaseTargets watches a group for the length of the lease.
+func (c *Cloud) leaseTargets(arn string) {
+	c.poll.mu.Lock()
+	defer c.poll.mu.Unlock()
+	p := c.poll.of(arn)
+	p.leased = c.now().Add(evidenceLease)
+	c.startPoller(arn, p)
+}
+
+// pollers are the watched target groups.
+type pollers struct {
+	mu   sync.Mutex
+	list map[string]*poller
+}
+
+type poller struct {
+	wanted    bool
+	leased    time.Time
+	running   bool
+	changedAt time.Time
+	wake      chan struct{}
+}
+
+func (p *pollers) of(arn string) *poller {
+	if p.list == nil {
+		p.list = map[string]*poller{}
+	}
+	if p.list[arn] == nil {
+		p.list[arn] = &poller{wake: make(chan struct{}, 1)}
+	}
+	return p.list[arn]
+}
+
+// changed notes that a group's targets are not what they were.
+func (p *pollers) changed(arn string, now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if poller, ok := p.list[arn]; ok {
+		poller.changedAt = now
+	}
+}
+
+// hurry has a watched group read at once: its targets were written.
+func (p *pollers) hurry(arn string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if poller, ok := p.list[arn]; ok {
+		select {
+		case poller.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// startPoller runs the group's poller unless it runs. The pollers' lock must be held.
+func (c *Cloud) startPoller(arn string, p *poller) {
+	if p.running || !p.wanted && !c.now().Before(p.leased) {
+		return
+	}
+	p.running = true
+	c.inBackground(func(ctx context.Context) { c.pollTargets(withoutHurry(ctx), arn, p) })
+}
+
+func (c *Cloud) pollTargets(ctx context.Context, arn string, p *poller) {
+	for {
+		next := c.settings.HealthSlow
+		if _, at, seen := c.have.targets.Seen(arn); !seen || c.now().Sub(at.Time) >= c.settings.HealthFast || !c.have.targets.Fresh(arn, time.Time{}) {
+			err := c.readTargets(ctx, budget.Targets, arn, c.now())
+			if errors.Is(err, ErrNotFound) {
+				c.stopPoller(arn)
+				return
+			}
+			if err != nil && ctx.Err() == nil {
+				c.log.Warn("cannot read the health of targets", "targetGroup", arn, "error", err)
+			}
+		}
+		next = c.pollInterval(arn, p)
+		if !c.restPoller(ctx, arn, p, next) {
+			return
+		}
+	}
+}
+
+// restPoller waits for the next turn, and reports false when the poller is not needed any more.
+func (c *Cloud) restPoller(ctx context.Context, arn string, p *poller, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-p.wake:
+	case <-timer.C:
+	}
+	c.poll.mu.Lock()
+	defer c.poll.mu.Unlock()
+	if p.wanted || c.now().Before(p.leased) {
+		return true
+	}
+	p.running = false
+	delete(c.poll.list, arn)
+	return false
+}
+
+func (c *Cloud) stopPoller(arn string) {
+	c.poll.mu.Lock()
+	defer c.poll.mu.Unlock()
+	delete(c.poll.list, arn)
+}
+
+// pollInterval is short while targets are between states, and grows to a tenth of the time since the last change:
+// a deregistration delay of five minutes is not worth 300 reads.
+func (c *Cloud) pollInterval(arn string, p *poller) time.Duration {
+	health, _, seen := c.have.targets.Seen(arn)
+	moving := !seen || slices.ContainsFunc(health, func(t model.TargetHealth) bool {
+		return t.State == "initial" || t.State == "draining" || t.State == "unhealthy.draining"
+	})
+	c.poll.mu.Lock()
+	quiet := c.now().Sub(p.changedAt)
+	c.poll.mu.Unlock()
+	if !moving && quiet >= c.settings.HealthSlow {
+		return c.settings.HealthSlow
+	}
+	return min(max(quiet/10, c.settings.HealthFast), c.settings.HealthSlow)
+}
