@@ -83,6 +83,8 @@ type DrainStatus struct {
 	PodTemplateHash string `json:"podTemplateHash"`
 	// Pods is the number of pods that are to leave.
 	Pods int32 `json:"pods"`
+	// MarkedAt is when the last of them was marked.
+	MarkedAt *metav1.MicroTime `json:"markedAt,omitempty"`
 	// Since is when the read began that first showed none of them as a live target.
 	Since *metav1.MicroTime `json:"since,omitempty"`
 }

@@ -1,0 +1,47 @@
+package canary
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/lockstep-delivery/lockstep/api/rollouts/v1alpha1"
+)
+
+var oneMinute = intstr.FromString("1m")
+
+func contains(s, part string) bool { return strings.Contains(s, part) }
+
+func diff(a, b v1alpha1.RolloutStatus) string { return cmp.Diff(a, b) }
+
+func TestInvalidSpecNamesFieldAndChangesNothing(t *testing.T) {
+	for name, row := range map[string]struct {
+		edit func(*world)
+		want string
+	}{
+		"analysis step":    {func(w *world) { w.step(v1alpha1.CanaryStep{Analysis: &v1alpha1.RolloutAnalysis{}}) }, "spec.strategy.canary.steps[0].analysis"},
+		"weight too large": {func(w *world) { w.step(weight(101)) }, "spec.strategy.canary.steps[0].setWeight: 101"},
+		"missing service":  {func(w *world) { w.s.Services[0].Missing = true }, `Service "shop-canary" does not exist`},
+		"missing rule":     {func(w *world) { w.s.Ingresses[0].HasRule = false }, "use-annotation"},
+		"blue-green": {func(w *world) {
+			w.s.Rollout.Spec.Strategy = v1alpha1.RolloutStrategy{BlueGreen: &v1alpha1.BlueGreenStrategy{}}
+		}, "spec.strategy.blueGreen"},
+		"basic canary": {func(w *world) { w.s.Rollout.Spec.Strategy.Canary.TrafficRouting = nil }, "trafficRouting"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := stable(t, 2, weight(50))
+			row.edit(w)
+			d := w.once()
+			w.wantOps(d)
+			if got := d.Status; got.Phase != v1alpha1.PhaseDegraded || !contains(got.Message, row.want) || got.StableRS != "A" {
+				t.Errorf("phase %s, message %q", got.Phase, got.Message)
+			}
+		})
+	}
+}
+
+func (w *world) step(s v1alpha1.CanaryStep) {
+	w.s.Rollout.Spec.Strategy.Canary.Steps = []v1alpha1.CanaryStep{s}
+}

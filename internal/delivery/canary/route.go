@@ -1,0 +1,276 @@
+package canary
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/lockstep-delivery/lockstep/api/rollouts/v1alpha1"
+	"github.com/lockstep-delivery/lockstep/internal/split"
+)
+
+// totalWeight is the sum of all weights; another one is allowed only with routers that we refuse.
+const totalWeight = split.DefaultTotalWeight
+
+// wish is the canary's weight that the step, an abort or a promotion asks for, before the laws.
+func (f facts) wish() (weight int32, reason string) {
+	switch {
+	case f.status.Abort:
+		return 0, "the update is aborted"
+	case f.paused():
+		return f.recorded(), "the rollout is paused"
+	case f.promoted():
+		return 0, "the new version is stable"
+	case f.canaryHash() != f.Rollout.Hash:
+		return 0, "the canary Service does not select the new version yet"
+	case f.stepsDone():
+		return totalWeight, "all steps are done"
+	}
+	return f.stepWeight(f.stepIndex()), fmt.Sprintf("step %d of %d", f.stepIndex()+1, len(f.strategy.Steps))
+}
+
+// stepWeight is the nearest setWeight at or before the step, 0 without one.
+func (f facts) stepWeight(index int32) int32 {
+	for i := min(int(index), len(f.strategy.Steps)-1); i >= 0; i-- {
+		if w := f.strategy.Steps[i].SetWeight; w != nil {
+			return *w
+		}
+	}
+	return 0
+}
+
+// intend is the canary's weight that may be written now: the wish as far as law 1 allows.
+func (f facts) intend() (weight int32, reason string, wait Wait) {
+	now := f.recorded()
+	wish, reason := f.wish()
+	if f.lostCanary() {
+		wish, reason = 0, "the canary has lost all its healthy targets"
+	}
+	switch {
+	case wish > now:
+		if w, ok := f.mayRise(wish); !ok {
+			return now, "", w
+		}
+	case wish < now:
+		limit, w := f.mayReturn(now)
+		if limit > wish {
+			return limit, reason, w
+		}
+	}
+	return wish, reason, Wait{}
+}
+
+// lostCanary: the canary group carries a share without one healthy target, and stable has some.
+func (f facts) lostCanary() bool {
+	return f.recorded() > 0 && f.unseen() == "" && f.replicas > 0 &&
+		f.healthy(f.strategy.CanaryService, "") == 0 && f.healthy(f.strategy.StableService, "") > 0
+}
+
+// mayRise asks whether the canary's share may grow (law 1, law 4).
+func (f facts) mayRise(to int32) (Wait, bool) {
+	k, hash := f.strategy.CanaryService, f.Rollout.Hash
+	gates := []gate{pointsAt(k, hash), evidenceKnown, splitShown}
+	if f.replicas > 0 {
+		gates = append(gates, healthyAtLeast(k, hash, max(1, f.threshold(f.canarySize(to)))))
+		if f.recorded() == 0 {
+			gates = append(gates, aloneInGroup(k, hash))
+		}
+	}
+	return f.pass(gates...)
+}
+
+// mayReturn is the smallest weight of the canary that stable's healthy targets allow (law 1).
+func (f facts) mayReturn(now int32) (int32, Wait) {
+	k, s := f.strategy.CanaryService, f.strategy.StableService
+	if f.replicas == 0 {
+		return 0, Wait{}
+	}
+	if f.promoted() && f.canaryHash() == f.Rollout.Hash && !f.lostCanary() {
+		// Both groups are to serve the same version and the canary's does so now: no hurry, so all of it.
+		w, ok := f.pass(pointsAt(s, f.Rollout.Hash), evidenceKnown,
+			healthyAtLeast(s, f.Rollout.Hash, f.threshold(f.replicas)), aloneInGroup(s, f.Rollout.Hash))
+		if !ok {
+			return now, w
+		}
+		return 0, Wait{}
+	}
+	stable, canary := f.healthy(s, f.stableHash()), f.healthy(k, f.canaryHash())
+	if f.unseen() != "" {
+		// Going back must not wait for AWS's answer: what Kubernetes knows is the best there is, and the
+		// load balancer half refuses by itself a share to a group without health.
+		stable, canary = available(f.stable), 0
+	}
+	if stable >= f.replicas-f.maxUnavailable() {
+		return 0, Wait{}
+	}
+	// Less healthy than stable, each measured against the pods that it should have.
+	if stable > 0 && canary*pods(f.stable) < stable*max(1, f.spec(f.canaryHash())) {
+		return 0, Wait{}
+	}
+	limit := min(now, totalWeight-totalWeight*stable/f.replicas)
+	return limit, f.watch(Wait{Reason: "StableNotHealthy", Message: fmt.Sprintf("%d of %d pods of the stable version are healthy; it takes traffic back as they come", stable, f.replicas)})
+}
+
+func available(rs *ReplicaSet) int32 {
+	if rs == nil {
+		return 0
+	}
+	return rs.Available
+}
+
+func pods(rs *ReplicaSet) int32 {
+	if rs == nil {
+		return 0
+	}
+	return rs.Replicas
+}
+
+func (f facts) spec(hash string) int32 {
+	for _, rs := range f.ReplicaSets {
+		if rs.Hash == hash {
+			return rs.Replicas
+		}
+	}
+	return 0
+}
+
+// weights is the split of the status for a canary weight.
+func (f facts) weights(canary int32) *v1alpha1.TrafficWeights {
+	return &v1alpha1.TrafficWeights{
+		Canary: v1alpha1.WeightDestination{Weight: canary, ServiceName: f.strategy.CanaryService, PodTemplateHash: f.Rollout.Hash},
+		Stable: v1alpha1.WeightDestination{Weight: totalWeight - canary, ServiceName: f.strategy.StableService, PodTemplateHash: f.status.StableRS},
+	}
+}
+
+// split is the action for a canary weight: the canary first and stable last, as existing tools write it.
+func (f facts) split(canary int32) split.Split {
+	port := strconv.Itoa(int(f.alb.ServicePort))
+	s := split.Split{Destinations: []split.Destination{
+		{Service: f.strategy.CanaryService, Port: port, Weight: canary},
+		{Service: f.strategy.StableService, Port: port, Weight: totalWeight - canary},
+	}}
+	if st := f.alb.StickinessConfig; st != nil && st.Enabled {
+		s.Stickiness = time.Duration(st.DurationSeconds) * time.Second
+	}
+	return s
+}
+
+// route writes the intended split where it is not, and returns the traffic status with it.
+func (f facts) route(canary int32, reason string) (ops []Operation, traffic []v1alpha1.TrafficStatus, wait Wait) {
+	want := f.split(canary)
+	intended := map[string]int32{f.strategy.CanaryService: canary, f.strategy.StableService: totalWeight - canary}
+	for _, i := range f.Ingresses {
+		e := f.traffic(i.Name)
+		if e == nil {
+			e = &v1alpha1.TrafficStatus{Group: i.Name}
+		}
+		entry := *e.DeepCopy()
+		held, err := split.Decode(i.Action)
+		there := err == nil && held.Equal(want) && i.Recorded
+		moved := !maps.Equal(entry.Intended, intended)
+		if !moved && !there && entry.WrittenAt != nil && !i.Ours {
+			entry.ForeignWrites = remember(entry.ForeignWrites, i, f.Now)
+		}
+		entry.ForeignWrites = recent(entry.ForeignWrites, f.Now.Add(-f.Settings.Contest))
+		if moved {
+			entry.Intended, entry.DecidedAt = intended, new(metav1.NewMicroTime(f.Now))
+			entry.WrittenAt, entry.Since, entry.SettledAt = nil, nil, nil
+		}
+		switch {
+		case there:
+			if entry.WrittenAt == nil {
+				entry.WrittenAt = new(metav1.NewMicroTime(f.Now))
+			}
+		case !moved && len(entry.ForeignWrites) >= f.Settings.ContestLimit:
+			wait = contested(entry, f.Settings.Contest)
+		default:
+			why := reason
+			if !moved && e.WrittenAt != nil {
+				why = fmt.Sprintf("%s changed the action; the rollout wants its split back", i.Writer)
+			}
+			entry.WrittenAt, entry.Since, entry.SettledAt = nil, nil, nil
+			ops = append(ops, WriteSplit{Ingress: i.Name, Split: want, Reason: Reason(why)})
+		}
+		traffic = append(traffic, entry)
+	}
+	return ops, traffic, wait
+}
+
+// remember adds the write of somebody else, once.
+func remember(writes []v1alpha1.ForeignWrite, i Ingress, now time.Time) []v1alpha1.ForeignWrite {
+	at := i.WrittenAt
+	if at.IsZero() {
+		at = now
+	}
+	for _, w := range writes {
+		if w.Manager == i.Writer && w.At.Time.Equal(at) {
+			return writes
+		}
+	}
+	return append(slices.Clone(writes), v1alpha1.ForeignWrite{Manager: i.Writer, At: metav1.NewMicroTime(at)})
+}
+
+// recent drops the writes before a time.
+func recent(writes []v1alpha1.ForeignWrite, since time.Time) []v1alpha1.ForeignWrite {
+	var kept []v1alpha1.ForeignWrite
+	for _, w := range writes {
+		if w.At.After(since) {
+			kept = append(kept, w)
+		}
+	}
+	return kept
+}
+
+func contested(entry v1alpha1.TrafficStatus, window time.Duration) Wait {
+	last := entry.ForeignWrites[len(entry.ForeignWrites)-1]
+	return Wait{
+		Reason: "TrafficContested", Evidence: true,
+		Message: fmt.Sprintf("field manager %q has changed the action annotation of Ingress %s %d times in %s; let it leave the annotation out", last.Manager, entry.Group, len(entry.ForeignWrites), window),
+		Again:   entry.ForeignWrites[0].At.Add(window),
+	}
+}
+
+// look brings the traffic status up to date with what AWS shows: the weights, and since when.
+func (f facts) look() []v1alpha1.TrafficStatus {
+	var traffic []v1alpha1.TrafficStatus
+	for _, i := range f.Ingresses {
+		e := f.traffic(i.Name)
+		if e == nil {
+			continue
+		}
+		entry := *e.DeepCopy()
+		if i.unseen() == "" {
+			f.see(&entry, i)
+		}
+		if entry.Since != nil && entry.SettledAt == nil && !entry.Since.Add(f.Settings.Settle).After(f.Now) {
+			entry.SettledAt = new(metav1.NewMicroTime(entry.Since.Add(f.Settings.Settle)))
+		}
+		traffic = append(traffic, entry)
+	}
+	return traffic
+}
+
+func (f facts) see(entry *v1alpha1.TrafficStatus, i Ingress) {
+	seen := map[string]int32{}
+	for _, service := range []string{f.strategy.CanaryService, f.strategy.StableService} {
+		w, same := i.Evidence.Weight(service)
+		if !same {
+			entry.Weights, entry.Since, entry.SettledAt = nil, nil, nil
+			return
+		}
+		seen[service] = w
+	}
+	if entry.Since != nil && maps.Equal(entry.Weights, seen) {
+		return
+	}
+	old := entry.WrittenAt == nil || i.Evidence.SeenAt.Before(entry.WrittenAt.Time) ||
+		(entry.Since != nil && i.Evidence.SeenAt.Before(entry.Since.Time))
+	entry.Weights, entry.Since, entry.SettledAt = seen, nil, nil
+	if !old {
+		entry.Since = new(metav1.NewMicroTime(i.Evidence.SeenAt))
+	}
+}
