@@ -12,6 +12,9 @@ type Stack struct {
 	TargetGroups   []TargetGroup
 	Listeners      []Listener
 	Bindings       []Binding
+	// BackendGroup is the security group that the cluster's load balancers share, where the stack uses it.
+	// Its rules are not managed.
+	BackendGroup *SecurityGroup
 }
 
 // Scheme says who can reach a load balancer (ELBv2 API, LoadBalancer.Scheme).
@@ -114,6 +117,8 @@ type Listener struct {
 	Port           int32
 	Protocol       string
 	DefaultActions []Action
+	// Hold asks to keep the live default actions, as Rule.Hold does for a rule.
+	Hold string
 	// Certificates are ARNs, the default certificate first; HTTPS only.
 	Certificates []string
 	SSLPolicy    string

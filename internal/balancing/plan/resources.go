@@ -1,0 +1,175 @@
+package plan
+
+import (
+	"slices"
+
+	"github.com/lockstep-delivery/lockstep/internal/balancing/model"
+)
+
+// securityGroups makes and authorises; it revokes only when every wanted source has been seen in place.
+func (s *situation) securityGroups() {
+	if s.desired.BackendGroup != nil && s.state.BackendGroupID == "" {
+		s.add(stageFirewall, CreateBackendGroup{*s.desired.BackendGroup})
+	}
+	for _, wanted := range s.desired.SecurityGroups {
+		have := s.firewall[wanted.ResourceID]
+		if have == nil {
+			s.add(stageFirewall, CreateSecurityGroup{wanted})
+			if len(wanted.Ingress) > 0 {
+				s.add(stageFirewall, AuthorizeIngress{Ref{ResourceID: wanted.ResourceID}, wanted.Ingress})
+			}
+			continue
+		}
+		ref := Ref{wanted.ResourceID, have.GroupID}
+		missing, extra := without(wanted.Ingress, have.Ingress), without(have.Ingress, wanted.Ingress)
+		switch {
+		case len(missing) > 0:
+			s.add(stageFirewall, AuthorizeIngress{ref, missing})
+			if len(extra) > 0 {
+				s.wait(Wait{Reason: "security group " + wanted.ResourceID + ": the old sources are revoked when the new ones are seen in place"})
+			}
+		case len(extra) > 0:
+			s.add(stageRemoval, RevokeIngress{ref, extra})
+		}
+		s.tags(ref, wanted.Tags, have.Tags)
+	}
+}
+
+// groupID resolves a reference to a security group; empty while it does not exist.
+func (s *situation) groupID(r model.SecurityGroupRef) string {
+	switch {
+	case r.GroupID != "":
+		return r.GroupID
+	case r.Backend:
+		return s.state.BackendGroupID
+	case s.firewall[r.ResourceID] != nil:
+		return s.firewall[r.ResourceID].GroupID
+	}
+	return ""
+}
+
+// known fills in the ids of the security groups that exist.
+func (s *situation) known(refs []model.SecurityGroupRef) []model.SecurityGroupRef {
+	out := slices.Clone(refs)
+	for i := range out {
+		out[i].GroupID = s.groupID(out[i])
+	}
+	return out
+}
+
+func (s *situation) targetGroups() {
+	for _, wanted := range s.desired.TargetGroups {
+		have := s.groups[wanted.ResourceID]
+		if have == nil {
+			s.add(stageGroups, CreateTargetGroup{wanted})
+			if len(wanted.Attributes) > 0 {
+				s.add(stageGroups, SetTargetGroupAttributes{Ref{ResourceID: wanted.ResourceID}, wanted.Attributes})
+			}
+			continue
+		}
+		ref := Ref{wanted.ResourceID, have.ARN}
+		if wanted.HealthCheck != have.HealthCheck {
+			s.add(stageSettings, ModifyTargetGroup{ref, wanted.HealthCheck})
+		}
+		if changed := differing(wanted.Attributes, have.Attributes); len(changed) > 0 {
+			s.add(stageSettings, SetTargetGroupAttributes{ref, changed})
+		}
+		s.tags(ref, wanted.Tags, have.Tags)
+	}
+}
+
+func (s *situation) loadBalancer() {
+	wanted := *s.desired.LoadBalancer
+	wanted.SecurityGroups = s.known(wanted.SecurityGroups)
+	if s.balancer == nil {
+		s.add(stageBalancer, CreateLoadBalancer{wanted})
+		if len(wanted.Attributes) > 0 {
+			s.add(stageBalancer, SetLoadBalancerAttributes{Ref{ResourceID: wanted.ResourceID}, wanted.Attributes})
+		}
+		return
+	}
+	have := s.balancer
+	ref := Ref{wanted.ResourceID, have.ARN}
+	if wanted.Scheme != have.Scheme {
+		s.block("load balancer "+have.Name, "its scheme is "+string(have.Scheme)+", which AWS cannot change into "+string(wanted.Scheme)+" in place",
+			"set the scheme back, or move to a new Ingress with the other scheme and delete this one when clients have followed its DNS name")
+	}
+	if have.State == "failed" {
+		s.block("load balancer "+have.Name, "AWS could not set it up (state failed)", "see its reason in the AWS console, then delete it")
+	}
+	if s.securityGroupsDiffer(wanted, *have) {
+		s.add(stageBalancer, SetSecurityGroups{ref, wanted.SecurityGroups})
+	}
+	if len(wanted.SubnetIDs) > 0 && !sameSet(wanted.SubnetIDs, have.SubnetIDs) {
+		s.add(stageBalancer, SetSubnets{ref, wanted.SubnetIDs})
+	}
+	if have.IPAddressType != "" && wanted.IPAddressType != have.IPAddressType {
+		s.add(stageBalancer, SetIPAddressType{ref, wanted.IPAddressType})
+	}
+	if changed := differing(wanted.Attributes, have.Attributes); len(changed) > 0 {
+		s.add(stageSettings, SetLoadBalancerAttributes{ref, changed})
+	}
+	s.tags(ref, wanted.Tags, have.Tags)
+}
+
+func (s *situation) securityGroupsDiffer(wanted model.LoadBalancer, have model.ObservedLoadBalancer) bool {
+	var ids []string
+	for _, r := range wanted.SecurityGroups {
+		ids = append(ids, r.GroupID) // "" for one that will be made, which differs from all
+	}
+	return !sameSet(ids, have.SecurityGroupIDs)
+}
+
+// bindings compares TargetGroupBinding objects by the ARN of their group; an existing one keeps its name.
+func (s *situation) bindings() {
+	for _, wanted := range s.desired.Bindings {
+		wanted.Ingress = slices.Clone(wanted.Ingress)
+		for i := range wanted.Ingress {
+			wanted.Ingress[i].Source.GroupID = s.groupID(wanted.Ingress[i].Source)
+		}
+		ref := Ref{ResourceID: wanted.TargetGroup}
+		group := s.groups[wanted.TargetGroup]
+		if group == nil {
+			s.add(stageBindings, CreateBinding{ref, wanted})
+			continue
+		}
+		ref.ARN = group.ARN
+		i := slices.IndexFunc(s.state.Bindings, func(b ObservedBinding) bool { return b.TargetGroupARN == group.ARN })
+		if i < 0 {
+			s.add(stageBindings, CreateBinding{ref, wanted})
+			continue
+		}
+		have := s.state.Bindings[i]
+		if have.Deleting {
+			s.wait(Wait{Reason: "binding " + have.Namespace + "/" + have.Name + " is being deleted and is made again when it is gone"})
+			continue
+		}
+		wanted.Name = have.Name
+		if s.bindingDiffers(wanted, have) {
+			s.add(stageBindings, UpdateBinding{ref, wanted})
+		}
+		if !have.UnusedSince.IsZero() {
+			s.add(stageBindings, MarkBinding{Namespace: have.Namespace, Name: have.Name})
+		}
+	}
+}
+
+func (s *situation) bindingDiffers(wanted model.Binding, have ObservedBinding) bool {
+	if wanted.Service != have.Service || wanted.ServicePort != have.ServicePort {
+		return true
+	}
+	for k, v := range wanted.Labels {
+		if have.Labels[k] != v {
+			return true
+		}
+	}
+	if len(wanted.Ingress) != len(have.Ingress) {
+		return true
+	}
+	for i, w := range wanted.Ingress {
+		if w.Port != have.Ingress[i].Port || w.Source.GroupID != have.Ingress[i].Source.GroupID {
+			return true
+		}
+	}
+	return false
+}
