@@ -24,6 +24,8 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
+	"go.uber.org/goleak"
+
 	"github.com/lockstep-delivery/lockstep/sandbox/address"
 	"github.com/lockstep-delivery/lockstep/sandbox/apiserver"
 	"github.com/lockstep-delivery/lockstep/sandbox/apiserver/binary"
@@ -84,6 +86,13 @@ func newCluster(t testing.TB, change func(*Config)) *cluster {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = vpc.Release() })
+	leaks := goleak.IgnoreCurrent()
+	t.Cleanup(func() { // the last thing: after the kubelet has ended
+		fresh.CloseIdleConnections()
+		if err := goleak.Find(leaks, ignoreClient); err != nil {
+			t.Errorf("the kubelet left something behind: %v", err)
+		}
+	})
 	c := &cluster{t: t, vpc: vpc, addresses: newAddresses(vpc.Mapping), notices: make(chan Notice, 10000)}
 	if c.client, err = kubernetes.NewForConfig(shared.config); err != nil {
 		t.Fatal(err)
@@ -119,6 +128,9 @@ func newCluster(t testing.TB, change func(*Config)) *cluster {
 	return c
 }
 
+// ignoreClient leaves the test's own client, which is shared by all tests, out of the search for leaks.
+var ignoreClient = goleak.IgnoreAnyFunction("golang.org/x/net/http2.(*ClientConn).readLoop")
+
 type testWriter struct{ t testing.TB }
 
 func (w testWriter) Write(b []byte) (int, error) {
@@ -145,6 +157,11 @@ func (c *cluster) namespace() string {
 
 // waitFor waits for a condition that nothing announces.
 func waitFor(c *cluster, what string, holds func() bool) {
+	c.t.Helper()
+	waitAtMost(c, patience, what, holds)
+}
+
+func waitAtMost(c *cluster, patience time.Duration, what string, holds func() bool) {
 	c.t.Helper()
 	deadline := time.Now().Add(patience)
 	for !holds() {

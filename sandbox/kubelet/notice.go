@@ -16,7 +16,7 @@ type NoticeKind string
 const (
 	// PodStopping: a container was sent SIGTERM.
 	PodStopping NoticeKind = "stopping"
-	// PodStopped: no process of the deleted pod is left. Traffic is final.
+	// PodStopped: no process of the pod is left, since it was deleted or has completed. Traffic is final.
 	PodStopped NoticeKind = "stopped"
 	// PodDeleted: the API server has let the object go.
 	PodDeleted NoticeKind = "deleted"

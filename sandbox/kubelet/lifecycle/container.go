@@ -304,6 +304,7 @@ func (c *container) proceedStopping(m *Machine, now time.Time) {
 // abandon ends a container that has no process when its pod ends.
 func (c *container) abandon(now time.Time) {
 	c.ready, c.started = false, false
+	c.reason, c.message = "", ""
 	if c.exit == nil {
 		c.exit = &corev1.ContainerStateTerminated{
 			ExitCode: exitKilled, Reason: "ContainerStatusUnknown",

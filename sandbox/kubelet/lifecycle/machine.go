@@ -39,6 +39,7 @@ type network struct {
 	addr  netip.Addr
 	asked bool
 	retry time.Time
+	down  bool // given back
 }
 
 // New returns the life of a pod that has just been bound to the node with the address hostIP. Nothing
@@ -180,6 +181,7 @@ func (m *Machine) setUpNetwork(now time.Time) {
 func (m *Machine) proceedContainers(now time.Time) {
 	if m.phase() == corev1.PodFailed || m.phase() == corev1.PodSucceeded {
 		m.stopSidecars(now)
+		m.tearDownNetwork()
 		return
 	}
 	for _, c := range m.containers {
@@ -217,17 +219,24 @@ func (m *Machine) proceedEnding(now time.Time) {
 		}
 		c.proceed(m, now)
 	}
+	m.finished = m.tearDownNetwork()
+}
+
+// tearDownNetwork gives the address back once no process is left; it reports whether that is done.
+func (m *Machine) tearDownNetwork() bool {
 	for _, c := range m.containers {
 		if c.alive() {
-			return
+			return false
 		}
 	}
-	if m.network.addr.IsValid() {
-		m.act(TearDownNetwork{})
-	} else if m.network.asked {
-		return // the answer has to come first, or the address would be lost
+	if m.network.asked && !m.network.addr.IsValid() {
+		return false // the answer has to come first, or the address would be lost
 	}
-	m.finished = true
+	if m.network.addr.IsValid() && !m.network.down {
+		m.network.down = true
+		m.act(TearDownNetwork{})
+	}
+	return true
 }
 
 // anyAlive reports whether a container of the pod's own, not a sidecar, still runs.

@@ -82,7 +82,7 @@ func (c *container) probed(m *Machine, now time.Time, in Probed) {
 	switch {
 	case in.OK && p.count >= max(p.spec.SuccessThreshold, 1):
 		c.probeHolds(in.Kind, now)
-	case !in.OK && p.count >= max(p.spec.FailureThreshold, 1):
+	case !in.OK && p.count >= failures(p.spec):
 		c.probeFails(m, now, p)
 	}
 }
@@ -120,6 +120,14 @@ func (c *container) probe(kind ProbeKind) *probe {
 		}
 	}
 	return nil
+}
+
+// failures and period are what the API server fills in where a manifest says nothing.
+func failures(p *corev1.Probe) int32 {
+	if p.FailureThreshold <= 0 {
+		return 3
+	}
+	return p.FailureThreshold
 }
 
 func period(p *corev1.Probe) time.Duration {

@@ -125,7 +125,7 @@ func (m *Machine) updateConditions(now time.Time, phase corev1.PodPhase) {
 	if ready.ok {
 		ready = readinessGates(m.pod)
 	}
-	m.setCondition(now, corev1.PodReadyToStartContainers, verdict{ok: m.network.addr.IsValid() && !m.finished})
+	m.setCondition(now, corev1.PodReadyToStartContainers, verdict{ok: m.network.addr.IsValid() && !m.network.down})
 	m.setCondition(now, corev1.PodInitialized, initialized)
 	m.setCondition(now, corev1.PodReady, ready)
 	m.setCondition(now, corev1.ContainersReady, containers)
