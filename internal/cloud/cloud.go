@@ -192,6 +192,7 @@ func New(ctx context.Context, cfg Config) (*Cloud, error) {
 			attributes:     mirror.NewTable[map[string]string](window), tags: mirror.NewTable[map[string]string](window),
 		},
 	}
+	c.filled.added = make(chan struct{}, 1)
 	sdk, err := loadSDK(ctx, cfg)
 	if err != nil {
 		return nil, err

@@ -30,6 +30,7 @@ type filledSet struct {
 	listedAt mirror.Moment
 	urgent   map[string]bool // stacks whose fill goes on the traffic lane
 	arns     map[string]bool // load balancers that are filled and so audited
+	added    chan struct{}   // holds an element when a load balancer was added
 }
 
 func (f *filledSet) add(arn string) {
@@ -38,7 +39,21 @@ func (f *filledSet) add(arn string) {
 	if f.arns == nil {
 		f.arns = map[string]bool{}
 	}
+	if f.arns[arn] {
+		return
+	}
 	f.arns[arn] = true
+	select {
+	case f.added <- struct{}{}:
+	default:
+	}
+}
+
+// all are the filled load balancers, sorted.
+func (f *filledSet) all() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return sortedKeys(f.arns)
 }
 
 func (f *filledSet) listed() mirror.Moment {

@@ -75,6 +75,13 @@ func loadBalancerOf(listenerARN string) string {
 	return parent(listenerARN, ":listener/", ":loadbalancer/")
 }
 
+// kindOfARN gives loadbalancer, targetgroup, listener or listener-rule.
+func kindOfARN(arn string) string {
+	resource := arn[strings.LastIndexByte(arn, ':')+1:]
+	kind, _, _ := strings.Cut(resource, "/")
+	return kind
+}
+
 func parent(arn, kind, parentKind string) string {
 	last := strings.LastIndexByte(arn, '/')
 	if last < 0 {

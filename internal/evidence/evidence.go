@@ -30,7 +30,8 @@ type ServicePort struct {
 
 // Snapshot is everything that AWS said about one split.
 type Snapshot struct {
-	// SeenAt is when the oldest of the reads behind the snapshot began.
+	// SeenAt is when the oldest of the reads behind Placements began, never before a write of ours to any of
+	// them returned. The targets are read on their own: Group.SeenAt. With notBefore, all began at or after it.
 	SeenAt time.Time
 	// Problem is why nothing or not everything could be seen, in words for a person; empty when complete.
 	Problem string
@@ -65,6 +66,8 @@ type Group struct {
 	// Stickiness is how long a client stays with this group after its weight became 0; zero when off.
 	Stickiness time.Duration
 	Targets    []Target
+	// SeenAt is when the read of the targets began.
+	SeenAt time.Time
 }
 
 // Target is one registered address of a target group.
