@@ -4,8 +4,8 @@
 // Latency counts from the moment at which a request should have been sent, so that a server that stalls for a second is
 // seen by all requests of that second, not only by the one that was waiting (coordinated omission).
 //
-// The number of connections is bounded. A request that finds none free waits; if it cannot be sent within its
-// timeout it is counted as unsent. Both are told in Result.Saturation: they are the fault of this client, and a run that
+// The number of connections is bounded. A request that finds none free waits; if it cannot be sent within the
+// timeout it is counted as unsent, never as failed. Both are told in Result.Saturation: they are the fault of this client, and a run that
 // has unsent requests has not put the load on that it promised.
 //
 // It behaves as a plain keep-alive client: connections are reused, addresses of the load balancer take turns and are
@@ -48,7 +48,7 @@ type Config struct {
 	Connections int
 	// IdleTimeout closes connections that were not needed for so long. Zero: 30 s.
 	IdleTimeout time.Duration
-	// Timeout of a request, from the moment it should have been sent. Zero: 10 s.
+	// Timeout of a request once it is sent, and also how long a request may wait to be sent. Zero: 10 s.
 	Timeout time.Duration
 
 	// VersionHeader is the response header that tells the version of the application. Empty: X-App-Version.

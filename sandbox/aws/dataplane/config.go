@@ -370,11 +370,13 @@ type Event struct {
 
 // TargetUsage is what one node has sent to one target.
 type TargetUsage struct {
-	// Requests handed to the target, and how many of them are still in flight.
-	Requests, InFlight uint64
+	// Requests handed to the target.
+	Requests uint64
+	// InFlight counts requests that have chosen the target and are not over, those still connecting included.
+	InFlight uint64
 	// Status counts the target's own responses by class: Status[2] is 2xx.
 	Status [6]uint64
-	// ConnectErrors counts requests for which no connection could be made; BrokenResponses those whose
+	// ConnectErrors counts requests (not among Requests) for which no connection could be made; BrokenResponses those whose
 	// connection ended, timed out or made no sense before the response was complete.
 	ConnectErrors, BrokenResponses uint64
 	// FirstRequest and LastRequest are when the first and the newest request were handed over, LastDone when

@@ -203,20 +203,19 @@ func (x *exchange) fail(err error) {
 // send makes one attempt with one target.
 func (x *exchange) send(t *target, p *pool, f *forward) error {
 	ctx := x.r.Context()
+	t.usage.inFlight.Add(1)
+	defer t.usage.inFlight.Add(^uint64(0))
 	u, err := t.acquire(ctx, p.settings.Protocol, x.routes.attributes.IdleTimeout)
-	if errors.Is(err, errLeft) {
-		return err
-	}
-	if t.usage.began(x.start) {
-		x.node.journal(Event{At: x.start, Kind: TargetFirstRequest, Group: t.group.arn, Target: t.key})
-	}
-	defer t.usage.ended()
 	if err != nil {
-		if !errors.Is(err, errClientGone) {
+		if !errors.Is(err, errLeft) && !errors.Is(err, errClientGone) {
 			t.usage.connectErrors.Add(1)
 		}
 		return err
 	}
+	if t.usage.began(u.begun) {
+		x.node.journal(Event{At: u.begun, Kind: TargetFirstRequest, Group: t.group.arn, Target: t.key})
+	}
+	defer t.usage.ended()
 	fit := false
 	defer func() { t.release(u, fit) }()
 	unhook := context.AfterFunc(ctx, func() { u.abort(errClientGone) })

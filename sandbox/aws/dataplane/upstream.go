@@ -35,7 +35,6 @@ type flights struct {
 	idle   []*upstream // the newest last, and used first
 	active []*upstream
 	closed bool // no new requests
-	gone   bool // requests in flight are cut off
 }
 
 // upstream is one connection to a target.
@@ -45,8 +44,9 @@ type upstream struct {
 	owner *target
 	r     *bufio.Reader
 	w     *bufio.Writer
-	place int // in owner.active, while a request is on it
-	since time.Time
+	place int       // in owner.active, while a request is on it
+	begun time.Time // of the newest request
+	since time.Time // idle since
 
 	idleTimeout time.Duration
 	budget      int // bytes that may still be read before the response headers are too large; negative: no limit
@@ -123,9 +123,9 @@ func (t *target) acquire(ctx context.Context, scheme Protocol, idleTimeout time.
 	u.idleTimeout = idleTimeout
 	t.flights.mu.Lock()
 	defer t.flights.mu.Unlock()
-	if t.gone {
+	if t.closed { // meanwhile
 		_ = u.conn.Close()
-		return nil, errCut
+		return nil, errLeft
 	}
 	t.activate(u)
 	return u, nil
@@ -149,7 +149,10 @@ func (t *target) reuse() (*upstream, error) {
 	return u, nil
 }
 
+// activate is the moment at which a request is handed to the target. It holds f.mu, so that no such moment is later than
+// that of close.
 func (f *flights) activate(u *upstream) {
+	u.begun = time.Now()
 	u.place = len(f.active)
 	f.active = append(f.active, u)
 }
@@ -233,7 +236,6 @@ func (f *flights) close() {
 func (f *flights) cut() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.gone = true
 	for _, u := range f.active {
 		u.abort(errCut)
 	}

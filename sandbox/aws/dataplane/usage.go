@@ -17,15 +17,11 @@ type usage struct {
 // began counts a request handed to the target; it says whether it was the first one.
 func (u *usage) began(now time.Time) bool {
 	at := now.UnixNano()
-	u.inFlight.Add(1)
 	u.last.Store(at)
 	return u.requests.Add(1) == 1 && u.first.CompareAndSwap(0, at)
 }
 
-func (u *usage) ended() {
-	u.inFlight.Add(^uint64(0))
-	u.done.Store(time.Now().UnixNano())
-}
+func (u *usage) ended() { u.done.Store(time.Now().UnixNano()) }
 
 // broke counts a response that the target did not complete. When the client has gone it is not the target's fault.
 func (u *usage) broke(err error) {

@@ -172,10 +172,11 @@ func (w *world) healthyGroup(arn string, targets ...Target) {
 	}
 }
 
+// quick checks often. The timeout is far above the interval, so that a busy machine does not make targets unhealthy.
 func quick(arn string) Group {
 	return Group{
 		ARN: arn, Protocol: HTTP, DeregistrationDelay: time.Minute,
-		HealthCheck: HealthCheck{Path: "/healthz", Interval: 50 * time.Millisecond, Timeout: 40 * time.Millisecond, HealthyThreshold: 3, UnhealthyThreshold: 2},
+		HealthCheck: HealthCheck{Path: "/healthz", Interval: 50 * time.Millisecond, Timeout: 500 * time.Millisecond, HealthyThreshold: 3, UnhealthyThreshold: 2},
 	}
 }
 
