@@ -1,0 +1,216 @@
+package binding
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	elbv2 "github.com/lockstep-delivery/lockstep/api/elbv2/v1beta1"
+	rollouts "github.com/lockstep-delivery/lockstep/api/rollouts/v1alpha1"
+	"github.com/lockstep-delivery/lockstep/internal/balancing/binding/plan"
+	"github.com/lockstep-delivery/lockstep/internal/kube"
+)
+
+// round is one pass over one binding.
+type round struct {
+	binding *elbv2.TargetGroupBinding
+	key     types.NamespacedName
+	memory  *memory
+	// started is when the round began; a fresh read begins later.
+	started time.Time
+}
+
+func (r *round) arn() string { return r.binding.Spec.TargetGroupARN }
+
+// observation is the snapshot, and what acting needs beside it.
+type observation struct {
+	plan.Snapshot
+	service *corev1.Service
+	members members
+}
+
+// problem is something that only the user can put right. It leaves everything as it is.
+type problem struct {
+	reason  string
+	message string
+}
+
+func (p *problem) Error() string { return p.message }
+
+// observe gathers the snapshot: from the caches and the mirror, or, fresh, from the API server and AWS.
+func (c *Controller) observe(ctx context.Context, r *round, fresh bool) (observation, error) {
+	o := observation{Snapshot: plan.Snapshot{Now: r.started, Fresh: fresh, Settings: c.Settings.Settings}}
+	var err error
+	if o.service, o.Removal, err = c.serviceOf(ctx, r, fresh); err != nil {
+		return o, err
+	}
+	if r.binding.DeletionTimestamp != nil {
+		o.Removal, o.Deleted = "the binding is deleted", true
+	}
+	port, found := servicePort(o.service, r.binding.Spec.ServiceRef.Port)
+	if !found && o.Removal == "" {
+		return o, &problem{"BackendNotFound", fmt.Sprintf("Service %s has no port %s: correct spec.serviceRef.port of the binding, or the Service; until then the targets stay as they are",
+			o.service.Name, r.binding.Spec.ServiceRef.Port.String())}
+	}
+	o.members = newMembers(r.binding, o.service, port, func(node string) bool { return c.nodeAnswers(ctx, node) })
+	if len(o.service.Spec.Selector) == 0 {
+		if o.Removal == "" {
+			return o, &problem{"BackendNotFound", fmt.Sprintf("Service %s has no selector: give it one, its pods become the targets; until then the targets stay as they are", o.service.Name)}
+		}
+		o.members.exact, o.members.anyVersion = labels.Nothing(), labels.Nothing()
+	}
+
+	notBefore := time.Time{}
+	if fresh {
+		notBefore = r.started
+	}
+	health, _, err := c.Cloud.TargetHealth(ctx, r.arn(), notBefore)
+	if err != nil {
+		return o, fmt.Errorf("cannot see the targets of %s: %w", r.arn(), err)
+	}
+	for _, t := range health {
+		o.Targets = append(o.Targets, plan.Target{TargetHealth: t, RegisteredUID: r.memory.podAt[plan.Address(t.ID, t.Port)]})
+	}
+	if err := c.findPods(ctx, r, &o); err != nil {
+		return o, err
+	}
+	if o.Replicas, err = c.replicas(ctx, o.service); err != nil {
+		return o, err
+	}
+	o.Share, o.Settings.Settle, err = c.share(ctx, r, notBefore)
+	return o, err
+}
+
+// serviceOf reads the Service. A Service that does not exist is an empty one, and the reason to remove.
+func (c *Controller) serviceOf(ctx context.Context, r *round, fresh bool) (*corev1.Service, string, error) {
+	reader := client.Reader(c.Client)
+	if fresh {
+		reader = c.Live
+	}
+	service := &corev1.Service{}
+	key := types.NamespacedName{Namespace: r.key.Namespace, Name: r.binding.Spec.ServiceRef.Name}
+	err := reader.Get(ctx, key, service)
+	switch {
+	case apierrors.IsNotFound(err):
+		return &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name}}, fmt.Sprintf("Service %s does not exist", key.Name), nil
+	case err != nil:
+		return nil, "", fmt.Errorf("cannot read Service %s: %w", key, err)
+	}
+	return service, "", nil
+}
+
+func (c *Controller) nodeAnswers(ctx context.Context, name string) bool {
+	var node corev1.Node
+	if err := c.Client.Get(ctx, types.NamespacedName{Name: name}, &node, &client.GetOptions{UnsafeDisableDeepCopy: new(true)}); err != nil {
+		return false
+	}
+	for _, condition := range node.Status.Conditions {
+		if condition.Type == corev1.NodeReady {
+			return condition.Status == corev1.ConditionTrue
+		}
+	}
+	return false
+}
+
+// findPods gathers the pods of the Service in any version, those that have a registered address, and those
+// that have the binding's gate; and says of each target without a pod what is known of its address.
+func (c *Controller) findPods(ctx context.Context, r *round, o *observation) error {
+	seen := map[types.UID]bool{}
+	add := func(pod *corev1.Pod) {
+		if !seen[pod.UID] {
+			seen[pod.UID] = true
+			o.Pods = append(o.Pods, o.members.pod(pod))
+		}
+	}
+	inNamespace := client.InNamespace(r.key.Namespace)
+	for _, options := range [][]client.ListOption{
+		{inNamespace, client.MatchingLabelsSelector{Selector: o.members.anyVersion}},
+		{inNamespace, client.MatchingFields{kube.IndexReadinessGate: string(o.members.gate)}},
+	} {
+		var list corev1.PodList
+		if err := c.Client.List(ctx, &list, append(options, client.UnsafeDisableDeepCopy)...); err != nil {
+			return fmt.Errorf("cannot list the pods of Service %s: %w", o.service.Name, err)
+		}
+		for i := range list.Items {
+			add(&list.Items[i])
+		}
+	}
+	for i := range o.Targets {
+		target := &o.Targets[i]
+		if !target.Live() {
+			continue
+		}
+		var list corev1.PodList
+		if err := c.Client.List(ctx, &list, client.MatchingFields{kube.IndexPodIP: target.ID}, client.UnsafeDisableDeepCopy); err != nil {
+			return fmt.Errorf("cannot find the pod with address %s: %w", target.ID, err)
+		}
+		if len(list.Items) == 0 && o.Fresh && target.RegisteredUID == "" {
+			// The cache may not know a pod yet that another process has registered.
+			byIP := client.MatchingFieldsSelector{Selector: fields.OneTermEqualSelector("status.podIP", target.ID)}
+			if err := c.Live.List(ctx, &list, byIP); err != nil {
+				return fmt.Errorf("cannot find the pod with address %s: %w", target.ID, err)
+			}
+		}
+		target.Gone = len(list.Items) == 0 && target.RegisteredUID != ""
+		for j := range list.Items {
+			pod := &list.Items[j]
+			switch {
+			case pod.Namespace == r.key.Namespace:
+				add(pod)
+			case !pod.Spec.HostNetwork && pod.DeletionTimestamp == nil:
+				target.TakenBy = pod.Namespace + "/" + pod.Name
+			}
+		}
+	}
+	return nil
+}
+
+// replicas is how many pods the version that the Service selects is meant to have, zero when unknown.
+func (c *Controller) replicas(ctx context.Context, service *corev1.Service) (int, error) {
+	hash := service.Spec.Selector[rollouts.HashLabel]
+	if hash == "" {
+		return 0, nil
+	}
+	var list appsv1.ReplicaSetList
+	err := c.Client.List(ctx, &list, client.InNamespace(service.Namespace), client.MatchingLabels{rollouts.HashLabel: hash}, client.UnsafeDisableDeepCopy)
+	if err != nil {
+		return 0, fmt.Errorf("cannot list the ReplicaSets of Service %s: %w", service.Name, err)
+	}
+	n := 0
+	for _, rs := range list.Items {
+		if rs.Spec.Replicas != nil && rs.DeletionTimestamp == nil {
+			n += int(*rs.Spec.Replicas)
+		}
+	}
+	return n, nil
+}
+
+// remember keeps which pod each address is for, and wakes the binding when one of them changes.
+func (c *Controller) remember(r *round, o observation) {
+	podAt := make(map[string]string, len(o.Targets))
+	for _, t := range o.Targets {
+		if t.RegisteredUID != "" {
+			podAt[plan.Address(t.ID, t.Port)] = t.RegisteredUID
+		}
+	}
+	for _, p := range o.Pods {
+		if a := plan.Address(p.IP, p.Port); p.Selected && p.Life != plan.Dying && p.IP != "" {
+			podAt[a] = p.UID
+		}
+	}
+	r.memory.podAt = podAt
+	c.memories.index(r.key, o.Targets)
+}
+
+// asProblem tells whether an error is the user's to put right.
+func asProblem(err error) (*problem, bool) { return errors.AsType[*problem](err) }
