@@ -33,22 +33,23 @@ func (e *InvalidError) Error() string {
 
 // annotations reads the annotations of one object, or of a Service laid over its Ingress key by key.
 type annotations struct {
+	// object is whose they are, for errors.
 	object string
-	// layers are asked in order; the first that has a key answers.
-	layers []map[string]string
+	own    map[string]string
+	// under is asked for what own does not have.
+	under *annotations
 }
 
 func (a annotations) over(object string, top map[string]string) annotations {
-	return annotations{object: object + " over " + a.object, layers: append([]map[string]string{top}, a.layers...)}
+	return annotations{object: object, own: top, under: &a}
 }
 
 func (a annotations) get(suffix string) (string, bool) {
-	for _, layer := range a.layers {
-		if v, ok := layer[Prefix+suffix]; ok {
-			return v, true
-		}
+	v, ok := a.own[Prefix+suffix]
+	if !ok && a.under != nil {
+		return a.under.get(suffix)
 	}
-	return "", false
+	return v, ok
 }
 
 func (a annotations) text(suffix, fallback string) string {
@@ -59,7 +60,10 @@ func (a annotations) text(suffix, fallback string) string {
 }
 
 func (a annotations) invalid(suffix, problem, remedy string) error {
-	v, _ := a.get(suffix)
+	v, ok := a.own[Prefix+suffix]
+	if !ok && a.under != nil {
+		return a.under.invalid(suffix, problem, remedy)
+	}
 	return &InvalidError{Object: a.object, Field: "annotation " + Prefix + suffix, Value: v, Problem: problem, Remedy: remedy}
 }
 

@@ -175,7 +175,7 @@ func (t *translation) groupSettings(given annotations, id string, targetPort int
 		return g, err
 	}
 	if g.TargetType = model.TargetType(or(string(t.params.TargetType), targetType)); g.TargetType == model.TargetInstance {
-		return g, &InvalidError{Object: given.object, Field: "annotation " + Prefix + "target-type", Value: string(g.TargetType), Problem: "instance targets are not supported yet", Remedy: "set it to ip"}
+		return g, given.invalid("target-type", "instance targets (the default) are not supported yet", "set it to ip")
 	}
 	if targetPort.Type == intstr.Int {
 		g.Port = targetPort.IntVal

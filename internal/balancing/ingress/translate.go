@@ -112,7 +112,7 @@ func allHavePrefix(items []string, prefix string) bool {
 }
 
 func ingressAnnotations(o Objects) annotations {
-	return annotations{object: objectName(o), layers: []map[string]string{o.Ingress.Annotations}}
+	return annotations{object: objectName(o), own: o.Ingress.Annotations}
 }
 
 // StackID is the group's name in tags: an implicit group is its one Ingress.

@@ -155,6 +155,11 @@ func safeWeights(all []destination, haveTotal, wantTotal int64, s *situation) []
 		}
 	}
 	all = slices.DeleteFunc(all, func(d destination) bool { return !d.wanted && d.safe == 0 })
+	if moving && !slices.ContainsFunc(all, func(d destination) bool { return d.safe%haveTotal != 0 }) {
+		for i := range all {
+			all[i].safe /= haveTotal // as the wanted weights are written
+		}
+	}
 	return inWeights(all)
 }
 

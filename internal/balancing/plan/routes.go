@@ -77,20 +77,20 @@ func sameTransport(wanted, have model.Listener) bool {
 	return len(have.Certificates) == 1 || sameSet(wanted.Certificates, have.Certificates)
 }
 
-// pair is a wanted rule and the live one that becomes it.
+// pair is a wanted rule and the live one that becomes it, or nil.
 type pair struct {
 	wanted model.Rule
 	have   *model.ObservedRule
-	// renamed says that they share only the priority: the live rule's own route is not wanted any more.
-	renamed bool
 }
 
 // rules turns the live rules of a listener into the wanted ones without a moment in which a route is missing:
 //
-//  1. live rules with the wanted conditions stay, whatever their priority; preferably those with the same actions
-//  2. of the rest, those at a wanted priority are changed in place
-//  3. one SetRulePriorities moves what must move, and out of the way what will be deleted
-//  4. ModifyRule in place, then CreateRule, and DeleteRule last
+//  1. live rules with the wanted conditions stay, whatever their priority, preferably those with the same actions
+//  2. one SetRulePriorities moves what must move, and rules that will be deleted out of the way, to the end
+//  3. ModifyRule in place, then CreateRule, and DeleteRule last
+//
+// A live rule with other conditions is never rewritten, not even at a wanted priority: its requests would
+// match nothing until the rule that serves them next is made.
 func (s *situation) rules(listener Ref, wanted []model.Rule, have []model.ObservedRule) {
 	pairs, spare := s.pair(wanted, have)
 	if s.observed.Complete {
@@ -114,24 +114,15 @@ func (s *situation) rules(listener Ref, wanted []model.Rule, have []model.Observ
 
 func (s *situation) rule(p pair) {
 	ref := Ref{p.wanted.ResourceID, p.have.ARN}
-	op := ModifyRule{Rule: ref}
-	if conditionsKey(p.wanted.Conditions) != conditionsKey(p.have.Conditions) {
-		op.Conditions = p.wanted.Conditions
-	}
 	actions := s.resolved(p.wanted.Actions)
-	switch {
-	case p.renamed: // another route than the live one: nobody is taken anything away
-	case p.wanted.Hold != "":
+	if p.wanted.Hold != "" {
 		s.wait(Wait{Reason: "rule " + p.wanted.ResourceID + " is kept: " + p.wanted.Hold})
 		actions = p.have.Actions
-	default:
+	} else {
 		actions = s.law1("rule "+p.wanted.ResourceID, p.have.Actions, actions)
 	}
 	if !sameActions(actions, p.have.Actions) {
-		op.Actions = actions
-	}
-	if op.Conditions != nil || op.Actions != nil {
-		s.add(routeStage(op.Actions), op)
+		s.add(routeStage(actions), ModifyRule{Rule: ref, Actions: actions})
 	}
 	s.tags(ref, p.wanted.Tags, p.have.Tags)
 }
@@ -140,11 +131,9 @@ func (s *situation) rule(p pair) {
 func (s *situation) pair(wanted []model.Rule, have []model.ObservedRule) (pairs []pair, spare []*model.ObservedRule) {
 	free := map[*model.ObservedRule]bool{}
 	byConditions := map[string][]*model.ObservedRule{}
-	byPriority := map[int32]*model.ObservedRule{}
 	for i := range have {
 		r := &have[i]
 		free[r] = true
-		byPriority[r.Priority] = r
 		k := conditionsKey(r.Conditions)
 		byConditions[k] = append(byConditions[k], r)
 	}
@@ -170,14 +159,6 @@ func (s *situation) pair(wanted []model.Rule, have []model.ObservedRule) (pairs 
 				if fits(pairs[i].wanted, r) {
 					take(&pairs[i], r)
 				}
-			}
-		}
-	}
-	if s.observed.Complete {
-		for i := range pairs {
-			if pairs[i].have == nil {
-				take(&pairs[i], byPriority[pairs[i].wanted.Priority])
-				pairs[i].renamed = pairs[i].have != nil
 			}
 		}
 	}
