@@ -1,0 +1,140 @@
+package aws
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"strconv"
+
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/fault"
+)
+
+// adminPath begins every path of the admin API; AWS has no such path.
+const adminPath = "/_lockstep/"
+
+// Endpoint is where a load balancer can really be reached.
+type Endpoint struct {
+	ARN     string         `json:"arn"`
+	Name    string         `json:"name"`
+	DNSName string         `json:"dnsName"`
+	Active  bool           `json:"active"`
+	Nodes   []EndpointNode `json:"nodes"`
+}
+
+// EndpointNode is one node: its address in the VPC, and per listener port the real address.
+type EndpointNode struct {
+	Zone    string                    `json:"zone"`
+	Address netip.Addr                `json:"address"`
+	Real    map[uint16]netip.AddrPort `json:"real"`
+}
+
+// Endpoints lists all load balancers with the loopback addresses of their listeners.
+func (e *Emulator) Endpoints() []Endpoint {
+	list := []Endpoint{}
+	for _, b := range e.elbv2.Balancers() {
+		one := Endpoint{ARN: b.ARN, Name: b.Name, DNSName: b.DNSName, Active: b.Active}
+		for _, n := range b.Nodes {
+			node := EndpointNode{Zone: n.Zone, Address: n.Address, Real: map[uint16]netip.AddrPort{}}
+			for _, port := range b.Ports {
+				node.Real[port] = e.config.VPC.Real(netip.AddrPortFrom(n.Address, port))
+			}
+			one.Nodes = append(one.Nodes, node)
+		}
+		list = append(list, one)
+	}
+	return list
+}
+
+// adminHandler serves what AWS has no API for:
+//
+//	GET    /_lockstep/journal?after=N        records after sequence N as lines of JSON; &follow=1 for all to come
+//	GET    /_lockstep/counts                 calls and errors per operation, and calls that are not modelled
+//	GET    /_lockstep/loadbalancers          load balancers with their real addresses
+//	GET    /_lockstep/applied                what each node has taken so far
+//	GET    /_lockstep/stats                  what each node has served
+//	GET    /_lockstep/faults                 the faults in force
+//	POST   /_lockstep/faults                 puts a fault into force; answers with its id
+//	DELETE /_lockstep/faults[/ID]            ends one fault or all
+func (e *Emulator) adminHandler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET "+adminPath+"journal", e.serveJournal)
+	mux.HandleFunc("GET "+adminPath+"counts", func(w http.ResponseWriter, _ *http.Request) {
+		writeJSON(w, map[string]any{"operations": e.journal.Counts(), "notModelled": e.NotModelled()})
+	})
+	mux.HandleFunc("GET "+adminPath+"loadbalancers", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, e.Endpoints()) })
+	mux.HandleFunc("GET "+adminPath+"applied", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, e.Applied()) })
+	mux.HandleFunc("GET "+adminPath+"stats", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, e.Stats()) })
+	mux.HandleFunc("GET "+adminPath+"faults", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, e.faults.List()) })
+	mux.HandleFunc("POST "+adminPath+"faults", e.addFault)
+	mux.HandleFunc("DELETE "+adminPath+"faults", func(w http.ResponseWriter, _ *http.Request) {
+		e.faults.Clear()
+		w.WriteHeader(http.StatusNoContent)
+	})
+	mux.HandleFunc("DELETE "+adminPath+"faults/{id}", func(w http.ResponseWriter, r *http.Request) {
+		if !e.faults.Remove(r.PathValue("id")) {
+			http.Error(w, fmt.Sprintf("there is no fault %q", r.PathValue("id")), http.StatusNotFound)
+			return
+		}
+		w.WriteHeader(http.StatusNoContent)
+	})
+	return mux
+}
+
+func (e *Emulator) addFault(w http.ResponseWriter, r *http.Request) {
+	var f fault.Fault
+	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
+	decoder.DisallowUnknownFields()
+	err := decoder.Decode(&f)
+	id := ""
+	if err == nil {
+		id, err = e.faults.Add(f)
+	}
+	if err != nil {
+		http.Error(w, fmt.Sprintf("cannot add the fault: %v", err), http.StatusBadRequest)
+		return
+	}
+	writeJSON(w, map[string]string{"id": id})
+}
+
+// serveJournal writes records as lines of JSON, and goes on as they come if it is asked to follow.
+func (e *Emulator) serveJournal(w http.ResponseWriter, r *http.Request) {
+	query := r.URL.Query()
+	after, err := strconv.ParseUint(query.Get("after"), 10, 64)
+	if err != nil && query.Has("after") {
+		http.Error(w, fmt.Sprintf("after=%q is no sequence number", query.Get("after")), http.StatusBadRequest)
+		return
+	}
+	w.Header().Set("Content-Type", "application/jsonl")
+	lines := json.NewEncoder(w)
+	if !query.Has("follow") {
+		for _, record := range e.journal.Since(after) {
+			_ = lines.Encode(record)
+		}
+		return
+	}
+	kept, later, stop := e.journal.Follow(after, 10_000)
+	defer stop()
+	flush := http.NewResponseController(w)
+	for _, record := range kept {
+		_ = lines.Encode(record)
+	}
+	_ = flush.Flush()
+	for {
+		select {
+		case record, open := <-later:
+			if !open || lines.Encode(record) != nil || len(later) == 0 && flush.Flush() != nil {
+				return
+			}
+		case <-r.Context().Done():
+			return
+		}
+	}
+}
+
+func writeJSON(w http.ResponseWriter, value any) {
+	w.Header().Set("Content-Type", "application/json")
+	indented := json.NewEncoder(w)
+	indented.SetIndent("", "  ")
+	_ = indented.Encode(value)
+}

@@ -1,0 +1,183 @@
+package elbv2
+
+import (
+	"net/netip"
+	"regexp"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
+
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/wire"
+)
+
+// Limits of a rule's conditions. AWS's pages give 5 and 6 for wildcards; 6 is accepted.
+const (
+	maxConditionValues = 5
+	maxWildcards       = 6
+)
+
+var (
+	hostPattern   = regexp.MustCompile(`^[A-Za-z0-9\-._*?]{1,128}$`)
+	afterLastDot  = regexp.MustCompile(`^[A-Za-z*?]+$`)
+	pathPattern   = regexp.MustCompile("^[A-Za-z0-9_\\-.$/~\"'@:+&*?]{1,128}$")
+	methodPattern = regexp.MustCompile(`^[A-Z_-]{1,40}$`)
+	headerName    = regexp.MustCompile("^[A-Za-z0-9!#$%&'+\\-.^_`|~]{1,40}$")
+)
+
+// conditions validates conditions and shows host-header and path-pattern in both forms, as AWS does.
+func conditions(given []types.RuleCondition) ([]types.RuleCondition, error) {
+	if len(given) == 0 {
+		return nil, wire.Errorf("ValidationError", "A rule must have at least one condition")
+	}
+	var list []types.RuleCondition
+	values, wildcards := 0, 0
+	once := map[string]bool{}
+	for _, c := range given {
+		checked, used, err := condition(c)
+		if err != nil {
+			return nil, err
+		}
+		field := deref(checked.Field)
+		if field != "http-header" && field != "query-string" {
+			if once[field] {
+				return nil, wire.Errorf("InvalidConfigurationRequest", "A rule can have only one condition on %s", field)
+			}
+			once[field] = true
+		}
+		values += len(used)
+		for _, v := range used {
+			wildcards += strings.Count(v, "*") + strings.Count(v, "?")
+		}
+		list = append(list, checked)
+	}
+	if values > maxConditionValues {
+		return nil, wire.Errorf("InvalidConfigurationRequest", "A rule can have at most %d condition values, not %d", maxConditionValues, values)
+	}
+	if wildcards > maxWildcards {
+		return nil, wire.Errorf("InvalidConfigurationRequest", "A rule can have at most %d wildcards, not %d", maxWildcards, wildcards)
+	}
+	return list, nil
+}
+
+// condition validates one condition and returns its values for counting.
+func condition(c types.RuleCondition) (types.RuleCondition, []string, error) {
+	field := deref(c.Field)
+	if len(c.RegexValues) > 0 {
+		return c, nil, wire.Errorf("InvalidConfigurationRequest", "Regular expressions in conditions are not modelled yet")
+	}
+	switch field {
+	case "host-header":
+		return hostCondition(c)
+	case "path-pattern":
+		return pathCondition(c)
+	case "http-header":
+		return headerCondition(c)
+	case "http-request-method":
+		if c.HttpRequestMethodConfig == nil {
+			return c, nil, missingConfig(field)
+		}
+		return c, c.HttpRequestMethodConfig.Values, each(field, c.HttpRequestMethodConfig.Values, methodPattern.MatchString)
+	case "source-ip":
+		if c.SourceIpConfig == nil {
+			return c, nil, missingConfig(field)
+		}
+		return c, c.SourceIpConfig.Values, each(field, c.SourceIpConfig.Values, func(v string) bool {
+			_, err := netip.ParsePrefix(v)
+			return err == nil && v != "255.255.255.255/32"
+		})
+	case "query-string":
+		return queryCondition(c)
+	}
+	return c, nil, wire.Errorf("ValidationError", "Condition field '%.60s' must be one of host-header, path-pattern, http-header, http-request-method, query-string, source-ip", field)
+}
+
+func missingConfig(field string) error {
+	return wire.Errorf("ValidationError", "A %s condition must have its config", field)
+}
+
+func each(field string, values []string, valid func(string) bool) error {
+	if len(values) == 0 {
+		return wire.Errorf("ValidationError", "A %s condition must have a value", field)
+	}
+	for _, v := range values {
+		if !valid(v) {
+			return wire.Errorf("ValidationError", "Condition value '%.140s' is not valid for %s", v, field)
+		}
+	}
+	return nil
+}
+
+// bothForms returns the values of a condition that has an old form (Values, one value) and a new one.
+func bothForms(field string, old []string, has bool, config []string) ([]string, error) {
+	switch {
+	case has && len(old) > 0:
+		return nil, wire.Errorf("ValidationError", "Values and the config of a %s condition cannot both be given", field)
+	case has:
+		return config, nil
+	case len(old) > 1:
+		return nil, wire.Errorf("ValidationError", "A %s condition takes one of Values; give its config for more", field)
+	}
+	return old, nil
+}
+
+func hostCondition(c types.RuleCondition) (types.RuleCondition, []string, error) {
+	var config []string
+	if c.HostHeaderConfig != nil {
+		if config = c.HostHeaderConfig.Values; len(c.HostHeaderConfig.RegexValues) > 0 {
+			return c, nil, wire.Errorf("InvalidConfigurationRequest", "Regular expressions in conditions are not modelled yet")
+		}
+	}
+	values, err := bothForms("host-header", c.Values, c.HostHeaderConfig != nil, config)
+	if err != nil {
+		return c, nil, err
+	}
+	err = each("host-header", values, func(v string) bool {
+		dot := strings.LastIndexByte(v, '.')
+		return hostPattern.MatchString(v) && (dot < 0 && strings.ContainsAny(v, "*?") || dot >= 0 && afterLastDot.MatchString(v[dot+1:]))
+	})
+	c.Values, c.HostHeaderConfig = values, &types.HostHeaderConditionConfig{Values: values}
+	return c, values, err
+}
+
+func pathCondition(c types.RuleCondition) (types.RuleCondition, []string, error) {
+	var config []string
+	if c.PathPatternConfig != nil {
+		if config = c.PathPatternConfig.Values; len(c.PathPatternConfig.RegexValues) > 0 {
+			return c, nil, wire.Errorf("InvalidConfigurationRequest", "Regular expressions in conditions are not modelled yet")
+		}
+	}
+	values, err := bothForms("path-pattern", c.Values, c.PathPatternConfig != nil, config)
+	if err != nil {
+		return c, nil, err
+	}
+	c.Values, c.PathPatternConfig = values, &types.PathPatternConditionConfig{Values: values}
+	return c, values, each("path-pattern", values, pathPattern.MatchString)
+}
+
+func headerCondition(c types.RuleCondition) (types.RuleCondition, []string, error) {
+	h := c.HttpHeaderConfig
+	switch {
+	case h == nil:
+		return c, nil, missingConfig("http-header")
+	case len(h.RegexValues) > 0:
+		return c, nil, wire.Errorf("InvalidConfigurationRequest", "Regular expressions in conditions are not modelled yet")
+	case !headerName.MatchString(deref(h.HttpHeaderName)), strings.EqualFold(*h.HttpHeaderName, "host"):
+		return c, nil, wire.Errorf("ValidationError", "HTTP header name '%.60s' is not valid in a condition", deref(h.HttpHeaderName))
+	}
+	return c, h.Values, each("http-header", h.Values, func(v string) bool { return v != "" && len(v) <= 128 })
+}
+
+func queryCondition(c types.RuleCondition) (types.RuleCondition, []string, error) {
+	if c.QueryStringConfig == nil || len(c.QueryStringConfig.Values) == 0 {
+		return c, nil, missingConfig("query-string")
+	}
+	var values []string
+	for _, q := range c.QueryStringConfig.Values {
+		key, value := deref(q.Key), deref(q.Value)
+		if value == "" || len(key) > 128 || len(value) > 128 {
+			return c, nil, wire.Errorf("ValidationError", "Query-string value '%.140s' must have 1 to 128 characters, its key at most 128", value)
+		}
+		values = append(values, key+value)
+	}
+	return c, values, nil
+}

@@ -1,0 +1,84 @@
+package elbv2
+
+import (
+	"fmt"
+
+	"github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
+
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/dataplane"
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/profile"
+)
+
+// report takes what a node has found out about a target. The API shows it after a while.
+func (s *Service) report(n *node, h dataplane.HealthChange) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	g := s.targetGroups[h.Group]
+	if s.closed || g == nil || g.balancer != n.balancer {
+		return
+	}
+	t := g.targets[h.Target]
+	if t == nil || t.draining {
+		return
+	}
+	t.reports[n.zone] = h.TargetHealth
+	if next := s.aggregate(g, t); next.State == t.shown.State && next.Reason == t.shown.Reason {
+		return
+	}
+	t.changes++
+	event := fmt.Sprintf("%s/%s:%d#%d", g.name, t.key.ID, t.key.Port, t.changes)
+	show := func() []*node {
+		if g.targets[t.key] == t {
+			t.shown = s.aggregate(g, t)
+		}
+		return nil
+	}
+	if t.shown.State == types.TargetHealthStateEnumInitial && t.shown.Reason == types.TargetHealthReasonEnumRegistrationInProgress && h.State == dataplane.Initial {
+		show()
+		return
+	}
+	delay := s.config.Draws.Once(profile.ALBHealthAggregate, event)
+	if delay <= 0 {
+		show()
+		return
+	}
+	s.after(delay, show)
+}
+
+// aggregate is the health of a target as the API shows it: healthy when all nodes find it so,
+// unhealthy when one of them does, initial before.
+func (s *Service) aggregate(g *targetGroup, t *target) types.TargetHealth {
+	switch {
+	case t.draining:
+		return health(types.TargetHealthStateEnumDraining, types.TargetHealthReasonEnumDeregistrationInProgress, "Target deregistration is in progress")
+	case !g.inUse():
+		return health(types.TargetHealthStateEnumUnused, types.TargetHealthReasonEnumNotInUse, "Target group is not configured to receive traffic from the load balancer")
+	case !g.balancer.serves(t.zone):
+		return health(types.TargetHealthStateEnumUnused, types.TargetHealthReasonEnumNotInUse, "Target is in an Availability Zone that is not enabled for the load balancer")
+	case s.config.Network.OwnedByBalancer(t.address):
+		return health(types.TargetHealthStateEnumUnused, types.TargetHealthReasonEnumIpUnusable, "Target IP address is in use by a load balancer")
+	}
+	healthy, initial := 0, false
+	for _, n := range g.balancer.nodes {
+		found, told := t.reports[n.zone]
+		switch {
+		case told && found.State == dataplane.Unhealthy:
+			return health(types.TargetHealthStateEnumUnhealthy, types.TargetHealthReasonEnum(found.Reason), found.Description)
+		case told && found.State == dataplane.Healthy:
+			healthy++
+		case told:
+			initial = true
+		}
+	}
+	switch {
+	case healthy == len(g.balancer.nodes):
+		return types.TargetHealth{State: types.TargetHealthStateEnumHealthy}
+	case initial || healthy > 0:
+		return health(types.TargetHealthStateEnumInitial, types.TargetHealthReasonEnumInitialHealthChecking, "Initial health checks in progress")
+	}
+	return health(types.TargetHealthStateEnumInitial, types.TargetHealthReasonEnumRegistrationInProgress, "Target registration is in progress")
+}
+
+func health(state types.TargetHealthStateEnum, reason types.TargetHealthReasonEnum, description string) types.TargetHealth {
+	return types.TargetHealth{State: state, Reason: reason, Description: new(description)}
+}

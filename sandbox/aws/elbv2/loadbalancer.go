@@ -1,0 +1,369 @@
+package elbv2
+
+import (
+	"cmp"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	elb "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
+	"github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
+
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/ec2"
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/eventual"
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/profile"
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/wire"
+)
+
+// Quotas per region.
+const (
+	maxApplicationBalancers = 50
+	maxNetworkBalancers     = 50
+)
+
+var resourceName = regexp.MustCompile(`^[a-zA-Z0-9]([a-zA-Z0-9-]{0,30}[a-zA-Z0-9])?$`)
+
+func checkBalancerName(name string) error {
+	if !resourceName.MatchString(name) {
+		return wire.Errorf("ValidationError", "The load balancer name '%.40s' must have 1 to 32 letters, digits and hyphens and no hyphen at either end", name)
+	}
+	if strings.HasPrefix(name, "internal-") {
+		return wire.Errorf("ValidationError", "The load balancer name '%s' must not begin with 'internal-'", name)
+	}
+	return nil
+}
+
+// CreateLoadBalancer makes a load balancer in state provisioning. A second call with the same name and
+// settings returns the first one's result.
+func (s *Service) CreateLoadBalancer(r eventual.Reader, in *elb.CreateLoadBalancerInput) (*elb.CreateLoadBalancerOutput, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	wanted, placements, err := s.newBalancer(r, in)
+	if err != nil {
+		return nil, err
+	}
+	tags, err := newTags(in.Tags)
+	if err != nil {
+		return nil, err
+	}
+	for _, lb := range s.balancers {
+		if lb.name != deref(in.Name) {
+			continue
+		}
+		if !sameBalancer(lb.value.Get(), wanted) || len(in.Tags) > 0 && !equalTags(lb.tags, tags) {
+			return nil, wire.Errorf("DuplicateLoadBalancerName", "A load balancer with the same name '%s' exists, but with different settings", lb.name)
+		}
+		return &elb.CreateLoadBalancerOutput{LoadBalancers: []types.LoadBalancer{lb.value.Get()}}, nil
+	}
+	if err := s.balancerQuota(wanted.Type); err != nil {
+		return nil, err
+	}
+	lb, err := s.addBalancer(*in.Name, wanted, placements, tags)
+	if err != nil {
+		return nil, err
+	}
+	return &elb.CreateLoadBalancerOutput{LoadBalancers: []types.LoadBalancer{lb.value.Get()}}, nil
+}
+
+// newBalancer validates a request and fills in defaults.
+func (s *Service) newBalancer(r eventual.Reader, in *elb.CreateLoadBalancerInput) (types.LoadBalancer, []placement, error) {
+	none := types.LoadBalancer{}
+	if err := checkBalancerName(deref(in.Name)); err != nil {
+		return none, nil, err
+	}
+	lb := types.LoadBalancer{
+		LoadBalancerName: in.Name, VpcId: new(s.config.Network.VPC()),
+		Type:          cmp.Or(in.Type, types.LoadBalancerTypeEnumApplication),
+		Scheme:        cmp.Or(in.Scheme, types.LoadBalancerSchemeEnumInternetFacing),
+		IpAddressType: cmp.Or(in.IpAddressType, types.IpAddressTypeIpv4),
+	}
+	switch lb.Type {
+	case types.LoadBalancerTypeEnumApplication, types.LoadBalancerTypeEnumNetwork:
+	case types.LoadBalancerTypeEnumGateway:
+		return none, nil, wire.Errorf("InvalidConfigurationRequest", "Gateway load balancers are not modelled")
+	default:
+		return none, nil, invalidEnum("type", lb.Type)
+	}
+	if !slices.Contains(lb.Scheme.Values(), lb.Scheme) {
+		return none, nil, wire.Errorf("InvalidScheme", "'%s' is not a valid scheme", lb.Scheme)
+	}
+	if err := checkAddressType(lb.Type, lb.Scheme, lb.IpAddressType); err != nil {
+		return none, nil, err
+	}
+	placements, err := s.placements(lb.Type, lb.Scheme, in.Subnets, in.SubnetMappings)
+	if err != nil {
+		return none, nil, err
+	}
+	lb.AvailabilityZones = shownZones(lb.Type, placements)
+	lb.SecurityGroups = in.SecurityGroups
+	if len(lb.SecurityGroups) == 0 && lb.Type == types.LoadBalancerTypeEnumApplication {
+		lb.SecurityGroups = []string{s.config.Network.DefaultSecurityGroup()}
+	}
+	if err := s.checkSecurityGroups(r, lb.SecurityGroups); err != nil {
+		return none, nil, err
+	}
+	if lb.Type == types.LoadBalancerTypeEnumNetwork && len(lb.SecurityGroups) > 0 {
+		lb.EnforceSecurityGroupInboundRulesOnPrivateLinkTraffic = new("on")
+	}
+	return lb, placements, nil
+}
+
+func invalidEnum[T ~string](name string, value T) error {
+	return wire.Errorf("ValidationError", "1 validation error detected: Value '%.80s' at '%s' failed to satisfy constraint: Member must satisfy enum value set", string(value), name)
+}
+
+func checkAddressType(kind types.LoadBalancerTypeEnum, scheme types.LoadBalancerSchemeEnum, t types.IpAddressType) error {
+	switch t {
+	case types.IpAddressTypeIpv4:
+		return nil
+	case types.IpAddressTypeDualstack:
+		return wire.Errorf("InvalidConfigurationRequest", "IP address type dualstack needs subnets with IPv6 CIDR blocks")
+	case types.IpAddressTypeDualstackWithoutPublicIpv4:
+		if kind != types.LoadBalancerTypeEnumApplication || scheme != types.LoadBalancerSchemeEnumInternetFacing {
+			return wire.Errorf("InvalidConfigurationRequest", "IP address type %s is for internet-facing application load balancers only", t)
+		}
+		return wire.Errorf("InvalidConfigurationRequest", "IP address type %s needs subnets with IPv6 CIDR blocks", t)
+	}
+	return invalidEnum("ipAddressType", t)
+}
+
+// placement is one zone of a load balancer: a subnet and, for NLBs, an address that was asked for.
+type placement struct {
+	subnet  ec2.Subnet
+	address netip.Addr
+}
+
+// placements validates subnets: one per zone, of one VPC, at least two for an ALB.
+func (s *Service) placements(kind types.LoadBalancerTypeEnum, scheme types.LoadBalancerSchemeEnum, subnets []string, mappings []types.SubnetMapping) ([]placement, error) {
+	if (len(subnets) == 0) == (len(mappings) == 0) {
+		return nil, wire.Errorf("ValidationError", "Exactly one of 'subnets' and 'subnetMappings' must be specified")
+	}
+	for _, id := range subnets {
+		mappings = append(mappings, types.SubnetMapping{SubnetId: new(id)})
+	}
+	zones := map[string]string{}
+	var list []placement
+	for _, m := range mappings {
+		p, err := s.placement(kind, scheme, m)
+		if err != nil {
+			return nil, err
+		}
+		if other, taken := zones[p.subnet.Zone]; taken {
+			return nil, wire.Errorf("InvalidConfigurationRequest", "A load balancer cannot be attached to multiple subnets in the same Availability Zone: %s and %s", other, p.subnet.ID)
+		}
+		zones[p.subnet.Zone] = p.subnet.ID
+		list = append(list, p)
+	}
+	if kind == types.LoadBalancerTypeEnumApplication && len(list) < 2 {
+		return nil, wire.Errorf("ValidationError", "At least two subnets in two different Availability Zones must be specified")
+	}
+	slices.SortFunc(list, func(a, b placement) int { return cmp.Compare(a.subnet.Zone, b.subnet.Zone) })
+	return list, nil
+}
+
+func (s *Service) placement(kind types.LoadBalancerTypeEnum, scheme types.LoadBalancerSchemeEnum, m types.SubnetMapping) (placement, error) {
+	found, ok := s.config.Network.SubnetByID(deref(m.SubnetId))
+	switch {
+	case !ok:
+		return placement{}, wire.Errorf("SubnetNotFound", "The subnet ID '%s' does not exist", deref(m.SubnetId))
+	case kind == types.LoadBalancerTypeEnumApplication && (found.Prefix.Bits() > 27 || found.Free < 8):
+		return placement{}, wire.Errorf("InvalidSubnet", "Not enough IP space available in %s. ELB requires at least 8 free IP addresses in each subnet.", found.ID)
+	case m.AllocationId != nil && (kind != types.LoadBalancerTypeEnumNetwork || scheme != types.LoadBalancerSchemeEnumInternetFacing):
+		return placement{}, wire.Errorf("InvalidConfigurationRequest", "AllocationId is for internet-facing network load balancers only")
+	case m.AllocationId != nil:
+		return placement{}, wire.Errorf("AllocationIdNotFound", "The allocation ID '%s' does not exist", *m.AllocationId)
+	case m.PrivateIPv4Address != nil && (kind != types.LoadBalancerTypeEnumNetwork || scheme != types.LoadBalancerSchemeEnumInternal):
+		return placement{}, wire.Errorf("InvalidConfigurationRequest", "PrivateIPv4Address is for internal network load balancers only")
+	}
+	p := placement{subnet: found}
+	if m.PrivateIPv4Address != nil {
+		a, err := netip.ParseAddr(*m.PrivateIPv4Address)
+		if err != nil || !found.Prefix.Contains(a) {
+			return placement{}, wire.Errorf("InvalidConfigurationRequest", "The private address '%.40s' is not in subnet %s", *m.PrivateIPv4Address, found.ID)
+		}
+		p.address = a
+	}
+	return p, nil
+}
+
+func shownZones(kind types.LoadBalancerTypeEnum, placements []placement) []types.AvailabilityZone {
+	var zones []types.AvailabilityZone
+	for _, p := range placements {
+		z := types.AvailabilityZone{SubnetId: new(p.subnet.ID), ZoneName: new(p.subnet.Zone), LoadBalancerAddresses: []types.LoadBalancerAddress{}}
+		if kind == types.LoadBalancerTypeEnumNetwork && p.address.IsValid() {
+			z.LoadBalancerAddresses = append(z.LoadBalancerAddresses, types.LoadBalancerAddress{PrivateIPv4Address: new(p.address.String())})
+		}
+		zones = append(zones, z)
+	}
+	return zones
+}
+
+func (s *Service) checkSecurityGroups(r eventual.Reader, ids []string) error {
+	for _, id := range ids {
+		if !s.config.Network.SecurityGroupExists(r, id) {
+			return wire.Errorf("InvalidSecurityGroup", "Security group '%s' does not exist", id)
+		}
+	}
+	return nil
+}
+
+// sameBalancer says whether a request describes a load balancer that exists.
+func sameBalancer(have, want types.LoadBalancer) bool {
+	subnets := func(lb types.LoadBalancer) (ids []string) {
+		for _, z := range lb.AvailabilityZones {
+			ids = append(ids, *z.SubnetId)
+		}
+		return ids
+	}
+	return have.Type == want.Type && have.Scheme == want.Scheme && have.IpAddressType == want.IpAddressType &&
+		slices.Equal(subnets(have), subnets(want)) &&
+		slices.Equal(slices.Sorted(slices.Values(have.SecurityGroups)), slices.Sorted(slices.Values(want.SecurityGroups)))
+}
+
+func (s *Service) balancerQuota(kind types.LoadBalancerTypeEnum) error {
+	count, limit := 0, maxApplicationBalancers
+	if kind == types.LoadBalancerTypeEnumNetwork {
+		limit = maxNetworkBalancers
+	}
+	for _, lb := range s.balancers {
+		if lb.value.Get().Type == kind {
+			count++
+		}
+	}
+	if count >= limit {
+		return wire.Errorf("TooManyLoadBalancers", "The maximum number of %s load balancers, %d, has been reached", kind, limit)
+	}
+	return nil
+}
+
+// addBalancer makes the load balancer and its interfaces, and lets it become active when its
+// provisioning is over.
+func (s *Service) addBalancer(name string, v types.LoadBalancer, placements []placement, tags map[string]string) (*loadBalancer, error) {
+	arn := s.newBalancerARN(name, v.Type)
+	v.LoadBalancerArn = new(arn)
+	v.DNSName = new(s.dnsName(name, arn, v.Type, v.Scheme))
+	v.CanonicalHostedZoneId = new(hostedZone(s.config.Region, v.Type))
+	v.CreatedTime = new(time.Now().UTC().Truncate(time.Millisecond))
+	v.State = &types.LoadBalancerState{Code: types.LoadBalancerStateEnumProvisioning}
+	lb := &loadBalancer{
+		arn: arn, name: name, tags: tags, listeners: map[string]*listener{},
+		attributes: balancerDefaults(v.Type, v.Scheme),
+	}
+	for _, p := range placements {
+		if err := s.addNode(lb, v, p); err != nil {
+			s.dropInterfaces(lb.nodes)
+			return nil, wire.Errorf("InvalidSubnet", "cannot place %s: %v", name, err)
+		}
+	}
+	lb.value = eventual.New(s.model, "lb/"+name, v)
+	s.balancers[arn] = lb
+	key := profile.ProvisionALB
+	if !lb.application() {
+		key = profile.ProvisionNLB
+	}
+	lb.dnsVisible = time.Now().Add(s.config.Draws.Once(profile.DNSVisible, "lb/"+arn))
+	s.after(s.config.Draws.Once(key, "lb/"+name), func() []*node { return s.activate(lb) })
+	return lb, nil
+}
+
+// activate ends the provisioning of a load balancer: its nodes begin to serve.
+func (s *Service) activate(lb *loadBalancer) []*node {
+	if lb.deleted {
+		return nil
+	}
+	v := lb.value.Get()
+	v.State = &types.LoadBalancerState{Code: types.LoadBalancerStateEnumActive}
+	lb.value.Put(v)
+	for _, n := range lb.nodes {
+		n.active = true
+	}
+	return lb.nodes
+}
+
+// DescribeLoadBalancers lists load balancers, all or by name or ARN.
+func (s *Service) DescribeLoadBalancers(r eventual.Reader, in *elb.DescribeLoadBalancersInput) (*elb.DescribeLoadBalancersOutput, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(in.LoadBalancerArns) > 0 && len(in.Names) > 0 {
+		return nil, wire.Errorf("ValidationError", "Load balancer names and load balancer ARNs cannot be specified at the same time")
+	}
+	var all []types.LoadBalancer
+	byName := map[string]types.LoadBalancer{}
+	for _, lb := range s.balancers {
+		if v, ok := lb.value.Read(r); ok {
+			all = append(all, v)
+			byName[lb.name], byName[lb.arn] = v, v
+		}
+	}
+	if wanted := slices.Concat(in.LoadBalancerArns, in.Names); len(wanted) > 0 {
+		all = nil
+		for _, id := range wanted {
+			v, ok := byName[id]
+			if !ok {
+				return nil, wire.Errorf("LoadBalancerNotFound", "One or more load balancers not found: '%s'", id)
+			}
+			all = append(all, v)
+		}
+	}
+	key := func(v types.LoadBalancer) string { return *v.LoadBalancerArn }
+	slices.SortFunc(all, func(a, b types.LoadBalancer) int { return cmp.Compare(key(a), key(b)) })
+	found, next, err := page(all, key, in.Marker, in.PageSize)
+	if err != nil {
+		return nil, err
+	}
+	if found == nil {
+		found = []types.LoadBalancer{}
+	}
+	return &elb.DescribeLoadBalancersOutput{LoadBalancers: found, NextMarker: next}, nil
+}
+
+// balancer finds the load balancer that a request is about.
+func (s *Service) balancer(r eventual.Reader, arn *string) (*loadBalancer, error) {
+	lb := s.balancers[deref(arn)]
+	switch {
+	case deref(arn) == "":
+		return nil, wire.Errorf("ValidationError", "A load balancer ARN must be specified")
+	case !strings.Contains(*arn, ":loadbalancer/"):
+		return nil, wire.Errorf("ValidationError", "'%s' is not a valid load balancer ARN", *arn)
+	case lb == nil || !lb.value.Found(r):
+		return nil, wire.Errorf("LoadBalancerNotFound", "Load balancer '%s' not found", *arn)
+	}
+	return lb, nil
+}
+
+// DeleteLoadBalancer deletes a load balancer with its listeners and rules. One that does not exist is
+// deleted already.
+func (s *Service) DeleteLoadBalancer(_ eventual.Reader, in *elb.DeleteLoadBalancerInput) (*elb.DeleteLoadBalancerOutput, error) {
+	s.mu.Lock()
+	arn := deref(in.LoadBalancerArn)
+	lb := s.balancers[arn]
+	if lb == nil {
+		s.mu.Unlock()
+		if !strings.Contains(arn, ":loadbalancer/") {
+			return nil, wire.Errorf("LoadBalancerNotFound", "'%s' is not the ARN of a load balancer", arn)
+		}
+		return &elb.DeleteLoadBalancerOutput{}, nil
+	}
+	if lb.attributes["deletion_protection.enabled"] == "true" {
+		s.mu.Unlock()
+		return nil, wire.Errorf("OperationNotPermitted", "Load balancer '%s' cannot be deleted because deletion protection is enabled", arn)
+	}
+	for _, l := range lb.listeners {
+		s.dropListener(l)
+	}
+	lb.deleted = true
+	delete(s.balancers, arn)
+	nodes := lb.nodes
+	s.after(s.config.Draws.Once(profile.InterfaceRelease, "lb/"+lb.name), func() []*node {
+		s.dropInterfaces(nodes)
+		return nil
+	})
+	s.mu.Unlock()
+	// Waiting for requests in flight must hold nobody up.
+	for _, n := range nodes {
+		go n.close()
+	}
+	return &elb.DeleteLoadBalancerOutput{}, nil
+}

@@ -1,0 +1,208 @@
+package elbv2
+
+import (
+	"maps"
+	"net/netip"
+	"slices"
+	"sync"
+
+	"github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
+
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/dataplane"
+)
+
+// node is a load balancer in one zone: what it has learned so far, and the part of the data plane that
+// acts on it. All but the last fields are guarded by Service.mu.
+type node struct {
+	balancer         *loadBalancer
+	zone             string
+	subnet           string
+	networkInterface string
+	address          netip.Addr
+	// active nodes serve. A load balancer that is being provisioned has nodes that learn but do not serve.
+	active bool
+	gone   bool
+	// lanes hold the number of the newest change that was taken, per thing that changes. A change that
+	// comes later than a newer one of its lane is skipped: a node never goes back.
+	lanes      map[string]int
+	listeners  map[string]listenerDocument
+	attributes map[string]string
+	groups     map[string]*nodeGroup
+	stale      bool // listeners or attributes have changed since the last flush
+	removed    []string
+
+	// pushing serialises the calls to the data plane and guards what follows.
+	pushing sync.Mutex
+	traffic Node
+	version uint64
+	closed  bool
+}
+
+// nodeGroup is a target group as one node knows it.
+type nodeGroup struct {
+	settings        groupDocument
+	targets         map[dataplane.TargetKey]dataplane.Target
+	settingsChanged bool
+	targetsChanged  bool
+}
+
+func (s *Service) addNode(lb *loadBalancer, v types.LoadBalancer, p placement) error {
+	id, address, err := s.config.Network.AddBalancerInterface("ELB "+tail(lb.arn), p.subnet.ID, v.SecurityGroups, v.Type == types.LoadBalancerTypeEnumNetwork, p.address)
+	if err != nil {
+		return err
+	}
+	lb.nodes = append(lb.nodes, &node{
+		balancer: lb, zone: p.subnet.Zone, subnet: p.subnet.ID, networkInterface: id, address: address,
+		lanes: map[string]int{}, listeners: map[string]listenerDocument{}, groups: map[string]*nodeGroup{},
+		attributes: maps.Clone(lb.attributes), stale: true,
+	})
+	return nil
+}
+
+func (s *Service) dropInterfaces(nodes []*node) {
+	for _, n := range nodes {
+		s.config.Network.DropBalancerInterface(n.networkInterface)
+	}
+}
+
+// catchUp gives a node that has just been made everything that the load balancer has.
+func (s *Service) catchUp(n *node) {
+	for arn, l := range n.balancer.listeners {
+		n.listeners[arn] = s.listenerDocument(l)
+		n.lanes[arn] = n.balancer.changes
+	}
+	for _, g := range s.targetGroups {
+		if g.balancer != n.balancer {
+			continue
+		}
+		known := n.group(s, g.arn)
+		for _, t := range g.targets {
+			if !t.draining {
+				known.targets[t.key] = t.registration(dataplane.Registered)
+				n.lanes[targetLane(g.arn, t.key)] = n.balancer.changes
+			}
+		}
+	}
+	n.stale = true
+}
+
+// group is the group as the node knows it. A node that hears of a group for the first time learns its
+// present settings.
+func (n *node) group(s *Service, arn string) *nodeGroup {
+	known := n.groups[arn]
+	if known == nil {
+		known = &nodeGroup{targets: map[dataplane.TargetKey]dataplane.Target{}, settingsChanged: true, targetsChanged: true}
+		if g := s.targetGroups[arn]; g != nil {
+			known.settings = settingsOf(g)
+		}
+		n.groups[arn] = known
+	}
+	return known
+}
+
+// forget drops groups to which neither the node's listeners nor the API's refer any longer.
+func (n *node) forget(s *Service) {
+	used := map[string]bool{}
+	for _, l := range n.listeners {
+		for _, arn := range l.groups() {
+			used[arn] = true
+			n.group(s, arn)
+		}
+	}
+	for arn := range n.groups {
+		if g := s.targetGroups[arn]; used[arn] || g != nil && g.balancer == n.balancer {
+			continue
+		}
+		delete(n.groups, arn)
+		n.removed = append(n.removed, arn)
+		for lane := range n.lanes {
+			if len(lane) > len(arn) && lane[:len(arn)] == arn {
+				delete(n.lanes, lane)
+			}
+		}
+	}
+}
+
+// flush brings the data plane up to what the node has learned. It must be called without the lock: the
+// data plane reports health from within.
+func (n *node) flush(s *Service) {
+	n.pushing.Lock()
+	defer n.pushing.Unlock()
+	s.mu.Lock()
+	calls := n.calls(s)
+	s.mu.Unlock()
+	for _, call := range calls {
+		call()
+	}
+}
+
+// calls are the calls to the data plane that are due: groups before the listeners that refer to them,
+// removals last.
+func (n *node) calls(s *Service) []func() {
+	if !n.active || n.gone || n.closed || s.closed || s.config.NewNode == nil || !n.balancer.application() {
+		return nil
+	}
+	if n.traffic == nil {
+		n.traffic = s.config.NewNode(NodeSpec{
+			LoadBalancer: n.balancer.arn, Zone: n.zone, Address: n.address,
+			Health: func(h dataplane.HealthChange) { s.report(n, h) },
+		})
+	}
+	var calls []func()
+	for _, arn := range slices.Sorted(maps.Keys(n.groups)) {
+		calls = append(calls, n.groupCalls(arn, n.groups[arn])...)
+	}
+	if n.stale {
+		n.stale = false
+		n.version++
+		config := s.nodeConfig(n)
+		calls = append(calls, func() {
+			if err := n.traffic.Apply(config); err != nil {
+				s.config.Log.Error("a load balancer node cannot serve what it was told", "loadBalancer", n.balancer.name, "zone", n.zone, "error", err)
+			}
+		})
+	}
+	for _, arn := range n.removed {
+		if n.groups[arn] == nil {
+			calls = append(calls, func() { n.traffic.RemoveGroup(arn) })
+		}
+	}
+	n.removed = nil
+	return calls
+}
+
+func (n *node) groupCalls(arn string, g *nodeGroup) (calls []func()) {
+	if g.settingsChanged {
+		g.settingsChanged = false
+		n.version++
+		document := g.settings.dataplane(arn, n.version)
+		calls = append(calls, func() { n.traffic.ApplyGroup(document) })
+	}
+	if g.targetsChanged {
+		g.targetsChanged = false
+		n.version++
+		set := dataplane.TargetSet{Version: n.version}
+		for _, t := range g.targets {
+			if n.balancer.serves(t.Zone) {
+				set.Targets = append(set.Targets, t)
+			}
+		}
+		calls = append(calls, func() { n.traffic.ApplyTargets(arn, set) })
+	}
+	return calls
+}
+
+// serves says whether the load balancer is in a zone; targets elsewhere get no traffic.
+func (lb *loadBalancer) serves(zone string) bool {
+	return zone == "all" || slices.ContainsFunc(lb.nodes, func(n *node) bool { return n.zone == zone })
+}
+
+// close ends the node, after the requests in flight. It must be called without the lock.
+func (n *node) close() {
+	n.pushing.Lock()
+	defer n.pushing.Unlock()
+	n.closed = true
+	if n.traffic != nil {
+		n.traffic.Close()
+	}
+}

@@ -1,0 +1,136 @@
+package elbv2
+
+import (
+	"cmp"
+	"slices"
+
+	elb "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
+	"github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
+
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/eventual"
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/profile"
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/wire"
+)
+
+// SetSecurityGroups replaces the security groups of a load balancer.
+func (s *Service) SetSecurityGroups(r eventual.Reader, in *elb.SetSecurityGroupsInput) (*elb.SetSecurityGroupsOutput, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	lb, err := s.balancer(r, in.LoadBalancerArn)
+	if err != nil {
+		return nil, err
+	}
+	v := lb.value.Get()
+	if !lb.application() {
+		if len(v.SecurityGroups) == 0 && len(in.SecurityGroups) > 0 {
+			return nil, wire.Errorf("InvalidConfigurationRequest", "Network load balancer '%s' was created without security groups, and cannot be given any", lb.name)
+		}
+		if len(v.SecurityGroups) > 0 && len(in.SecurityGroups) == 0 {
+			return nil, wire.Errorf("InvalidConfigurationRequest", "Network load balancer '%s' has security groups, and cannot be left without", lb.name)
+		}
+	} else if len(in.SecurityGroups) == 0 {
+		return nil, wire.Errorf("ValidationError", "At least one security group must be specified")
+	}
+	if err := s.checkSecurityGroups(r, in.SecurityGroups); err != nil {
+		return nil, err
+	}
+	v.SecurityGroups = slices.Clone(in.SecurityGroups)
+	out := &elb.SetSecurityGroupsOutput{SecurityGroupIds: v.SecurityGroups}
+	if e := in.EnforceSecurityGroupInboundRulesOnPrivateLinkTraffic; e != "" {
+		v.EnforceSecurityGroupInboundRulesOnPrivateLinkTraffic = new(string(e))
+		out.EnforceSecurityGroupInboundRulesOnPrivateLinkTraffic = e
+	}
+	lb.value.Put(v)
+	groups := v.SecurityGroups
+	s.propagate(lb, change{key: profile.SetSecurityGroups, what: "SetSecurityGroups", lane: "security-groups", apply: func(n *node) {
+		s.config.Network.SetBalancerGroups(n.networkInterface, groups)
+	}})
+	return out, nil
+}
+
+// SetSubnets replaces the zones of a load balancer. A new zone serves, and one that left ends, when the
+// change has reached it.
+func (s *Service) SetSubnets(r eventual.Reader, in *elb.SetSubnetsInput) (*elb.SetSubnetsOutput, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	lb, err := s.balancer(r, in.LoadBalancerArn)
+	if err != nil {
+		return nil, err
+	}
+	v := lb.value.Get()
+	if in.IpAddressType != "" && in.IpAddressType != v.IpAddressType {
+		if err := checkAddressType(v.Type, v.Scheme, in.IpAddressType); err != nil {
+			return nil, err
+		}
+	}
+	placements, err := s.placements(v.Type, v.Scheme, in.Subnets, in.SubnetMappings)
+	if err != nil {
+		return nil, err
+	}
+	v.AvailabilityZones = shownZones(v.Type, placements)
+	if err := s.move(lb, v, placements); err != nil {
+		return nil, err
+	}
+	lb.value.Put(v)
+	return &elb.SetSubnetsOutput{AvailabilityZones: v.AvailabilityZones, IpAddressType: v.IpAddressType}, nil
+}
+
+// move makes nodes for subnets that are new and ends those of subnets that have left.
+func (s *Service) move(lb *loadBalancer, v types.LoadBalancer, placements []placement) error {
+	active := v.State.Code == types.LoadBalancerStateEnumActive
+	var kept, gone []*node
+	for _, n := range lb.nodes {
+		if slices.ContainsFunc(placements, func(p placement) bool { return p.subnet.ID == n.subnet }) {
+			kept = append(kept, n)
+		} else {
+			gone = append(gone, n)
+		}
+	}
+	lb.nodes = kept
+	var added []*node
+	for _, p := range placements {
+		if slices.ContainsFunc(kept, func(n *node) bool { return n.subnet == p.subnet.ID }) {
+			continue
+		}
+		if err := s.addNode(lb, v, p); err != nil {
+			s.dropInterfaces(added)
+			lb.nodes = append(kept, gone...)
+			return wire.Errorf("InvalidSubnet", "cannot place %s: %v", lb.name, err)
+		}
+		added = append(added, lb.nodes[len(lb.nodes)-1])
+	}
+	slices.SortFunc(lb.nodes, func(a, b *node) int { return cmp.Compare(a.zone, b.zone) })
+	lb.changes++
+	for _, n := range added {
+		s.catchUp(n)
+		s.after(s.config.Draws.PerNode(profile.SetSubnets, lb.event(), n.zone), func() []*node {
+			n.active = n.active || active && !lb.deleted
+			return []*node{n}
+		})
+	}
+	for _, n := range gone {
+		s.after(s.config.Draws.PerNode(profile.SetSubnets, lb.event(), n.zone), func() []*node {
+			go n.close()
+			s.dropInterfaces([]*node{n})
+			return nil
+		})
+	}
+	return nil
+}
+
+// SetIpAddressType changes the address type. Only ipv4 can be had, since the VPC has no IPv6.
+func (s *Service) SetIpAddressType(r eventual.Reader, in *elb.SetIpAddressTypeInput) (*elb.SetIpAddressTypeOutput, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	lb, err := s.balancer(r, in.LoadBalancerArn)
+	if err != nil {
+		return nil, err
+	}
+	v := lb.value.Get()
+	if err := checkAddressType(v.Type, v.Scheme, in.IpAddressType); err != nil {
+		return nil, err
+	}
+	v.IpAddressType = in.IpAddressType
+	lb.value.Put(v)
+	return &elb.SetIpAddressTypeOutput{IpAddressType: v.IpAddressType}, nil
+}

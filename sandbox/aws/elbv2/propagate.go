@@ -1,0 +1,155 @@
+package elbv2
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/dataplane"
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/profile"
+)
+
+// How a change reaches the nodes:
+//
+//	API call --+-- node of zone a: takes it after 2 s
+//	           +-- node of zone b: takes it after 9 s
+//	           +-- node of zone c: takes it after 3 s
+//
+// Each node draws for itself. On one node, changes of one thing (a listener with its rules, one
+// target, the attributes) are taken in order: a newer one that arrives first makes the older one
+// skipped. Changes of different things overtake each other.
+
+// change is something that the nodes of a load balancer have to learn.
+type change struct {
+	key profile.Key
+	// what is said of it in the journal.
+	what string
+	// lane names the thing that changes. Empty: apply looks after the order itself.
+	lane string
+	// apply changes the node. It runs under the lock.
+	apply func(n *node)
+	// number is that of the change among those of its load balancer.
+	number int
+}
+
+// Application says that a node has taken a change. Only the journal may tell: AWS has no API for it.
+type Application struct {
+	LoadBalancer string
+	Zone         string
+	// Change is the operation and the resource.
+	Change string
+	// Called is when the API accepted the change, Taken when the node took it.
+	Called, Taken time.Time
+}
+
+// event names the newest change of a load balancer for the draws: the same in each run.
+func (lb *loadBalancer) event() string { return fmt.Sprintf("%s#%d", lb.name, lb.changes) }
+
+// propagate lets each node of a load balancer learn of a change at its own moment. The caller holds the
+// lock.
+func (s *Service) propagate(lb *loadBalancer, c change) {
+	lb.changes++
+	c.number = lb.changes
+	called := time.Now()
+	for _, n := range lb.nodes {
+		delay := s.config.Draws.PerNode(c.key, lb.event(), n.zone)
+		s.after(delay, func() []*node { return s.take(n, c, called) })
+	}
+}
+
+// take makes a node learn of a change, unless it already knows a newer one.
+func (s *Service) take(n *node, c change, called time.Time) []*node {
+	if n.gone || n.balancer.deleted {
+		return nil
+	}
+	if c.lane != "" && !n.newer(c.lane, c.number) {
+		return nil
+	}
+	c.apply(n)
+	if s.config.Applied != nil {
+		s.config.Applied(Application{LoadBalancer: n.balancer.arn, Zone: n.zone, Change: c.what, Called: called, Taken: time.Now()})
+	}
+	return []*node{n}
+}
+
+// newer notes that a change of a lane is taken; it is false if a newer one was taken before.
+func (n *node) newer(lane string, number int) bool {
+	if n.lanes[lane] > number {
+		return false
+	}
+	n.lanes[lane] = number
+	return true
+}
+
+func targetLane(group string, key dataplane.TargetKey) string {
+	return fmt.Sprintf("%s/%s:%d", group, key.ID, key.Port)
+}
+
+// The keys of the profile differ between the two kinds of load balancers.
+
+func (lb *loadBalancer) either(application, network profile.Key) profile.Key {
+	if lb.application() {
+		return application
+	}
+	return network
+}
+
+func (lb *loadBalancer) ruleChange() profile.Key {
+	return lb.either(profile.ALBRuleChange, profile.NLBListenerChange)
+}
+
+func (lb *loadBalancer) attributeChange() profile.Key {
+	return lb.either(profile.ALBAttribute, profile.NLBAttribute)
+}
+
+// changeListener lets the nodes learn what a listener and its rules now say.
+func (s *Service) changeListener(l *listener, what string) {
+	document := s.listenerDocument(l)
+	s.propagate(l.balancer, change{key: l.balancer.ruleChange(), what: what, lane: l.arn, apply: func(n *node) {
+		n.listeners[l.arn] = document
+		if document.deleted {
+			delete(n.listeners, l.arn)
+		}
+		n.stale = true
+		n.forget(s)
+	}})
+}
+
+// changeTargets lets the nodes learn of targets: registered ones at once, draining ones until their end.
+func (s *Service) changeTargets(g *targetGroup, what string, key profile.Key, targets []*target, state dataplane.TargetState) {
+	var registrations []dataplane.Target
+	for _, t := range targets {
+		registrations = append(registrations, t.registration(state))
+	}
+	number := g.balancer.changes + 1
+	s.propagate(g.balancer, change{key: key, what: what, apply: func(n *node) {
+		known := n.group(s, g.arn)
+		for _, t := range registrations {
+			lane := targetLane(g.arn, t.Key())
+			if !n.newer(lane, number) {
+				continue
+			}
+			known.targetsChanged = true
+			if state == dataplane.Draining && !t.DrainUntil.After(time.Now()) {
+				delete(known.targets, t.Key())
+				continue
+			}
+			known.targets[t.Key()] = t
+			if state == dataplane.Draining {
+				s.endDraining(n, g.arn, t, number)
+			}
+		}
+	}})
+}
+
+// endDraining takes a draining target from a node when its deregistration delay is over.
+func (s *Service) endDraining(n *node, group string, t dataplane.Target, number int) {
+	s.after(time.Until(t.DrainUntil), func() []*node {
+		known := n.groups[group]
+		if known == nil || n.lanes[targetLane(group, t.Key())] != number {
+			return nil
+		}
+		delete(known.targets, t.Key())
+		known.targetsChanged = true
+		return []*node{n}
+	})
+}

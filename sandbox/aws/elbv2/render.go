@@ -1,0 +1,223 @@
+package elbv2
+
+import (
+	"crypto/tls"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
+
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/dataplane"
+)
+
+// This file turns what the API holds into what the data plane is told.
+
+// listenerDocument is a listener with its rules as it was at one moment.
+type listenerDocument struct {
+	arn          string
+	deleted      bool
+	port         uint16
+	protocol     dataplane.Protocol
+	certificates []string
+	actions      []types.Action
+	rules        []types.Rule
+}
+
+func (s *Service) listenerDocument(l *listener) listenerDocument {
+	v := l.value.Get()
+	d := listenerDocument{
+		arn: l.arn, deleted: s.listeners[l.arn] != l, port: uint16(deref(v.Port)),
+		protocol: dataplane.Protocol(v.Protocol), actions: v.DefaultActions,
+	}
+	for _, c := range v.Certificates {
+		d.certificates = append(d.certificates, deref(c.CertificateArn))
+	}
+	d.certificates = append(d.certificates, l.certificates...)
+	for _, r := range l.rules {
+		if r != l.byDefault {
+			d.rules = append(d.rules, r.value.Get())
+		}
+	}
+	return d
+}
+
+// groups lists the target groups that the document refers to.
+func (d listenerDocument) groups() []string {
+	arns := groupsOf(d.actions)
+	for _, r := range d.rules {
+		arns = append(arns, groupsOf(r.Actions)...)
+	}
+	return arns
+}
+
+// nodeConfig is what the listeners of a node now say.
+func (s *Service) nodeConfig(n *node) dataplane.NodeConfig {
+	config := dataplane.NodeConfig{Version: n.version, Attributes: balancerAttributes(n.attributes)}
+	for _, d := range n.listeners {
+		l := dataplane.Listener{
+			ARN: d.arn, Port: d.port, Protocol: d.protocol,
+			Certificates: s.certificates(d.certificates), Default: dataplaneAction(d.actions),
+		}
+		for _, r := range d.rules {
+			priority, _ := strconv.Atoi(deref(r.Priority))
+			l.Rules = append(l.Rules, dataplane.Rule{
+				ARN: *r.RuleArn, Priority: priority, Conditions: dataplaneConditions(r.Conditions), Action: dataplaneAction(r.Actions),
+			})
+		}
+		config.Listeners = append(config.Listeners, l)
+	}
+	return config
+}
+
+func (s *Service) certificates(arns []string) []tls.Certificate {
+	var list []tls.Certificate
+	for _, arn := range arns {
+		if c, ok := s.certificate(arn); ok {
+			list = append(list, c)
+		}
+	}
+	return list
+}
+
+func balancerAttributes(values map[string]string) dataplane.Attributes {
+	return dataplane.Attributes{
+		IdleTimeout:         seconds(values["idle_timeout.timeout_seconds"]),
+		ClientKeepAlive:     seconds(values["client_keep_alive.seconds"]),
+		ForwardedFor:        dataplane.ForwardedFor(values["routing.http.xff_header_processing.mode"]),
+		ForwardedClientPort: values["routing.http.xff_client_port.enabled"] == "true",
+		PreserveHost:        values["routing.http.preserve_host_header.enabled"] == "true",
+		DropInvalidHeaders:  values["routing.http.drop_invalid_header_fields.enabled"] == "true",
+	}
+}
+
+// seconds reads a number that was validated when it was set.
+func seconds(text string) time.Duration {
+	n, _ := strconv.Atoi(text)
+	return time.Duration(n) * time.Second
+}
+
+// dataplaneAction is the routing action, the last of the actions.
+func dataplaneAction(actions []types.Action) dataplane.Action {
+	a := actions[len(actions)-1]
+	switch a.Type {
+	case types.ActionTypeEnumForward:
+		f := &dataplane.Forward{}
+		for _, g := range a.ForwardConfig.TargetGroups {
+			f.Groups = append(f.Groups, dataplane.WeightedGroup{ARN: *g.TargetGroupArn, Weight: int(deref(g.Weight))})
+		}
+		if sticky := a.ForwardConfig.TargetGroupStickinessConfig; sticky != nil && deref(sticky.Enabled) {
+			f.Stickiness = time.Duration(deref(sticky.DurationSeconds)) * time.Second
+		}
+		return dataplane.Action{Forward: f}
+	case types.ActionTypeEnumRedirect:
+		c := a.RedirectConfig
+		status := 302
+		if c.StatusCode == types.RedirectActionStatusCodeEnumHttp301 {
+			status = 301
+		}
+		return dataplane.Action{Redirect: &dataplane.Redirect{
+			Protocol: deref(c.Protocol), Host: deref(c.Host), Port: deref(c.Port), Path: deref(c.Path), Query: deref(c.Query), Status: status,
+		}}
+	default:
+		c := a.FixedResponseConfig
+		status, _ := strconv.Atoi(deref(c.StatusCode))
+		return dataplane.Action{Fixed: &dataplane.FixedResponse{Status: status, ContentType: deref(c.ContentType), Body: deref(c.MessageBody)}}
+	}
+}
+
+func dataplaneConditions(conditions []types.RuleCondition) []dataplane.Condition {
+	var list []dataplane.Condition
+	for _, c := range conditions {
+		out := dataplane.Condition{Field: dataplane.ConditionField(deref(c.Field))}
+		switch {
+		case c.HostHeaderConfig != nil:
+			out.Values = c.HostHeaderConfig.Values
+		case c.PathPatternConfig != nil:
+			out.Values = c.PathPatternConfig.Values
+		case c.HttpHeaderConfig != nil:
+			out.Name, out.Values = deref(c.HttpHeaderConfig.HttpHeaderName), c.HttpHeaderConfig.Values
+		case c.HttpRequestMethodConfig != nil:
+			out.Values = c.HttpRequestMethodConfig.Values
+		case c.SourceIpConfig != nil:
+			out.Values = c.SourceIpConfig.Values
+		case c.QueryStringConfig != nil:
+			for _, q := range c.QueryStringConfig.Values {
+				out.Query = append(out.Query, dataplane.QueryValue{Key: deref(q.Key), Value: deref(q.Value)})
+			}
+		}
+		list = append(list, out)
+	}
+	return list
+}
+
+// groupDocument is the settings of a target group as they were at one moment.
+type groupDocument struct {
+	group      types.TargetGroup
+	attributes map[string]string
+}
+
+// settingsOf takes the settings of a group. Attributes are replaced and never changed in place.
+func settingsOf(g *targetGroup) groupDocument {
+	return groupDocument{group: g.value.Get(), attributes: g.attributes}
+}
+
+func (d groupDocument) dataplane(arn string, version uint64) dataplane.Group {
+	v, a := d.group, d.attributes
+	out := dataplane.Group{
+		ARN: arn, Version: version, Protocol: dataplane.Protocol(v.Protocol), ProtocolVersion: deref(v.ProtocolVersion),
+		HealthCheck: dataplane.HealthCheck{
+			Protocol: dataplane.Protocol(v.HealthCheckProtocol), Path: deref(v.HealthCheckPath),
+			Interval:         time.Duration(deref(v.HealthCheckIntervalSeconds)) * time.Second,
+			Timeout:          time.Duration(deref(v.HealthCheckTimeoutSeconds)) * time.Second,
+			HealthyThreshold: int(deref(v.HealthyThresholdCount)), UnhealthyThreshold: int(deref(v.UnhealthyThresholdCount)),
+		},
+		DeregistrationDelay: seconds(a["deregistration_delay.timeout_seconds"]),
+		Algorithm:           dataplane.Algorithm(a["load_balancing.algorithm.type"]),
+		SameZoneOnly:        a["load_balancing.cross_zone.enabled"] == "false",
+		MinimumHealthy:      number(a["target_group_health.unhealthy_state_routing.minimum_healthy_targets.count"]),
+		MinimumHealthyPercent: number(
+			a["target_group_health.unhealthy_state_routing.minimum_healthy_targets.percentage"]),
+	}
+	if port, err := strconv.ParseUint(deref(v.HealthCheckPort), 10, 16); err == nil {
+		out.HealthCheck.Port = uint16(port)
+	}
+	if v.Matcher != nil {
+		out.HealthCheck.Matcher = deref(v.Matcher.HttpCode)
+	}
+	if a["stickiness.enabled"] == "true" && a["stickiness.type"] == "lb_cookie" {
+		out.Stickiness = seconds(a["stickiness.lb_cookie.duration_seconds"])
+	}
+	return out
+}
+
+// number reads a count or "off".
+func number(text string) int {
+	n, _ := strconv.Atoi(text)
+	return n
+}
+
+// groupsOf lists the target groups that actions refer to.
+func groupsOf(actions []types.Action) []string {
+	var arns []string
+	for _, a := range actions {
+		if a.ForwardConfig == nil {
+			continue
+		}
+		for _, g := range a.ForwardConfig.TargetGroups {
+			if arn := deref(g.TargetGroupArn); !slices.Contains(arns, arn) {
+				arns = append(arns, arn)
+			}
+		}
+	}
+	return arns
+}
+
+// healthCheckPort is the port that is checked for a target, as a number.
+func healthCheckPort(v types.TargetGroup, targetPort int32) string {
+	if port := deref(v.HealthCheckPort); port != "" && !strings.EqualFold(port, "traffic-port") {
+		return port
+	}
+	return strconv.Itoa(int(targetPort))
+}

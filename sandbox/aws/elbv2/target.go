@@ -1,0 +1,290 @@
+package elbv2
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	elb "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
+	"github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
+
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/dataplane"
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/eventual"
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/profile"
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/wire"
+)
+
+const (
+	maxTargetsPerGroup    = 1000
+	maxTargetsPerBalancer = 1000
+	maxTargetsPerCall     = 200
+	maxRegistrations      = 1000 // of one target at one load balancer
+)
+
+// target is one registration.
+type target struct {
+	key     dataplane.TargetKey
+	address netip.Addr
+	zone    string // of the address, or all
+	// draining targets leave at drainUntil.
+	draining   bool
+	drainUntil time.Time
+	// reports are what the nodes say of its health, by zone; shown is what the API says.
+	reports map[string]dataplane.TargetHealth
+	shown   types.TargetHealth
+	// changes numbers the changes of its health, for the draws.
+	changes int
+}
+
+func (t *target) registration(state dataplane.TargetState) dataplane.Target {
+	return dataplane.Target{ID: t.key.ID, Address: t.address, Port: t.key.Port, Zone: t.zone, State: state, DrainUntil: t.drainUntil}
+}
+
+// RegisterTargets adds targets to a group: all of them, or none if one cannot be.
+func (s *Service) RegisterTargets(r eventual.Reader, in *elb.RegisterTargetsInput) (*elb.RegisterTargetsOutput, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	g, err := s.targetGroup(r, in.TargetGroupArn)
+	if err != nil {
+		return nil, err
+	}
+	if len(in.Targets) == 0 || len(in.Targets) > maxTargetsPerCall {
+		return nil, wire.Errorf("ValidationError", "Between 1 and %d targets must be specified, not %d", maxTargetsPerCall, len(in.Targets))
+	}
+	var added []*target
+	for _, d := range in.Targets {
+		t, err := s.newTarget(g, d)
+		if err != nil {
+			return nil, err
+		}
+		known := g.targets[t.key]
+		if known != nil && !known.draining || slices.ContainsFunc(added, func(o *target) bool { return o.key == t.key }) {
+			continue
+		}
+		added = append(added, t)
+	}
+	if err := s.targetQuota(g, added); err != nil {
+		return nil, err
+	}
+	for _, t := range added {
+		g.targets[t.key] = t
+		t.shown = s.aggregate(g, t)
+	}
+	if g.inUse() && len(added) > 0 {
+		s.changeTargets(g, "RegisterTargets "+g.arn, g.balancer.either(profile.ALBRegister, profile.NLBRegister), added, dataplane.Registered)
+	}
+	return &elb.RegisterTargetsOutput{}, nil
+}
+
+// newTarget validates a target.
+func (s *Service) newTarget(g *targetGroup, d types.TargetDescription) (*target, error) {
+	v := g.value.Get()
+	port := *v.Port
+	if d.Port != nil {
+		port = *d.Port
+	}
+	if port < 1 || port > 65535 {
+		return nil, wire.Errorf("ValidationError", "Port '%d' must be between 1 and 65535", port)
+	}
+	t := &target{key: dataplane.TargetKey{ID: deref(d.Id), Port: uint16(port)}, reports: map[string]dataplane.TargetHealth{}}
+	switch v.TargetType {
+	case types.TargetTypeEnumInstance:
+		return t, s.instanceTarget(t)
+	case types.TargetTypeEnumIp:
+		return t, s.addressTarget(t, deref(d.AvailabilityZone))
+	}
+	return nil, wire.Errorf("InvalidTarget", "Load balancers as targets are not modelled yet")
+}
+
+func (s *Service) instanceTarget(t *target) error {
+	if !strings.HasPrefix(t.key.ID, "i-") {
+		return wire.Errorf("ValidationError", "Instance ID '%.40s' is not valid", t.key.ID)
+	}
+	machine, ok := s.config.Network.InstanceByID(t.key.ID)
+	if !ok || !machine.Running {
+		return wire.Errorf("InvalidTarget", "The following targets are not in a running state and cannot be registered: '%s'", t.key.ID)
+	}
+	t.address, t.zone = machine.Address, machine.Zone
+	return nil
+}
+
+var privateRanges = []netip.Prefix{
+	netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("172.16.0.0/12"),
+	netip.MustParsePrefix("192.168.0.0/16"), netip.MustParsePrefix("100.64.0.0/10"),
+}
+
+// addressTarget compares an address with the subnets of the VPC, as AWS does: inside them the zone is
+// known, outside it must be given as all.
+func (s *Service) addressTarget(t *target, zone string) error {
+	a, err := netip.ParseAddr(t.key.ID)
+	if err != nil || !a.Is4() {
+		return wire.Errorf("ValidationError", "The IP address '%.60s' is not a valid IPv4 address", t.key.ID)
+	}
+	t.address = a
+	home, inside := s.config.Network.SubnetOf(a)
+	switch {
+	case !inside && !slices.ContainsFunc(privateRanges, func(p netip.Prefix) bool { return p.Contains(a) }):
+		return wire.Errorf("ValidationError", "The IP address '%s' is not within a private range: it must be from the subnets of the VPC, RFC 1918 or RFC 6598", a)
+	case !inside && zone != "all":
+		return wire.Errorf("ValidationError", "You must specify an Availability Zone ('all') for target '%s', which is not within the subnets of VPC '%s'", a, s.config.Network.VPC())
+	case !inside:
+		t.zone = "all"
+	case zone == "all":
+		return wire.Errorf("ValidationError", "You cannot specify an Availability Zone of 'all' for target '%s', which is within the subnets of VPC '%s'", a, s.config.Network.VPC())
+	case zone != "" && zone != home.Zone:
+		return wire.Errorf("ValidationError", "Target '%s' is in Availability Zone %s, not %s", a, home.Zone, zone)
+	default:
+		t.zone = home.Zone
+	}
+	return nil
+}
+
+func (s *Service) targetQuota(g *targetGroup, added []*target) error {
+	count := len(g.targets)
+	for _, t := range added {
+		if g.targets[t.key] == nil {
+			count++
+		}
+	}
+	if count > maxTargetsPerGroup {
+		return wire.Errorf("TooManyTargets", "The maximum number of targets of a target group, %d, would be exceeded", maxTargetsPerGroup)
+	}
+	if g.balancer == nil || !g.balancer.application() {
+		return nil
+	}
+	for _, other := range s.targetGroups {
+		if other != g && other.balancer == g.balancer {
+			count += len(other.targets)
+		}
+	}
+	if count > maxTargetsPerBalancer {
+		return wire.Errorf("TooManyTargets", "The maximum number of targets of a load balancer, %d, would be exceeded", maxTargetsPerBalancer)
+	}
+	return nil
+}
+
+// DeregisterTargets lets targets drain, or removes them if no load balancer uses the group. What is
+// not registered is deregistered already.
+func (s *Service) DeregisterTargets(r eventual.Reader, in *elb.DeregisterTargetsInput) (*elb.DeregisterTargetsOutput, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	g, err := s.targetGroup(r, in.TargetGroupArn)
+	if err != nil {
+		return nil, err
+	}
+	if len(in.Targets) == 0 || len(in.Targets) > maxTargetsPerCall {
+		return nil, wire.Errorf("ValidationError", "Between 1 and %d targets must be specified, not %d", maxTargetsPerCall, len(in.Targets))
+	}
+	var leaving []*target
+	for _, d := range in.Targets {
+		if err := checkTargetID(g, d); err != nil {
+			return nil, err
+		}
+		for key, t := range g.targets {
+			if key.ID == *d.Id && (d.Port == nil || *d.Port == int32(key.Port)) && !t.draining {
+				leaving = append(leaving, t)
+			}
+		}
+	}
+	s.drain(g, leaving)
+	return &elb.DeregisterTargetsOutput{}, nil
+}
+
+func checkTargetID(g *targetGroup, d types.TargetDescription) error {
+	instance := g.value.Get().TargetType == types.TargetTypeEnumInstance
+	if strings.HasPrefix(deref(d.Id), "i-") != instance || deref(d.Id) == "" {
+		return wire.Errorf("InvalidTarget", "'%.60s' cannot be a target of group '%s'", deref(d.Id), g.arn)
+	}
+	return nil
+}
+
+func (s *Service) drain(g *targetGroup, leaving []*target) {
+	if len(leaving) == 0 {
+		return
+	}
+	if !g.inUse() {
+		for _, t := range leaving {
+			delete(g.targets, t.key)
+		}
+		return
+	}
+	delay := seconds(g.attributes["deregistration_delay.timeout_seconds"])
+	for _, t := range leaving {
+		t.draining, t.drainUntil = true, time.Now().Add(delay)
+		t.shown = s.aggregate(g, t)
+	}
+	s.changeTargets(g, "DeregisterTargets "+g.arn, g.balancer.either(profile.ALBDeregister, profile.NLBDeregister), leaving, dataplane.Draining)
+	s.after(delay, func() []*node {
+		for _, t := range leaving {
+			if g.targets[t.key] == t {
+				delete(g.targets, t.key)
+			}
+		}
+		return nil
+	})
+}
+
+// DescribeTargetHealth tells the health of all targets of a group, or of the given ones.
+func (s *Service) DescribeTargetHealth(r eventual.Reader, in *elb.DescribeTargetHealthInput) (*elb.DescribeTargetHealthOutput, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	g, err := s.targetGroup(r, in.TargetGroupArn)
+	if err != nil {
+		return nil, err
+	}
+	v := g.value.Get()
+	out := &elb.DescribeTargetHealthOutput{TargetHealthDescriptions: []types.TargetHealthDescription{}}
+	if len(in.Targets) == 0 {
+		all := make([]*target, 0, len(g.targets))
+		for _, t := range g.targets {
+			all = append(all, t)
+		}
+		slices.SortFunc(all, func(a, b *target) int {
+			return cmp.Or(cmp.Compare(a.key.ID, b.key.ID), cmp.Compare(a.key.Port, b.key.Port))
+		})
+		for _, t := range all {
+			out.TargetHealthDescriptions = append(out.TargetHealthDescriptions, described(v, t))
+		}
+		return out, nil
+	}
+	for _, d := range in.Targets {
+		if err := checkTargetID(g, d); err != nil {
+			return nil, err
+		}
+		port := *v.Port
+		if d.Port != nil {
+			port = *d.Port
+		}
+		t := g.targets[dataplane.TargetKey{ID: *d.Id, Port: uint16(port)}]
+		if t == nil {
+			out.TargetHealthDescriptions = append(out.TargetHealthDescriptions, unregistered(v, *d.Id, port))
+			continue
+		}
+		out.TargetHealthDescriptions = append(out.TargetHealthDescriptions, described(v, t))
+	}
+	return out, nil
+}
+
+func described(v types.TargetGroup, t *target) types.TargetHealthDescription {
+	shown := t.shown
+	d := types.TargetHealthDescription{
+		Target:          &types.TargetDescription{Id: new(t.key.ID), Port: new(int32(t.key.Port))},
+		HealthCheckPort: new(healthCheckPort(v, int32(t.key.Port))), TargetHealth: &shown,
+	}
+	if v.TargetType == types.TargetTypeEnumIp {
+		d.Target.AvailabilityZone = new(t.zone)
+	}
+	return d
+}
+
+func unregistered(v types.TargetGroup, id string, port int32) types.TargetHealthDescription {
+	return types.TargetHealthDescription{
+		Target: &types.TargetDescription{Id: new(id), Port: new(port)}, HealthCheckPort: new(healthCheckPort(v, port)),
+		TargetHealth: &types.TargetHealth{
+			State: types.TargetHealthStateEnumUnused, Reason: types.TargetHealthReasonEnumNotRegistered,
+			Description: new("Target is not registered to the target group"),
+		},
+	}
+}

@@ -1,0 +1,267 @@
+package aws
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/lockstep-delivery/lockstep/sandbox/address"
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/dataplane"
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/ec2"
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/elbv2"
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/eventual"
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/fault"
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/journal"
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/profile"
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/resourceid"
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/throttle"
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/wire"
+)
+
+// Config is the account. Only VPC must be set.
+type Config struct {
+	// VPC is the address space: its CIDR becomes that of the VPC.
+	VPC address.Mapping
+	// Region, AccountID and Cluster (the name in the tags of subnets). Default: eu-west-1, 123456789012,
+	// lockstep.
+	Region    string
+	AccountID string
+	Cluster   string
+	// Zones are 2 to 4 availability zones. Default: a, b and c of the region.
+	Zones []string
+	// Profile says how slow AWS is. Default: ideal.
+	Profile *profile.Profile
+	// Seed makes a run repeatable, Scale multiplies every duration of the profile. Default of Scale: 1.
+	Seed  uint64
+	Scale float64
+
+	// AccessKeyID and SecretAccessKey are the credentials of the account. Default: those of
+	// DefaultAccessKeyID and DefaultSecretAccessKey.
+	AccessKeyID, SecretAccessKey string
+	// Anonymous lets every call in, signed rightly, wrongly or not at all.
+	Anonymous bool
+	// Unthrottled switches the token buckets off; WithoutAccountBucket only the one that all calls of
+	// ELBv2 share.
+	Unthrottled          bool
+	WithoutAccountBucket bool
+
+	// OpenSecurityGroups lets load balancers reach targets whatever security groups say.
+	OpenSecurityGroups bool
+	// WithoutTraffic leaves the load balancer nodes out: for tests of the API alone.
+	WithoutTraffic bool
+	// NewNode makes the nodes of application load balancers. Default: dataplane.NewNode.
+	NewNode func(dataplane.Config) elbv2.Node
+
+	// JournalSize is how many records are kept in memory (default 20,000); JournalLines gets all of them
+	// as lines of JSON, if it is not nil.
+	JournalSize  int
+	JournalLines io.Writer
+	Log          *slog.Logger
+}
+
+// The credentials that the emulator knows if no others are set.
+const (
+	DefaultAccessKeyID     = "AKIALOCKSTEPSANDBOX0"
+	DefaultSecretAccessKey = "lockstep-sandbox-secret-access-key-000000"
+)
+
+// Emulator is one AWS account in one region. It is an http.Handler for the endpoint of all services.
+type Emulator struct {
+	config   Config
+	ec2      *ec2.Service
+	elbv2    *elbv2.Service
+	faults   *fault.Set
+	buckets  *throttle.Buckets
+	journal  *journal.Journal
+	ids      *resourceid.Source
+	services map[string]service
+	admin    http.Handler
+
+	mu      sync.Mutex
+	servers []*http.Server
+	missing map[string]int // calls of operations that are not modelled
+}
+
+// service is what serving needs to know of one AWS service.
+type service struct {
+	protocol   *wire.Protocol
+	version    string
+	operations wire.Operations[eventual.Reader]
+	// strict services refuse parameters that an operation does not have.
+	strict bool
+}
+
+// New makes the account with its network. It fails if the configuration cannot be.
+func New(config Config) (*Emulator, error) {
+	if err := config.complete(); err != nil {
+		return nil, fmt.Errorf("cannot make an AWS account: %w", err)
+	}
+	e := &Emulator{
+		config: config, faults: fault.NewSet(), buckets: throttle.New(!config.WithoutAccountBucket),
+		journal: journal.New(config.JournalSize, config.JournalLines), ids: resourceid.NewSource(config.Seed), missing: map[string]int{},
+	}
+	draws := profile.NewDraws(config.Profile, config.Seed, config.Scale)
+	e.ec2 = ec2.New(ec2.Config{
+		Region: config.Region, AccountID: config.AccountID, Zones: config.Zones, CIDR: config.VPC.CIDR(), Cluster: config.Cluster,
+		IDs: e.ids, Draws: draws,
+	})
+	balancing := elbv2.Config{
+		Region: config.Region, AccountID: config.AccountID, Network: e.ec2, IDs: e.ids, Draws: draws, Log: config.Log,
+		Applied: func(a elbv2.Application) { e.record("NodeApplied", a.Taken, a) },
+	}
+	if !config.WithoutTraffic {
+		balancing.NewNode = e.newNode
+	}
+	e.elbv2 = elbv2.New(balancing)
+	e.services = map[string]service{
+		"elasticloadbalancing": {protocol: wire.ELBv2, version: "2015-12-01", operations: e.elbv2.Operations()},
+		"ec2":                  {protocol: wire.EC2, version: "2016-11-15", operations: e.ec2.Operations(), strict: true},
+		"sts":                  {protocol: wire.STS, version: "2011-06-15", operations: wire.NewOperations(wire.Of(e.GetCallerIdentity))},
+	}
+	e.admin = e.adminHandler()
+	return e, nil
+}
+
+func (c *Config) complete() error {
+	if c.VPC.Octet == 0 {
+		return errors.New("VPC is not set: claim one with address.Claim")
+	}
+	setDefault(&c.Region, "eu-west-1")
+	setDefault(&c.AccountID, "123456789012")
+	setDefault(&c.Cluster, "lockstep")
+	setDefault(&c.AccessKeyID, DefaultAccessKeyID)
+	setDefault(&c.SecretAccessKey, DefaultSecretAccessKey)
+	setDefault(&c.Scale, 1)
+	setDefault(&c.JournalSize, 20_000)
+	if c.Log == nil {
+		c.Log = slog.Default()
+	}
+	if len(c.Zones) == 0 {
+		c.Zones = []string{c.Region + "a", c.Region + "b", c.Region + "c"}
+	}
+	if len(c.Zones) < 2 || len(c.Zones) > 3 {
+		return fmt.Errorf("%d zones: give 2 or 3, since the VPC is cut into quarters", len(c.Zones))
+	}
+	if c.Scale < 0 {
+		return fmt.Errorf("scale %v is negative", c.Scale)
+	}
+	if c.Profile == nil {
+		ideal, err := profile.Load("ideal")
+		if err != nil {
+			return err
+		}
+		c.Profile = ideal
+	}
+	if c.NewNode == nil {
+		c.NewNode = func(d dataplane.Config) elbv2.Node { return dataplane.NewNode(d) }
+	}
+	return nil
+}
+
+func setDefault[T comparable](value *T, byDefault T) {
+	var zero T
+	if *value == zero {
+		*value = byDefault
+	}
+}
+
+// newNode begins to carry traffic for a load balancer in one zone.
+func (e *Emulator) newNode(spec elbv2.NodeSpec) elbv2.Node {
+	c := dataplane.Config{
+		LoadBalancer: spec.LoadBalancer, Zone: spec.Zone, Address: spec.Address, Health: spec.Health,
+		Endpoint: e.config.VPC.Real, Peer: e.peer,
+		Seed:    e.config.Seed ^ nodeSeed(spec),
+		Journal: func(event dataplane.Event) { e.record(string(event.Kind), event.At, event) },
+		Log:     e.config.Log,
+	}
+	if !e.config.OpenSecurityGroups {
+		c.Admits = e.ec2.Admits
+	}
+	return e.config.NewNode(c)
+}
+
+// nodeSeed tells the nodes of a run apart.
+func nodeSeed(spec elbv2.NodeSpec) uint64 {
+	a := spec.Address.As4()
+	return uint64(a[0])<<24 | uint64(a[1])<<16 | uint64(a[2])<<8 | uint64(a[3])
+}
+
+// peer is the VPC address of a client of a load balancer; one from outside keeps its own.
+func (e *Emulator) peer(real netip.AddrPort) netip.AddrPort {
+	if virtual := e.config.VPC.Virtual(real); virtual.IsValid() {
+		return virtual
+	}
+	return real
+}
+
+func (e *Emulator) record(event string, at time.Time, detail any) {
+	e.journal.Add(journal.Record{Received: at, Event: event, Detail: detail})
+}
+
+// EC2 is the network: instances and pod addresses are added here.
+func (e *Emulator) EC2() *ec2.Service { return e.ec2 }
+
+// Faults are what makes calls fail on purpose.
+func (e *Emulator) Faults() *fault.Set { return e.faults }
+
+// Journal is what has happened.
+func (e *Emulator) Journal() *journal.Journal { return e.journal }
+
+// LoadBalancers lists all load balancers with their nodes' addresses in the VPC.
+func (e *Emulator) LoadBalancers() []elbv2.Balancer { return e.elbv2.Balancers() }
+
+// Applied says what each load balancer node has taken so far.
+func (e *Emulator) Applied() []elbv2.AppliedNode { return e.elbv2.Applied() }
+
+// Stats are the counts of all load balancer nodes.
+func (e *Emulator) Stats() []dataplane.Stats { return e.elbv2.Stats() }
+
+// Resolve answers for the DNS name of a load balancer with VPC addresses, nothing if there is none
+// of that name. The address mapping tells where they are really served.
+func (e *Emulator) Resolve(name string) []netip.Addr { return e.elbv2.Resolve(name) }
+
+// NotModelled counts the calls of operations that the emulator does not have, by service:Operation.
+func (e *Emulator) NotModelled() map[string]int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	counts := make(map[string]int, len(e.missing))
+	for name, n := range e.missing {
+		counts[name] = n
+	}
+	return counts
+}
+
+// Serve answers on a listener until Close. It returns nil after Close.
+func (e *Emulator) Serve(l net.Listener) error {
+	server := &http.Server{Handler: e, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 60 * time.Second, IdleTimeout: 3 * time.Minute}
+	e.mu.Lock()
+	e.servers = append(e.servers, server)
+	e.mu.Unlock()
+	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("cannot serve the AWS endpoint at %s: %w", l.Addr(), err)
+	}
+	return nil
+}
+
+// Close ends the endpoint and every load balancer.
+func (e *Emulator) Close() error {
+	e.mu.Lock()
+	servers := e.servers
+	e.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	for _, server := range servers {
+		if server.Shutdown(ctx) != nil {
+			_ = server.Close() // journal streams never end by themselves
+		}
+	}
+	e.elbv2.Close()
+	return nil
+}
