@@ -8,7 +8,10 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"runtime"
+	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -68,13 +71,32 @@ func newFleet(b *testing.B, n int) fleet {
 	return f
 }
 
-// flood keeps 64 connections busy, each with one request after the other, and returns the answers per second.
-func flood(b *testing.B, to ...netip.AddrPort) float64 {
+// rate is how many requests were answered, in how much time and with how much CPU of this process.
+type rate struct {
+	answered  int64
+	time, cpu time.Duration
+}
+
+func (r *rate) add(o rate) { r.answered += o.answered; r.time += o.time; r.cpu += o.cpu }
+
+func (r rate) perSecond() float64    { return float64(r.answered) / r.time.Seconds() }
+func (r rate) perCPUSecond() float64 { return float64(r.answered) / r.cpu.Seconds() }
+
+func cpu() time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		panic(err) // impossible: both arguments are right
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// flood keeps 64 connections busy, each with one request after the other.
+func flood(b *testing.B, to ...netip.AddrPort) rate {
 	b.Helper()
 	const lasts = 3 * time.Second
 	var answered atomic.Int64
 	var all errgroup.Group
-	start := time.Now()
+	start, before := time.Now(), cpu()
 	for i := range 64 {
 		all.Go(func() error {
 			conn, err := net.Dial("tcp", to[i%len(to)].String())
@@ -95,7 +117,7 @@ func flood(b *testing.B, to ...netip.AddrPort) float64 {
 	if err := all.Wait(); err != nil {
 		b.Fatal(err)
 	}
-	return float64(answered.Load()) / time.Since(start).Seconds()
+	return rate{answered.Load(), time.Since(start), cpu() - before}
 }
 
 var question = []byte("GET / HTTP/1.1\r\nHost: bench\r\nUser-Agent: bench\r\nAccept: */*\r\n\r\n")
@@ -124,22 +146,25 @@ func ask(conn net.Conn, r *bufio.Reader) error {
 //	go test -run '^$' -bench Throughput -benchtime 3x ./sandbox/aws/dataplane/
 func BenchmarkThroughput(b *testing.B) {
 	f := newFleet(b, 250)
-	var balanced, direct float64
-	rounds := 0.0
+	var balanced, direct rate
 	for b.Loop() {
-		balanced += flood(b, f.at)
-		direct += flood(b, f.targets[:64]...) // as many connections as to the node
-		rounds++
+		balanced.add(flood(b, f.at))
+		direct.add(flood(b, f.targets[:64]...)) // as many connections as to the node
 	}
-	b.ReportMetric(balanced/rounds, "balanced-req/s")
-	b.ReportMetric(direct/rounds, "direct-req/s")
-	b.ReportMetric(balanced/direct, "ratio")
+	b.ReportMetric(balanced.perSecond(), "balanced-req/s")
+	b.ReportMetric(direct.perSecond(), "direct-req/s")
+	b.ReportMetric(balanced.perSecond()/direct.perSecond(), "ratio")
+	// What a machine that does nothing else could do is CPUs times this; it does not depend on the neighbours.
+	b.ReportMetric(balanced.perCPUSecond(), "balanced-req/cpu-s")
+	b.ReportMetric(direct.perCPUSecond(), "direct-req/cpu-s")
+	b.ReportMetric(balanced.perCPUSecond()/direct.perCPUSecond(), "ratio-by-cpu")
 }
 
 // BenchmarkSteady12000 puts 12,000 requests/s on for 5 s and reports the latency, and what the client could not send.
 func BenchmarkSteady12000(b *testing.B) {
 	f := newFleet(b, 250)
 	for b.Loop() {
+		before := cpu()
 		r, err := load.Run(b.Context(), load.Config{
 			Rate: 12_000, Duration: 5 * time.Second, Host: "bench",
 			Resolve: func(context.Context) ([]netip.AddrPort, error) { return []netip.AddrPort{f.at}, nil },
@@ -151,6 +176,7 @@ func BenchmarkSteady12000(b *testing.B) {
 			b.Fatalf("%d requests failed, first: %+v", r.Failed, r.Failures[0])
 		}
 		b.ReportMetric(float64(r.Answered)/r.Ended.Sub(r.Started).Seconds(), "req/s")
+		b.ReportMetric(float64(cpu()-before)/float64(r.Ended.Sub(r.Started)), "cpus")
 		b.ReportMetric(r.Latency.P50, "p50-ms")
 		b.ReportMetric(r.Latency.P99, "p99-ms")
 		b.ReportMetric(float64(r.Saturation.Unsent), "unsent")
@@ -200,5 +226,55 @@ func BenchmarkMatch(b *testing.B) {
 		if l.match(&s).fixed.Status != 200 {
 			b.Fatal("no match")
 		}
+	}
+}
+
+// BenchmarkTenThousandTargets registers 10,000 targets with three nodes that share their probes, waits until each node sees
+// each target healthy, and keeps the checks running for one interval.
+//
+//	go test -run '^$' -bench TenThousand -benchtime 1x ./sandbox/aws/dataplane/
+func BenchmarkTenThousandTargets(b *testing.B) {
+	const n, nodes = 10_000, 3
+	server := &http.Server{Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})}
+	b.Cleanup(func() { _ = server.Close() })
+	var set TargetSet
+	for range n {
+		t := Target{Address: address(), Port: 8080, Zone: "all"}
+		l, err := net.Listen("tcp", netip.AddrPortFrom(t.Address, t.Port).String())
+		if err != nil {
+			b.Skipf("cannot open %d listeners here: %v", n, err)
+		}
+		go func() { _ = server.Serve(l) }()
+		set.Targets = append(set.Targets, t)
+	}
+	heap := func() float64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return float64(m.HeapInuse+m.StackInuse) / (1 << 20)
+	}
+	for b.Loop() {
+		before, start := heap(), time.Now()
+		probes := NewProbes(nil)
+		var healthy sync.WaitGroup
+		healthy.Add(n * nodes)
+		for range nodes {
+			node := NewNode(Config{LoadBalancer: "app/bench", Address: address(), Probes: probes, Health: func(c HealthChange) {
+				if c.State == Healthy {
+					healthy.Done()
+				}
+			}})
+			defer node.Close()
+			node.ApplyGroup(Group{ARN: "g", Protocol: HTTP, HealthCheck: HealthCheck{Interval: 10 * time.Second}})
+			node.ApplyTargets("g", set)
+		}
+		applied := time.Since(start)
+		healthy.Wait()
+		b.ReportMetric(applied.Seconds(), "s-to-apply")
+		b.ReportMetric(time.Since(start).Seconds(), "s-to-healthy")
+		b.ReportMetric(heap()-before, "MB")
+		used := cpu()
+		time.Sleep(10 * time.Second) // not to let anything settle: this is the interval that is measured
+		b.ReportMetric(float64(cpu()-used)/float64(10*time.Second), "cpus-while-checking")
 	}
 }

@@ -395,8 +395,18 @@ type Stats struct {
 	// 504, 460 ...). Fixed responses and redirects are counted apart.
 	Generated        map[int]uint64
 	Fixed, Redirects uint64
+	// Groups tells how many requests each group was drawn for, by ARN.
+	Groups map[string]GroupStats
 	// Targets holds each target that the node knows or has known (the newest 10,000 of those that are gone).
 	Targets []TargetStats
+}
+
+// GroupStats is what became of the requests for a group on one node.
+type GroupStats struct {
+	// Requests for which the group was chosen, by weight or by cookie.
+	Requests uint64
+	// Generated counts those that the node had to answer itself, by status.
+	Generated map[int]uint64
 }
 
 // TargetStats is the usage of one registration of a target.

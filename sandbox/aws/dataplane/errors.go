@@ -83,12 +83,15 @@ var pages = func() map[int][]byte {
 }()
 
 // refuse answers a request by the node itself because something is wrong.
-func (n *Node) refuse(w http.ResponseWriter, status int) {
-	n.generated[status].Add(1)
+func (x *exchange) refuse(status int) {
+	x.node.generated[status].Add(1)
+	if x.group != nil {
+		x.group.count(status)
+	}
 	if status == statusClientClosed {
 		panic(http.ErrAbortHandler) // nobody is there to read
 	}
-	own(w, status, "text/html", pages[status])
+	own(x.w, status, "text/html", pages[status])
 }
 
 // own writes a response that comes from the load balancer.

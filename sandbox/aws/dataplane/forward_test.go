@@ -219,6 +219,9 @@ func TestGroupStickiness(t *testing.T) {
 	if status, header, _ := w.get("/", carrying(value)); status != 503 || len(header.Values("Set-Cookie")) != 0 {
 		t.Fatalf("sticky to an empty group: got %d", status)
 	}
+	if s := w.node.Stats().Groups["b"]; s.Requests != 23 || s.Generated[503] != 1 {
+		t.Fatalf("counted %+v", s)
+	}
 	forward(time.Hour, WeightedGroup{"a", 1}) // the group has left the action: the cookie is ignored
 	if _, _, body := w.get("/", carrying(value)); body != "a" {
 		t.Fatalf("got %q", body)

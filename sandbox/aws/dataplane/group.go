@@ -22,7 +22,18 @@ type group struct {
 
 	pool atomic.Pointer[pool] // what requests see; replaced as a whole
 	turn atomic.Uint64        // round robin
+	late bool                 // a refresh has been put off
+
+	requests  atomic.Uint64
+	generated map[int]uint64 // by status; guarded by mu, since errors are rare
 }
+
+// Health changes of larger groups are taken in together after refreshDelay: ten thousand targets that become healthy one by one
+// would otherwise build ten thousand pools of up to ten thousand targets.
+const (
+	refreshAtOnce = 1000
+	refreshDelay  = 10 * time.Millisecond
+)
 
 // pool is what a request needs to know of a group, as of one moment.
 type pool struct {
@@ -32,7 +43,7 @@ type pool struct {
 }
 
 func newGroup(n *Node, arn string) *group {
-	g := &group{node: n, arn: arn, targets: map[TargetKey]*target{}}
+	g := &group{node: n, arn: arn, targets: map[TargetKey]*target{}, generated: map[int]uint64{}}
 	g.turn.Store(n.draw())
 	g.pool.Store(&pool{})
 	return g
@@ -126,6 +137,24 @@ func (g *group) remove() {
 	g.node.journal(Event{Kind: GroupRemoved, Group: g.arn})
 }
 
+// refreshSoon is refresh for changes of health.
+func (g *group) refreshSoon() {
+	if len(g.order) <= refreshAtOnce {
+		g.refresh()
+		return
+	}
+	if g.late {
+		return
+	}
+	g.late = true
+	time.AfterFunc(refreshDelay, func() {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		g.late = false
+		g.refresh()
+	})
+}
+
 // refresh publishes who gets new requests. Called with g.mu held, after each change of membership, health or settings.
 func (g *group) refresh() {
 	if g.settings == nil {
@@ -157,6 +186,13 @@ func (g *group) refresh() {
 		p.eligible = all
 	}
 	g.pool.Store(p)
+}
+
+// count records an answer that the node made itself for a request to the group.
+func (g *group) count(status int) {
+	g.mu.Lock()
+	g.generated[status]++
+	g.mu.Unlock()
 }
 
 // choose picks a target, or returns nil when nobody gets requests.
@@ -263,7 +299,7 @@ func (t *target) checked(round int, r probeResult) {
 		return
 	}
 	if t.health.State != before.State {
-		g.refresh()
+		g.refreshSoon()
 	}
 	t.report()
 }

@@ -9,6 +9,7 @@ import (
 	"io"
 	"log"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -130,10 +131,15 @@ func (n *Node) RemoveGroup(groupARN string) {
 
 // Health returns this node's view of the targets of a group that are registered (not draining).
 func (n *Node) Health(groupARN string) map[TargetKey]TargetHealth {
-	g := n.group(groupARN)
+	all := map[TargetKey]TargetHealth{}
+	n.mu.Lock()
+	g := n.groups[groupARN]
+	n.mu.Unlock()
+	if g == nil {
+		return all
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	all := map[TargetKey]TargetHealth{}
 	for _, t := range g.order {
 		if t.State == Registered {
 			all[t.key] = t.health.TargetHealth
@@ -146,7 +152,8 @@ func (n *Node) Health(groupARN string) map[TargetKey]TargetHealth {
 func (n *Node) Stats() Stats {
 	s := Stats{
 		LoadBalancer: n.config.LoadBalancer, Zone: n.config.Zone, ConfigVersion: n.routes.Load().version,
-		Requests: n.requests.Load(), Generated: map[int]uint64{}, Fixed: n.fixed.Load(), Redirects: n.redirects.Load(),
+		Requests: n.requests.Load(), Generated: map[int]uint64{}, Groups: map[string]GroupStats{},
+		Fixed: n.fixed.Load(), Redirects: n.redirects.Load(),
 	}
 	for code := range n.generated {
 		if count := n.generated[code].Load(); count > 0 {
@@ -155,17 +162,13 @@ func (n *Node) Stats() Stats {
 	}
 	n.mu.Lock()
 	gone := slices.Clone(n.gone)
-	groups := make([]*group, 0, len(n.groups))
-	for _, g := range n.groups {
-		groups = append(groups, g)
-	}
 	n.mu.Unlock()
-	slices.SortFunc(groups, func(a, b *group) int { return cmp.Compare(a.arn, b.arn) })
 	for _, t := range gone {
 		s.Targets = append(s.Targets, TargetStats{Group: t.group.arn, Target: t.key, Gone: true, Usage: t.usage.snapshot()})
 	}
-	for _, g := range groups {
+	for _, g := range n.allGroups() {
 		g.mu.Lock()
+		s.Groups[g.arn] = GroupStats{Requests: g.requests.Load(), Generated: maps.Clone(g.generated)}
 		for _, t := range g.order {
 			if !t.over {
 				s.Targets = append(s.Targets, TargetStats{Group: g.arn, Target: t.key, Health: t.health.TargetHealth, Usage: t.usage.snapshot()})
@@ -186,13 +189,7 @@ func (n *Node) Close() {
 	clear(n.sockets)
 	n.apply.Unlock()
 	n.cancel()
-	n.mu.Lock()
-	groups := make([]*group, 0, len(n.groups))
-	for _, g := range n.groups {
-		groups = append(groups, g)
-	}
-	n.mu.Unlock()
-	for _, g := range groups {
+	for _, g := range n.allGroups() {
 		g.applyTargets(TargetSet{})
 	}
 	n.work.Wait()
@@ -208,6 +205,13 @@ func (n *Node) group(arn string) *group {
 		n.groups[arn] = g
 	}
 	return g
+}
+
+// allGroups lists the groups in order of their ARNs.
+func (n *Node) allGroups() []*group {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.SortedFunc(maps.Values(n.groups), func(a, b *group) int { return cmp.Compare(a.arn, b.arn) })
 }
 
 func (n *Node) retire(t *target) {
@@ -229,13 +233,7 @@ func (n *Node) sweep() {
 			return
 		case now := <-tick.C:
 			idleSince := now.Add(-n.routes.Load().attributes.IdleTimeout)
-			n.mu.Lock()
-			groups := make([]*group, 0, len(n.groups))
-			for _, g := range n.groups {
-				groups = append(groups, g)
-			}
-			n.mu.Unlock()
-			for _, g := range groups {
+			for _, g := range n.allGroups() {
 				g.mu.Lock()
 				targets := slices.Clone(g.order)
 				g.mu.Unlock()

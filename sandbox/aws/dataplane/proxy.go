@@ -26,7 +26,8 @@ type exchange struct {
 	w        http.ResponseWriter
 	r        *http.Request
 	start    time.Time
-	begun    bool // the response has begun: no error page any more
+	group    *group // once it is chosen
+	begun    bool   // the response has begun: no error page any more
 }
 
 // ServeHTTP is the way of one request: match, then act.
@@ -44,7 +45,7 @@ func (s *socket) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Connection", "close")
 	}
 	if status := unacceptable(r); status != 0 {
-		n.refuse(w, status)
+		x.refuse(status)
 		return
 	}
 	subject := newSubject(r, x.client.peer.Addr())
@@ -151,18 +152,20 @@ func (f *forward) pick(x *exchange) *group {
 func (x *exchange) forward(f *forward) {
 	g := f.pick(x)
 	if g == nil {
-		x.node.refuse(x.w, http.StatusServiceUnavailable)
+		x.refuse(http.StatusServiceUnavailable)
 		return
 	}
+	x.group = g
+	g.requests.Add(1)
 	for {
 		p := g.pool.Load()
 		t := x.target(g, p)
 		switch {
 		case t == nil:
-			x.node.refuse(x.w, http.StatusServiceUnavailable)
+			x.refuse(http.StatusServiceUnavailable)
 			return
 		case p.settings.ProtocolVersion == "HTTP2" || p.settings.ProtocolVersion == "GRPC":
-			x.node.refuse(x.w, statusWrongProtocol)
+			x.refuse(statusWrongProtocol)
 			return
 		}
 		err := x.send(t, p, f)
@@ -197,7 +200,7 @@ func (x *exchange) fail(err error) {
 	if x.begun {
 		panic(http.ErrAbortHandler)
 	}
-	x.node.refuse(x.w, statusOf(err))
+	x.refuse(statusOf(err))
 }
 
 // send makes one attempt with one target.
