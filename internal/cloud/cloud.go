@@ -216,12 +216,12 @@ func loadSDK(ctx context.Context, cfg Config) (aws.Config, error) {
 	if cfg.Credentials != nil {
 		options = append(options, config.WithCredentialsProvider(cfg.Credentials))
 	}
-	if cfg.HTTPClient != nil {
-		options = append(options, config.WithHTTPClient(cfg.HTTPClient))
-	}
 	sdk, err := config.LoadDefaultConfig(ctx, options...)
 	if err != nil {
 		return sdk, fmt.Errorf("cannot read the AWS configuration: %w", err)
+	}
+	if cfg.HTTPClient != nil { // not as an option of the chain: that would want to add AWS_CA_BUNDLE to it
+		sdk.HTTPClient = cfg.HTTPClient
 	}
 	if sdk.Region == "" {
 		return sdk, fmt.Errorf("cannot reach AWS without a region: set --aws-region or AWS_REGION")
