@@ -5,7 +5,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 )
 
 const (
@@ -30,6 +29,8 @@ type Machine struct {
 	started    time.Time
 	conditions []corev1.PodCondition
 	status     corev1.PodStatus
+	// shown is what status was made from.
+	shown shown
 
 	do   []Action
 	wake time.Time
@@ -75,10 +76,7 @@ func (m *Machine) Advance(now time.Time, inputs ...Input) Work {
 		m.take(now, in)
 	}
 	m.proceed(now)
-	status := m.makeStatus(now)
-	changed := !equality.Semantic.DeepEqual(status, m.status)
-	m.status = status
-	return Work{Do: m.do, Wake: m.wake, StatusChanged: changed, Finished: m.finished}
+	return Work{Do: m.do, Wake: m.wake, StatusChanged: m.renewStatus(now), Finished: m.finished}
 }
 
 func (m *Machine) take(now time.Time, in Input) {

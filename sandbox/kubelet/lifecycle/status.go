@@ -2,10 +2,13 @@ package lifecycle
 
 import (
 	"fmt"
+	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -44,6 +47,47 @@ func (m *Machine) phase() corev1.PodPhase {
 	default:
 		return corev1.PodSucceeded
 	}
+}
+
+// shown is everything that the status is made from, in a form that is cheap to compare: most of what
+// happens to a pod, such as a probe that succeeds again, changes nothing of it.
+type shown struct {
+	pod            *corev1.Pod
+	addr           netip.Addr
+	down, finished bool
+	containers     []shownContainer
+}
+
+type shownContainer struct {
+	stage           stage
+	run             int
+	reason, message string
+	started, ready  bool
+	restarts        int32
+	exit, lastExit  *corev1.ContainerStateTerminated
+}
+
+func (s shown) equal(o shown) bool {
+	return s.pod == o.pod && s.addr == o.addr && s.down == o.down && s.finished == o.finished && slices.Equal(s.containers, o.containers)
+}
+
+// renewStatus makes the status anew if there is reason to; it reports whether it has changed.
+func (m *Machine) renewStatus(now time.Time) bool {
+	s := shown{pod: m.pod, addr: m.network.addr, down: m.network.down, finished: m.finished}
+	s.containers = make([]shownContainer, 0, len(m.containers))
+	for _, c := range m.containers {
+		s.containers = append(s.containers, shownContainer{c.stage, c.run, c.reason, c.message, c.started, c.ready, c.restarts, c.exit, c.lastExit})
+	}
+	if s.equal(m.shown) {
+		return false
+	}
+	m.shown = s
+	status := m.makeStatus(now)
+	if equality.Semantic.DeepEqual(status, m.status) {
+		return false
+	}
+	m.status = status
+	return true
 }
 
 func (m *Machine) makeStatus(now time.Time) corev1.PodStatus {
