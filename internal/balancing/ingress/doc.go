@@ -5,7 +5,7 @@
 // and target groups by name) is named by NeededLookups first and handed to Translate as Resolved:
 //
 //	claim, err := ingress.Claimed(settings, objects)      // is this Ingress ours?
-//	needed, err := ingress.NeededLookups(settings, objects)
+//	needed := ingress.NeededLookups(objects, existing)
 //	stack, events, err := ingress.Translate(settings, objects, resolved)
 //
 // An error is the user's to fix: it names the object, the field, its value and a remedy, and means that

@@ -83,7 +83,7 @@ func visitBackends(o Objects, visit func(service, portName string)) {
 
 // NeededLookups says what must be resolved before Translate. It asks for subnets only where they are not
 // known from the existing load balancer, so that a quiet Ingress needs no read of AWS.
-func NeededLookups(s Settings, o Objects, existing *model.ObservedLoadBalancer) Lookups {
+func NeededLookups(o Objects, existing *model.ObservedLoadBalancer) Lookups {
 	a := ingressAnnotations(o)
 	var needed Lookups
 	_, explicit := a.get("subnets")
