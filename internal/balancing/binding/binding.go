@@ -33,7 +33,6 @@ type Cloud interface {
 	WatchTargets(targetGroupARN string, interest bool)
 	TargetGroup(ctx context.Context, arn string) (model.ObservedTargetGroup, error)
 	TargetGroupByName(ctx context.Context, name string) (model.ObservedTargetGroup, error)
-	Stack(ctx context.Context, stackID string) (model.Observed, error)
 	Subscribe(changed func(cloud.Change)) (cancel func())
 	VPC() cloud.VPC
 }
@@ -56,8 +55,6 @@ type Networking struct {
 // Endpoint is an address of a pod and its named ports.
 type Endpoint struct {
 	IP string
-	// PodENIs is the pod's annotation that names its own interfaces; empty when it shares the node's.
-	PodENIs string
 	// Ports are the pod's named ports.
 	Ports map[string]int32
 }
@@ -116,7 +113,7 @@ type Controller struct {
 	Client client.Client
 	Live   client.Reader
 	Cloud  Cloud
-	// Evidence reads weights afresh; without it, shares are what the mirror has.
+	// Evidence tells the weights; without it every group is taken for one that serves.
 	Evidence evidence.Source
 	// Firewall is nil when security groups are not managed.
 	Firewall Firewall

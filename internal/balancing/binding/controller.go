@@ -142,7 +142,7 @@ func (c *Controller) allow(ctx context.Context, r *round, o observation) error {
 		if ip == "" || pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed {
 			continue
 		}
-		e := Endpoint{IP: ip, PodENIs: pod.Annotations["vpc.amazonaws.com/pod-eni"], Ports: map[string]int32{}}
+		e := Endpoint{IP: ip, Ports: map[string]int32{}}
 		for _, p := range ports(pod) {
 			e.Ports[p.Name] = p.ContainerPort
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -87,8 +88,23 @@ func (c *Controller) observe(ctx context.Context, r *round, fresh bool) (observa
 	if o.Replicas, err = c.replicas(ctx, o.service); err != nil {
 		return o, err
 	}
+	if o.Deleted || !o.mayLeave() {
+		r.memory.zeroSince = time.Time{}
+		return o, nil
+	}
 	o.Share, o.Settings.Settle, err = c.share(ctx, r, notBefore)
 	return o, err
+}
+
+// mayLeave says whether any target is not that of a pod which should stay.
+func (o observation) mayLeave() bool {
+	staying := make(map[string]bool, len(o.Pods))
+	for _, p := range o.Pods {
+		if p.Selected && p.Drain == plan.Stay && p.Life != plan.Dying {
+			staying[plan.Address(p.IP, p.Port)] = true
+		}
+	}
+	return slices.ContainsFunc(o.Targets, func(t plan.Target) bool { return t.Live() && !staying[plan.Address(t.ID, t.Port)] })
 }
 
 // serviceOf reads the Service. A Service that does not exist is an empty one, and the reason to remove.

@@ -3,6 +3,7 @@ package binding
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	elbv2 "github.com/lockstep-delivery/lockstep/api/elbv2/v1beta1"
@@ -30,24 +31,26 @@ func stackOf(b *elbv2.TargetGroupBinding) string {
 }
 
 // share is what the target group gets of its load balancer's traffic and since when, and the settle time
-// that counts for it. A group whose stack is not known, or not fully seen, is taken for one that serves.
+// that counts for it. It is only asked for when a target could leave. A group whose rules cannot be seen is
+// taken for one that serves.
 func (c *Controller) share(ctx context.Context, r *round, notBefore time.Time) (plan.Share, time.Duration, error) {
 	settle := c.Settings.Settle
-	stack := stackOf(r.binding)
-	if stack == "" || r.binding.DeletionTimestamp != nil {
+	if c.Evidence == nil || stackOf(r.binding) == "" {
 		return plan.Share{}, settle, nil
 	}
-	if !notBefore.IsZero() && c.Evidence != nil {
-		// The answer is in the mirror afterwards; its time says whether it could be had.
-		if _, err := c.Evidence.Observe(ctx, c.query(r.binding), notBefore); err != nil {
-			return plan.Share{}, settle, fmt.Errorf("cannot see the weights of target group %s afresh: %w", r.arn(), err)
-		}
-	}
-	observed, err := c.Cloud.Stack(ctx, stack)
+	group, err := c.Cloud.TargetGroup(ctx, r.arn())
 	if err != nil {
-		return plan.Share{}, settle, fmt.Errorf("cannot see the load balancer of stack %s: %w", stack, err)
+		return plan.Share{}, settle, fmt.Errorf("cannot see target group %s: %w", r.arn(), err)
 	}
-	share := shareOf(observed, r.arn())
+	query, ok := queryOf(r.binding, group.Tags[model.TagResource])
+	if !ok {
+		return plan.Share{}, settle, nil
+	}
+	seen, err := c.Evidence.Observe(ctx, query, notBefore)
+	if err != nil {
+		return plan.Share{}, settle, fmt.Errorf("cannot see the weights of target group %s: %w", r.arn(), err)
+	}
+	share := shareOf(seen, r.binding.Spec.ServiceRef.Name, r.arn())
 	if !share.Known || share.Weight != 0 {
 		r.memory.zeroSince = time.Time{}
 		return share, settle, nil
@@ -69,46 +72,30 @@ func (c *Controller) share(ctx context.Context, r *round, notBefore time.Time) (
 	return share, settle, nil
 }
 
-// query names the split that the binding's Service has a part in.
-func (c *Controller) query(b *elbv2.TargetGroupBinding) evidence.Query {
-	return evidence.Query{
-		Namespace: b.Labels[labelStackNamespace], Ingress: b.Labels[labelStackName],
-		Services: []evidence.ServicePort{{Service: b.Spec.ServiceRef.Name, Port: b.Spec.ServiceRef.Port.String()}},
+// queryOf names the split that a target group has a part in, by its resource tag
+// "<namespace>/<ingress>-<service>:<port>", or by the binding's labels when the tag is not known.
+func queryOf(b *elbv2.TargetGroupBinding, resource string) (evidence.Query, bool) {
+	if ingress := b.Labels[labelStackName]; resource == "" && ingress != "" {
+		resource = fmt.Sprintf("%s/%s-%s:%s", b.Labels[labelStackNamespace], ingress, b.Spec.ServiceRef.Name, b.Spec.ServiceRef.Port.String())
 	}
+	namespace, rest, ok := strings.Cut(resource, "/")
+	at := strings.LastIndex(rest, "-"+b.Spec.ServiceRef.Name+":")
+	if !ok || at < 0 {
+		return evidence.Query{}, false
+	}
+	port := rest[at+len(b.Spec.ServiceRef.Name)+2:]
+	return evidence.Query{Namespace: namespace, Ingress: rest[:at], Services: []evidence.ServicePort{{Service: b.Spec.ServiceRef.Name, Port: port}}}, true
 }
 
-// shareOf reads a group's highest weight from everything that forwards in a stack.
-func shareOf(observed model.Observed, arn string) plan.Share {
-	share := plan.Share{Known: observed.Complete && len(observed.LoadBalancers) > 0}
-	see := func(at time.Time) {
-		if share.SeenAt.IsZero() || at.Before(share.SeenAt) {
-			share.SeenAt = at
-		}
+// shareOf is a group's highest weight among everything that forwards to it, as AWS showed it.
+func shareOf(seen evidence.Snapshot, service, arn string) plan.Share {
+	group, ok := seen.Group(service)
+	if !ok || group.ARN != arn || seen.LoadBalancer.ARN == "" {
+		return plan.Share{}
 	}
-	count := func(actions []model.Action) {
-		for _, a := range actions {
-			if a.Forward == nil {
-				continue
-			}
-			for _, g := range a.Forward.TargetGroups {
-				if g.ARN == arn {
-					share.Weight = max(share.Weight, g.Weight)
-					share.Stickiness = max(share.Stickiness, a.Forward.Stickiness)
-				}
-			}
-		}
-	}
-	for _, lb := range observed.LoadBalancers {
-		if len(lb.Listeners) == 0 {
-			see(lb.SeenAt)
-		}
-		for _, l := range lb.Listeners {
-			see(l.SeenAt)
-			count(l.DefaultActions)
-			for _, rule := range l.Rules {
-				count(rule.Actions)
-			}
-		}
+	share := plan.Share{Known: true, Stickiness: group.Stickiness, SeenAt: seen.SeenAt}
+	for _, p := range seen.Placements {
+		share.Weight = max(share.Weight, p.Weights[service])
 	}
 	return share
 }

@@ -32,15 +32,14 @@ type Grant struct {
 type Group struct {
 	ID      string
 	Ingress []model.Permission
-	// Fresh says that the read began after our own last write to the group.
-	Fresh bool
-	// HeldSince is when a read first showed everything that is wanted now; zero when none has.
+	// SeenAt is when the read began, WrittenAt when our own last write to the group returned.
+	SeenAt, WrittenAt time.Time
+	// HeldSince is when the read began that first showed everything that is wanted now; zero when none has.
 	HeldSince time.Time
 }
 
 // Snapshot is everything that a decision depends on.
 type Snapshot struct {
-	Now time.Time
 	// Complete says that the grants of every binding are known. Until then nothing is revoked.
 	Complete bool
 	Grants   []Grant
@@ -56,8 +55,8 @@ type Change struct {
 	Revoke    []model.Permission
 	// Held says that a read showed everything that is wanted.
 	Held bool
-	// Again is when time alone allows to revoke; zero when it does not.
-	Again time.Time
+	// Waits says that rules are to be revoked when a read from after the settle time still shows Held.
+	Waits bool
 }
 
 // Plan decides for each group of the snapshot.
@@ -84,7 +83,7 @@ func forGroup(s Snapshot, g Group, wanted []model.Permission) Change {
 			change.Authorize = append(change.Authorize, p)
 		}
 	}
-	if len(change.Authorize) > 0 || !g.Fresh {
+	if len(change.Authorize) > 0 || !g.SeenAt.After(g.WrittenAt) {
 		return change
 	}
 	change.Held = true
@@ -97,14 +96,13 @@ func forGroup(s Snapshot, g Group, wanted []model.Permission) Change {
 			obsolete = append(obsolete, p)
 		}
 	}
-	switch effective := g.HeldSince.Add(s.Settle); {
+	settled := !g.HeldSince.IsZero() && !g.SeenAt.Before(g.HeldSince.Add(s.Settle))
+	switch {
 	case len(obsolete) == 0:
-	case len(wanted) == 0, !g.HeldSince.IsZero() && !s.Now.Before(effective):
+	case len(wanted) == 0, settled:
 		change.Revoke = sorted(obsolete)
-	case !g.HeldSince.IsZero():
-		change.Again = effective
 	default:
-		change.Again = s.Now.Add(s.Settle)
+		change.Waits = true
 	}
 	return change
 }

@@ -33,50 +33,50 @@ func TestPlan(t *testing.T) {
 		authorize []model.Permission
 		revoke    []model.Permission
 		held      bool
-		again     time.Time
+		waits     bool
 	}{{
 		name:      "a missing rule is authorised",
-		snapshot:  Snapshot{Complete: true, Grants: []Grant{grant("sg-pods", "sg-lb", 8080)}, Groups: []Group{{ID: "sg-pods", Fresh: true}}},
+		snapshot:  Snapshot{Complete: true, Grants: []Grant{grant("sg-pods", "sg-lb", 8080)}, Groups: []Group{{ID: "sg-pods", SeenAt: noon}}},
 		authorize: []model.Permission{from("sg-lb", 8080, 8080)},
 	}, {
 		name: "ports from one source become one range, and the older range stays meanwhile",
 		snapshot: Snapshot{Complete: true, Grants: []Grant{grant("sg-pods", "sg-lb", 9090), grant("sg-pods", "sg-lb", 8080)},
-			Groups: []Group{{ID: "sg-pods", Fresh: true, HeldSince: noon.Add(-time.Hour), Ingress: []model.Permission{from("sg-lb", 8080, 8080)}}}},
+			Groups: []Group{{ID: "sg-pods", SeenAt: noon, HeldSince: noon.Add(-time.Hour), Ingress: []model.Permission{from("sg-lb", 8080, 8080)}}}},
 		authorize: []model.Permission{from("sg-lb", 8080, 9090)},
 	}, {
 		name: "an obsolete rule stays until the new one has had time to take effect",
 		snapshot: Snapshot{Complete: true, Grants: []Grant{grant("sg-pods", "sg-lb", 9090)},
-			Groups: []Group{{ID: "sg-pods", Fresh: true, HeldSince: noon.Add(-5 * time.Second), Ingress: []model.Permission{from("sg-lb", 8080, 8080), from("sg-lb", 9090, 9090)}}}},
-		held: true, again: noon.Add(5 * time.Second),
+			Groups: []Group{{ID: "sg-pods", SeenAt: noon, HeldSince: noon.Add(-5 * time.Second), Ingress: []model.Permission{from("sg-lb", 8080, 8080), from("sg-lb", 9090, 9090)}}}},
+		held: true, waits: true,
 	}, {
 		name: "then it goes",
 		snapshot: Snapshot{Complete: true, Grants: []Grant{grant("sg-pods", "sg-lb", 9090)},
-			Groups: []Group{{ID: "sg-pods", Fresh: true, HeldSince: noon.Add(-10 * time.Second), Ingress: []model.Permission{from("sg-lb", 8080, 8080), from("sg-lb", 9090, 9090)}}}},
+			Groups: []Group{{ID: "sg-pods", SeenAt: noon, HeldSince: noon.Add(-10 * time.Second), Ingress: []model.Permission{from("sg-lb", 8080, 8080), from("sg-lb", 9090, 9090)}}}},
 		held: true, revoke: []model.Permission{from("sg-lb", 8080, 8080)},
 	}, {
 		name: "nothing is revoked before every binding is known",
 		snapshot: Snapshot{Grants: []Grant{grant("sg-pods", "sg-lb", 9090)},
-			Groups: []Group{{ID: "sg-pods", Fresh: true, HeldSince: noon.Add(-time.Hour), Ingress: []model.Permission{from("sg-lb", 8080, 8080), from("sg-lb", 9090, 9090)}}}},
+			Groups: []Group{{ID: "sg-pods", SeenAt: noon, HeldSince: noon.Add(-time.Hour), Ingress: []model.Permission{from("sg-lb", 8080, 8080), from("sg-lb", 9090, 9090)}}}},
 		held: true,
 	}, {
 		name: "nothing is revoked on the word of a read from before our last write",
 		snapshot: Snapshot{Complete: true, Grants: []Grant{grant("sg-pods", "sg-lb", 9090)},
-			Groups: []Group{{ID: "sg-pods", HeldSince: noon.Add(-time.Hour), Ingress: []model.Permission{from("sg-lb", 8080, 8080), from("sg-lb", 9090, 9090)}}}},
+			Groups: []Group{{ID: "sg-pods", SeenAt: noon, WrittenAt: noon, HeldSince: noon.Add(-time.Hour), Ingress: []model.Permission{from("sg-lb", 8080, 8080), from("sg-lb", 9090, 9090)}}}},
 	}, {
 		name: "rules that others made are neither revoked nor made twice",
 		snapshot: Snapshot{Complete: true, Grants: []Grant{grant("sg-pods", "sg-lb", 22)},
-			Groups: []Group{{ID: "sg-pods", Fresh: true, HeldSince: noon.Add(-time.Hour), Ingress: []model.Permission{foreign}}}},
+			Groups: []Group{{ID: "sg-pods", SeenAt: noon, HeldSince: noon.Add(-time.Hour), Ingress: []model.Permission{foreign}}}},
 		held: true,
 	}, {
 		name:     "a group that no binding needs any more loses our rules at once",
-		snapshot: Snapshot{Complete: true, Groups: []Group{{ID: "sg-pods", Fresh: true, Ingress: []model.Permission{from("sg-lb", 8080, 8080), foreign}}}},
+		snapshot: Snapshot{Complete: true, Groups: []Group{{ID: "sg-pods", SeenAt: noon, Ingress: []model.Permission{from("sg-lb", 8080, 8080), foreign}}}},
 		held:     true, revoke: []model.Permission{from("sg-lb", 8080, 8080)},
 	}}
 	for _, test := range tests {
 		t.Run(strings.ReplaceAll(test.name, " ", "_"), func(t *testing.T) {
-			test.snapshot.Now, test.snapshot.Settle = noon, 10*time.Second
+			test.snapshot.Settle = 10 * time.Second
 			got := Plan(test.snapshot)
-			want := []Change{{GroupID: "sg-pods", Authorize: test.authorize, Revoke: test.revoke, Held: test.held, Again: test.again}}
+			want := []Change{{GroupID: "sg-pods", Authorize: test.authorize, Revoke: test.revoke, Held: test.held, Waits: test.waits}}
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("changes (-want +got):\n%s", diff)
 			}
@@ -108,7 +108,7 @@ func allowed(rules []model.Permission, g Grant) bool {
 // the end the group holds exactly what is wanted.
 func TestWantedTrafficIsNeverInterrupted(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		group := Group{ID: "sg-pods", Fresh: true}
+		group := Group{ID: "sg-pods", SeenAt: noon}
 		var wanted []Grant
 		now := noon
 		for range rapid.IntRange(1, 6).Draw(t, "wishes") {
@@ -119,7 +119,8 @@ func TestWantedTrafficIsNeverInterrupted(t *testing.T) {
 			}
 			group.HeldSince = time.Time{}
 			for range 5 {
-				change := Plan(Snapshot{Now: now, Settle: 10 * time.Second, Complete: true, Grants: wanted, Groups: []Group{group}})[0]
+				group.SeenAt = now
+				change := Plan(Snapshot{Settle: 10 * time.Second, Complete: true, Grants: wanted, Groups: []Group{group}})[0]
 				group.Ingress = append(group.Ingress, change.Authorize...)
 				var left []model.Permission
 				for _, p := range group.Ingress {
