@@ -22,6 +22,8 @@
 //
 // # What is not modelled
 //
-// Commands, exec and gRPC probes, exec hooks (other than a plain sleep), postStart hooks, volumes, resources,
+// A kubelet that is started anew on a cluster starts every pod anew, with new addresses.
+//
+// Commands (other than a plain sleep), exec and gRPC probes, exec hooks (other than a plain sleep), postStart hooks, volumes, resources,
 // UDP ports, changes of a running container's image, evictions.
 package kubelet

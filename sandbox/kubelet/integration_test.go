@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -43,6 +44,7 @@ type cluster struct {
 	addresses *vpcAddresses
 	kubelet   *Kubelet
 	notices   chan Notice
+	stop      func()
 }
 
 var shared struct {
@@ -97,21 +99,31 @@ func newCluster(t testing.TB, change func(*Config)) *cluster {
 	if c.client, err = kubernetes.NewForConfig(shared.config); err != nil {
 		t.Fatal(err)
 	}
+	c.stop = c.startKubelet(change)
+	t.Cleanup(c.stop)
+	return c
+}
+
+// startKubelet starts a kubelet and waits until it works; stop ends it.
+func (c *cluster) startKubelet(change func(*Config)) (stop func()) {
+	t := c.t
+	t.Helper()
 	cfg := Config{
-		API: shared.config, VPC: vpc.Mapping, Addresses: c.addresses, Scale: 0.1,
+		API: shared.config, VPC: c.vpc.Mapping, Addresses: c.addresses, Scale: 0.1,
 		Notify: func(n Notice) { c.notices <- n },
 		Log:    slog.New(slog.NewTextHandler(testWriter{t}, nil)),
 	}
 	if change != nil {
 		change(&cfg)
 	}
+	var err error
 	if c.kubelet, err = New(cfg); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- c.kubelet.Run(ctx) }()
-	t.Cleanup(func() {
+	stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
 			t.Errorf("kubelet: %v", err)
@@ -120,12 +132,12 @@ func newCluster(t testing.TB, change func(*Config)) *cluster {
 	select {
 	case <-c.kubelet.Ready():
 	case err := <-done:
-		done <- nil
 		t.Fatalf("the kubelet ended: %v", err)
 	case <-time.After(patience):
+		stop()
 		t.Fatal("the kubelet is not ready")
 	}
-	return c
+	return stop
 }
 
 // ignoreClient leaves the test's own client, which is shared by all tests, out of the search for leaks.
@@ -520,4 +532,48 @@ func TestDeploymentSpreadsOverZones(t *testing.T) {
 		t.Fatal(err)
 	}
 	waitFor(c, "the pods to go", func() bool { return len(c.kubelet.Pods()) == 0 })
+}
+
+// A kubelet that takes the place of another runs the pods that are there, at addresses of its own.
+func TestTakesOverPods(t *testing.T) {
+	c := newCluster(t, nil)
+	pod := c.await(c.create(echoPod(c.namespace(), nil)), "it is ready", ready)
+	first := pod.Status.PodIP
+	other := *c
+	other.addresses = newAddresses(c.vpc.Mapping)
+	other.addresses.last = 1000
+	c.stop()
+	t.Cleanup(other.startKubelet(nil))
+	pod = c.await(pod, "it is ready at another address", func(p *corev1.Pod) bool { return ready(p) && p.Status.PodIP != first })
+	if len(pod.Status.PodIPs) != 1 || pod.Status.PodIPs[0].IP != pod.Status.PodIP {
+		t.Errorf("addresses %v, want %s alone", pod.Status.PodIPs, pod.Status.PodIP)
+	}
+	resp, err := fresh.Get(c.url(pod, 8080, "/"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+}
+
+// Init containers run one after the other; a Job's pod completes and gives its address back.
+func TestPodThatCompletes(t *testing.T) {
+	c := newCluster(t, nil)
+	pod := c.create(&corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Name: "job", Namespace: c.namespace()},
+		Spec: corev1.PodSpec{
+			RestartPolicy:  corev1.RestartPolicyNever,
+			InitContainers: []corev1.Container{{Name: "first", Image: "busybox"}, {Name: "second", Image: "busybox", Command: []string{"sleep", "1"}}},
+			Containers:     []corev1.Container{{Name: "work", Image: "busybox", Command: []string{"sh", "-c", "sleep 1"}}},
+		},
+	})
+	pod = c.await(pod, "it has succeeded", func(p *corev1.Pod) bool { return p.Status.Phase == corev1.PodSucceeded })
+	second, work := pod.Status.InitContainerStatuses[1].State.Terminated, pod.Status.ContainerStatuses[0].State.Terminated
+	if second == nil || work == nil || work.StartedAt.Before(&second.FinishedAt) || work.FinishedAt.Sub(second.StartedAt.Time) < 2*time.Second {
+		t.Errorf("second init container %+v, work %+v", second, work)
+	}
+	waitFor(c, "the pod's address to be given back", func() bool { return c.addresses.inUse() == 3 })
+	if err := c.client.CoreV1().Pods(pod.Namespace).Delete(t.Context(), pod.Name, metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	c.await(pod, "it is gone", goneNow)
 }

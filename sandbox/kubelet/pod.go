@@ -198,6 +198,9 @@ func (p *pod) start(ref lifecycle.Ref) {
 		return
 	}
 	cfg.Exited = func(code int32, message string) {
+		if message != "" {
+			p.k.cfg.Log.Warn("an application has ended", "pod", p.name, "container", ref.Container, "code", code, "reason", message)
+		}
 		p.deliver(lifecycle.Exited{Ref: ref, Code: code, Message: message})
 	}
 	process := app.Start(cfg)
@@ -239,10 +242,18 @@ func (p *pod) appConfig(name string) (app.Config, error) {
 			Pod: obj.Name, Namespace: obj.Namespace, UID: string(obj.UID), Container: name,
 			Node: p.node.name, Zone: p.node.zone, Version: image.Version,
 		},
-		Behaviour: behaviour.Scaled(p.k.cfg.Scale),
+		Behaviour: withCommand(behaviour.Scaled(p.k.cfg.Scale), spec),
 		Listen:    listen,
 		Seed:      p.k.cfg.Seed ^ hash.Sum64(),
 	}, nil
+}
+
+// withCommand takes from a container's command what can be simulated of it: that an idle container sleeps.
+func withCommand(b app.Behaviour, spec *corev1.Container) app.Behaviour {
+	if d, ok := lifecycle.Sleep(slices.Concat(spec.Command, spec.Args)); ok && b.App == "pause" {
+		b.RunFor = &d
+	}
+	return b
 }
 
 // undeclaredPort is where a pod's only container listens if it declares no port.

@@ -10,7 +10,10 @@
 //	                                       red, orange, yellow, green, blue, purple. bad-<colour> answers 15 % of
 //	                                       /color with 500, slow-<colour> takes 2 s. Stops 10 s after SIGTERM.
 //	registry.k8s.io/pause:<any tag>        listens nowhere and does nothing
-//	busybox, alpine:<any tag>              the same, and exit at once: for init containers
+//	busybox, alpine:<any tag>              the same, and exit with 0 at once, or when the command "sleep N" is over: for
+//	                                       init containers
+//
+// A container listens at its declared TCP ports; a pod's only container, if it declares none, at 8080.
 //
 // Every answer has the headers X-App-Version (the image's tag) and X-Pod.
 //

@@ -7,9 +7,12 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
+	"os/exec"
 	"runtime"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -308,7 +311,47 @@ func await(t *testing.T, what string, holds func() bool) {
 	}
 }
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// crowdEnv makes the test binary a process with few file handles that starts more applications than they last for.
+const crowdEnv = "LOCKSTEP_TEST_CROWD"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(crowdEnv) != "" {
+		crowd()
+		os.Exit(0)
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// crowd prints why the first application cannot listen.
+func crowd() {
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: 64, Max: 64}); err != nil {
+		fmt.Println(err)
+		return
+	}
+	vpc, err := address.Claim()
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer vpc.Release()
+	exits := make(chan string, 100)
+	for i := range cap(exits) {
+		Start(Config{
+			Behaviour: Behaviour{App: "echo"}, Listen: []netip.AddrPort{netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, vpc.Octet, 1, byte(i)}), 8080)},
+			Exited: func(_ int32, message string) { exits <- message },
+		})
+	}
+	fmt.Println(<-exits)
+}
+
+func TestSaysWhenFileHandlesAreShort(t *testing.T) {
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), crowdEnv+"=1")
+	out, err := cmd.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "all 64 file handles that this process may have are in use") || !strings.Contains(string(out), "ulimit -n") {
+		t.Errorf("it says %q (%v)", out, err)
+	}
+}
 
 // discard is a response that goes nowhere.
 type discard struct{ h http.Header }

@@ -212,6 +212,9 @@ func (c *container) startedRunning(m *Machine, now time.Time) {
 	c.ready = c.spec.ReadinessProbe == nil && c.started
 	m.record(Record{Container: c.spec.Name, Type: corev1.EventTypeNormal, Reason: "Created", Message: "Created container: " + c.spec.Name})
 	m.record(Record{Container: c.spec.Name, Type: corev1.EventTypeNormal, Reason: "Started", Message: "Started container " + c.spec.Name})
+	if c.spec.Lifecycle != nil && c.spec.Lifecycle.PostStart != nil {
+		c.warn(m, "NotSimulated", "The sandbox does not run postStart hooks; the container goes on as if this one had succeeded")
+	}
 }
 
 func (c *container) exitedWith(m *Machine, now time.Time, in Exited) {
@@ -318,25 +321,38 @@ func (c *container) warn(m *Machine, reason, message string) {
 	m.record(Record{Container: c.spec.Name, Type: corev1.EventTypeWarning, Reason: reason, Message: message})
 }
 
-var sleepCommand = regexp.MustCompile(`^(?:/(?:usr/)?bin/)?sleep (\d+(?:\.\d+)?)s?$`)
+var sleepWord = regexp.MustCompile(`^(?:/(?:usr/)?bin/)?sleep (\d+(?:\.\d+)?|infinity|inf)s?$`)
 
-// sleepHook returns how long a hook only sleeps: the sleep action itself, or, as most manifests
-// still have it, a command or shell line that is nothing but a sleep.
-func sleepHook(h *corev1.LifecycleHandler) (time.Duration, bool) {
-	switch {
-	case h.Sleep != nil:
-		return time.Duration(h.Sleep.Seconds) * time.Second, true
-	case h.Exec == nil || len(h.Exec.Command) == 0:
-		return 0, false
+// forever is what "sleep infinity" comes to.
+const forever = 100 * 365 * 24 * time.Hour
+
+// Sleep returns how long a command takes that does nothing but sleep, directly or through a shell. Of other commands
+// nothing is known.
+func Sleep(command []string) (time.Duration, bool) {
+	line := strings.Join(command, " ")
+	if len(command) == 3 && strings.HasSuffix(command[0], "sh") && command[1] == "-c" {
+		line = command[2]
 	}
-	line := strings.Join(h.Exec.Command, " ")
-	if cmd := h.Exec.Command; len(cmd) == 3 && strings.HasSuffix(cmd[0], "sh") && cmd[1] == "-c" {
-		line = cmd[2]
-	}
-	match := sleepCommand.FindStringSubmatch(strings.TrimSpace(line))
+	match := sleepWord.FindStringSubmatch(strings.TrimSpace(line))
 	if match == nil {
 		return 0, false
 	}
 	seconds, err := strconv.ParseFloat(match[1], 64)
-	return time.Duration(seconds * float64(time.Second)), err == nil
+	if err != nil || seconds > forever.Seconds() {
+		return forever, err == nil
+	}
+	return time.Duration(seconds * float64(time.Second)), true
+}
+
+// sleepHook returns how long a hook only sleeps: the sleep action itself, or, as most manifests still have it, a
+// command.
+func sleepHook(h *corev1.LifecycleHandler) (time.Duration, bool) {
+	switch {
+	case h.Sleep != nil:
+		return time.Duration(h.Sleep.Seconds) * time.Second, true
+	case h.Exec != nil:
+		return Sleep(h.Exec.Command)
+	default:
+		return 0, false
+	}
 }
