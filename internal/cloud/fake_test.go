@@ -40,9 +40,9 @@ type fake struct {
 	// failing answers an operation with a code while it is set.
 	failing map[string]string
 	// latency is how long an operation takes; its effect or its answer is taken at effectAfter.
-	latency     map[string]time.Duration
-	lose        map[string]bool // does the work, then breaks the connection
-	userAgent   string
+	latency   map[string]time.Duration
+	lose      map[string]bool // does the work, then breaks the connection
+	userAgent string
 }
 
 func newFake() *fake {
