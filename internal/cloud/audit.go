@@ -121,7 +121,7 @@ func (c *Cloud) resourcesOf(arn string) []string {
 		}
 	}
 	if stack := c.stackOf(arn); stack != "" {
-		resources = append(resources, c.ownedBy(stack, c.have.targetGroups.Keys())...)
+		resources = append(resources, c.ownTargetGroups(stack)...)
 	}
 	return resources
 }

@@ -119,6 +119,7 @@ type Cloud struct {
 	vpc   VPC
 
 	have    tables
+	index   index
 	reads   flights
 	network networkCache
 	filled  filledSet

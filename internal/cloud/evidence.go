@@ -156,22 +156,11 @@ func (s *evidenceSource) find(ctx context.Context, query evidence.Query, notBefo
 func (s *evidenceSource) lookUp(query evidence.Query) found {
 	c := s.cloud
 	var f found
-	byResource := map[string][]string{}
-	for _, arn := range c.have.targetGroups.Keys() {
-		tags, _ := c.have.tags.Believed(arn)
-		if resource := tags[model.TagResource]; resource != "" && c.evidenceOwns(tags) {
-			byResource[resource] = append(byResource[resource], arn)
-		}
-	}
+	loadBalancers, _, resources := c.byTag()
 	for _, service := range query.Services {
-		f.groups = append(f.groups, groupsOf(byResource, query, service))
+		f.groups = append(f.groups, c.groupsOf(resources, query, service))
 	}
-	stack := query.Namespace + "/" + query.Ingress
-	for _, arn := range c.have.loadBalancers.Keys() {
-		if tags, _ := c.have.tags.Believed(arn); c.evidenceOwns(tags) && tags[model.TagStack] == stack {
-			f.loadBalancers = append(f.loadBalancers, arn)
-		}
-	}
+	f.loadBalancers = c.carrying(loadBalancers[query.Namespace+"/"+query.Ingress], c.config.EvidenceCluster)
 	if len(f.loadBalancers) == 0 { // an Ingress of an explicit group: where its target groups are
 		for _, arn := range f.all() {
 			group, _ := c.have.targetGroups.Believed(arn)
@@ -185,25 +174,21 @@ func (s *evidenceSource) lookUp(query evidence.Query) found {
 
 // groupsOf gives the target groups of a Service by the resource tag "<ns>/<ingress>-<service>:<port>". A
 // port that is written otherwise in the tag (by name, by number) is accepted when there is only one.
-func groupsOf(byResource map[string][]string, query evidence.Query, service evidence.ServicePort) []string {
+func (c *Cloud) groupsOf(resources map[string][]string, query evidence.Query, service evidence.ServicePort) []string {
 	prefix := query.Namespace + "/" + query.Ingress + "-" + service.Service + ":"
-	if exact := byResource[prefix+service.Port]; len(exact) > 0 {
+	if exact := c.carrying(resources[prefix+service.Port], c.config.EvidenceCluster); len(exact) > 0 {
 		return exact
 	}
 	var others []string
-	for resource, arns := range byResource {
+	for resource, arns := range resources {
 		if strings.HasPrefix(resource, prefix) {
-			others = append(others, arns...)
+			others = append(others, c.carrying(arns, c.config.EvidenceCluster)...)
 		}
 	}
 	if len(others) == 1 {
 		return others
 	}
 	return nil
-}
-
-func (c *Cloud) evidenceOwns(tags map[string]string) bool {
-	return c.config.EvidenceCluster == "*" && tags[model.TagCluster] != "" || tags[model.TagCluster] == c.config.EvidenceCluster
 }
 
 // seeLoadBalancer has the load balancer's listeners and routes read as freshly as asked for. Routes that

@@ -37,7 +37,7 @@ func (c *Cloud) Stack(ctx context.Context, stackID string) (model.Observed, erro
 	}
 	out := model.Observed{Complete: true}
 	var failed error
-	for _, arn := range c.ownedBy(stackID, c.have.loadBalancers.Keys()) {
+	for _, arn := range c.ownLoadBalancers(stackID) {
 		if err := c.fill(ctx, lane, arn); err != nil {
 			out.Complete, out.Missing, failed = false, "listeners and rules of "+arn, err
 			if errors.Is(err, ErrNotFound) {
@@ -46,7 +46,7 @@ func (c *Cloud) Stack(ctx context.Context, stackID string) (model.Observed, erro
 		}
 		out.LoadBalancers = append(out.LoadBalancers, c.assembleLoadBalancer(arn))
 	}
-	for _, arn := range c.ownedBy(stackID, c.have.targetGroups.Keys()) {
+	for _, arn := range c.ownTargetGroups(stackID) {
 		out.TargetGroups = append(out.TargetGroups, c.assembleTargetGroup(arn))
 	}
 	for _, group := range c.have.securityGroups.All() {
@@ -88,14 +88,6 @@ func (c *Cloud) fillLane(stackID string) budget.Lane {
 		return budget.Traffic
 	}
 	return budget.Configuration
-}
-
-// ownedBy keeps the resources of this cluster and stack, in the given order.
-func (c *Cloud) ownedBy(stackID string, arns []string) []string {
-	return slices.DeleteFunc(arns, func(arn string) bool {
-		tags, _ := c.have.tags.Believed(arn)
-		return tags[model.TagCluster] != c.config.ClusterName || tags[model.TagStack] != stackID
-	})
 }
 
 // fill reads a load balancer's listeners, rules and certificates where they are not known.

@@ -184,7 +184,6 @@ func (c *Cloud) startPoller(arn string, p *poller) {
 
 func (c *Cloud) pollTargets(ctx context.Context, arn string, p *poller) {
 	for {
-		next := c.settings.HealthSlow
 		if _, at, seen := c.have.targets.Seen(arn); !seen || c.now().Sub(at.Time) >= c.settings.HealthFast || !c.have.targets.Fresh(arn, time.Time{}) {
 			err := c.readTargets(ctx, budget.Targets, arn, c.now())
 			if errors.Is(err, ErrNotFound) {
@@ -195,8 +194,7 @@ func (c *Cloud) pollTargets(ctx context.Context, arn string, p *poller) {
 				c.log.Warn("cannot read the health of targets", "targetGroup", arn, "error", err)
 			}
 		}
-		next = c.pollInterval(arn, p)
-		if !c.restPoller(ctx, arn, p, next) {
+		if !c.restPoller(ctx, arn, p, c.pollInterval(arn, p)) {
 			return
 		}
 	}
@@ -237,9 +235,13 @@ func (c *Cloud) pollInterval(arn string, p *poller) time.Duration {
 	})
 	c.poll.mu.Lock()
 	quiet := c.now().Sub(p.changedAt)
+	slow := max(c.settings.HealthSlow, time.Duration(len(c.poll.list))*steadyShare)
 	c.poll.mu.Unlock()
 	if !moving && quiet >= c.settings.HealthSlow {
-		return c.settings.HealthSlow
+		return slow
 	}
-	return min(max(quiet/10, c.settings.HealthFast), c.settings.HealthSlow)
+	return min(max(quiet/10, c.settings.HealthFast), slow)
 }
+
+// steadyShare is the least time between two reads of all steady groups together: a third of AWS's rate.
+const steadyShare = 300 * time.Millisecond

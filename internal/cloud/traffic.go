@@ -72,8 +72,11 @@ func (c *Cloud) ModifyListener(ctx context.Context, arn string, listener model.L
 			}
 		})
 	})
-	if err != nil || listener.Certificates == nil {
+	if err != nil || len(listener.Certificates) == 0 {
 		return err
+	}
+	if have, known := c.have.certificates.Believed(arn); known && len(have) > 0 { // the old default one is gone with the write
+		wrote(c, c.have.certificates, arn, append(listener.Certificates[:1:1], have[1:]...))
 	}
 	return c.syncCertificates(ctx, arn, listener.Certificates)
 }

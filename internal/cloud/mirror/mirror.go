@@ -149,7 +149,8 @@ func (t *Table[T]) WroteAt(key string) Moment {
 	return Moment{}
 }
 
-// Version returns a number that grows with each change of the row's values, and never falls.
+// Version returns a number that grows with each change of the row's values, and never falls while the row
+// exists; zero when there is no row.
 func (t *Table[T]) Version(key string) uint64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -157,6 +158,13 @@ func (t *Table[T]) Version(key string) uint64 {
 		return r.version
 	}
 	return 0
+}
+
+// Changes returns a number that grows with each change of any row's values.
+func (t *Table[T]) Changes() uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.version
 }
 
 // Keys returns the keys of all rows with a believed value, sorted.
