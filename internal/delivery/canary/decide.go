@@ -45,6 +45,7 @@ func Decide(s Snapshot) Decision {
 		}
 	}
 	d.wants(routing)
+	d.wants(f.settling())
 	if !f.paused() {
 		for _, r := range f.sizes() {
 			d.do(r.ops...)
@@ -110,7 +111,7 @@ func (d *draft) route(f *facts) Wait {
 		w, _ := f.pass(healthyAtLeast(f.strategy.StableService, f.status.StableRS, f.threshold(f.replicas)))
 		return w
 	}
-	return f.settling()
+	return Wait{}
 }
 
 // settling only asks to be looked at when the weights count as settled, so that the status says so.

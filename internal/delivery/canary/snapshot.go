@@ -56,6 +56,8 @@ type Rollout struct {
 	Hash string
 	// StepHash is the hash of the canary steps.
 	StepHash string
+	// SettingError is what is wrong with an annotation that is a setting, as "field: problem; remedy".
+	SettingError string
 	// TemplateError is why the API server refuses the pod template; empty when it takes it.
 	TemplateError string
 }

@@ -266,3 +266,8 @@ func (d *draft) because() string {
 	}
 	return ": " + d.wait.Message
 }
+
+// CreateFailed puts into a status that the ReplicaSet of the present template could not be created.
+func CreateFailed(status *v1alpha1.RolloutStatus, now time.Time, message string) {
+	status.Conditions = setCondition(status.Conditions, now, condition{v1alpha1.ConditionProgressing, "False", "ReplicaSetCreateError", message})
+}

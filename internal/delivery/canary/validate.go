@@ -43,6 +43,8 @@ func general(s Snapshot) string {
 		return "spec.selector: is missing; name the labels of the pods"
 	case len(spec.Selector.MatchLabels)+len(spec.Selector.MatchExpressions) == 0:
 		return "spec.selector: is empty and would select every pod; name the labels of the pods"
+	case s.Rollout.SettingError != "":
+		return s.Rollout.SettingError
 	case s.Rollout.TemplateError != "":
 		return "spec.template: " + s.Rollout.TemplateError
 	case deadline <= spec.MinReadySeconds:
