@@ -114,6 +114,9 @@ func TestEveryRequestIsSentAndCounted(t *testing.T) {
 	if len(r.Seconds) != 2 || r.Seconds[0].Sent != 500 || r.Seconds[1].Versions["v1"] != 50 {
 		t.Errorf("seconds %+v", r.Seconds)
 	}
+	if s := max(r.Seconds[0].Slowest, r.Seconds[1].Slowest); s != r.Latency.Max {
+		t.Errorf("the slowest request of a second took %v ms, that of the run %v ms", s, r.Latency.Max)
+	}
 	if r.Connections.Reused < 500 {
 		t.Errorf("connections are not kept: %+v", r.Connections)
 	}
@@ -188,6 +191,7 @@ func TestFailuresByKind(t *testing.T) {
 		{"status", func(t *testing.T) netip.AddrPort {
 			return serve(t, func(w http.ResponseWriter, _ *http.Request) {
 				w.Header().Set("X-App-Version", "bad")
+				w.Header().Set("Server", "awselb/2.0")
 				w.WriteHeader(502)
 			})
 		}, BadStatus},
@@ -202,7 +206,7 @@ func TestFailuresByKind(t *testing.T) {
 			if f.Kind != c.kind || f.Node != to || f.Intended.Before(r.Started) || f.Ended.Before(f.Intended) || (f.Error == "") != (c.kind == BadStatus) {
 				t.Errorf("got %+v", f)
 			}
-			if c.kind == BadStatus && (f.Status != 502 || f.Version != "bad" || r.Versions["bad"].Failed != 5 || r.Status[502] != 5) {
+			if c.kind == BadStatus && (f.Status != 502 || f.Version != "bad" || f.Server != "awselb/2.0" || r.Versions["bad"].Failed != 5 || r.Status[502] != 5) {
 				t.Errorf("got %+v", r)
 			}
 		})

@@ -17,6 +17,7 @@ type outcome struct {
 	reused                 bool
 	status                 int
 	version                string
+	server                 string // kept for answers from 400 on
 	err                    error
 }
 
@@ -111,7 +112,9 @@ func (r *record) add(o *outcome) {
 		r.total.Answered++
 		r.total.Status[o.status]++
 		s.Status[o.status]++
-		r.latency.add(o.ended.Sub(o.intended))
+		latency := o.ended.Sub(o.intended)
+		r.latency.add(latency)
+		s.Slowest = max(s.Slowest, milliseconds(latency))
 		r.addVersion(o, s, kind != "")
 	}
 	if kind == "" {
@@ -123,7 +126,7 @@ func (r *record) add(o *outcome) {
 	r.total.Failed++
 	r.total.Errors[kind]++
 	if len(r.total.Failures) < r.config.KeepFailures {
-		f := Failure{Intended: o.intended, Ended: o.ended, Node: o.node, Kind: kind, Status: o.status, Version: o.version, Reused: o.reused}
+		f := Failure{Intended: o.intended, Ended: o.ended, Node: o.node, Kind: kind, Status: o.status, Version: o.version, Server: o.server, Reused: o.reused}
 		if o.err != nil {
 			f.Error = o.err.Error()
 		}
@@ -240,11 +243,13 @@ func (h *histogram) percentile(p float64) time.Duration {
 	return h.max
 }
 
+func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+
 func (h *histogram) summary() Latency {
 	if h.n == 0 {
 		return Latency{}
 	}
-	ms := func(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+	ms := milliseconds
 	return Latency{
 		P50: ms(h.percentile(0.5)), P90: ms(h.percentile(0.9)), P99: ms(h.percentile(0.99)), P999: ms(h.percentile(0.999)),
 		Max: ms(h.max), Mean: ms(h.sum / time.Duration(h.n)),

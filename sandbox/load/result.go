@@ -58,6 +58,8 @@ type Second struct {
 	Status   map[int]uint64    `json:"status"`
 	Versions map[string]uint64 `json:"versions,omitempty"`
 	Errors   map[Kind]uint64   `json:"errors,omitempty"`
+	// Slowest is the longest latency of an answered request, in milliseconds.
+	Slowest float64 `json:"slowest"`
 }
 
 // Version is what one version of the application answered.
@@ -110,6 +112,8 @@ type Failure struct {
 	Status int `json:"status,omitempty"`
 	// Version of the application, when it answered.
 	Version string `json:"version,omitempty"`
+	// Server is the header of that name: awselb/2.0 when the load balancer itself has answered.
+	Server string `json:"server,omitempty"`
 	// Error is the transport error in words.
 	Error string `json:"error,omitempty"`
 	// Reused is true when the request was sent on a connection that had been used before.

@@ -169,6 +169,7 @@ var (
 	contentLength    = []byte("content-length")
 	transferEncoding = []byte("transfer-encoding")
 	connection       = []byte("connection")
+	server           = []byte("server")
 )
 
 // readHead reads the status line and the headers without keeping more than it needs.
@@ -223,6 +224,8 @@ func (w *worker) readHead(o *outcome) (head, error) {
 			h.close = bytes.EqualFold(value, []byte("close"))
 		case bytes.EqualFold(name, w.all.record.versionHeader):
 			o.version = w.all.record.intern(value)
+		case h.status >= 400 && bytes.EqualFold(name, server):
+			o.server = string(value)
 		}
 	}
 }

@@ -1,12 +1,12 @@
 package dataplane
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"log"
 	"log/slog"
 	"maps"
@@ -291,12 +291,23 @@ func (n *Node) listen(port uint16, idle time.Duration) error {
 		ReadHeaderTimeout:            idle,
 		IdleTimeout:                  idle,
 		MaxHeaderBytes:               2 * requestHeadersLimit, // what is above the limit of AWS is answered as AWS does
-		ErrorLog:                     log.New(io.Discard, "", 0),
+		ErrorLog:                     log.New(panics{n.config.Log}, "", 0),
 		ConnContext:                  s.greet,
 	}
 	n.sockets[port] = s
 	n.work.Go(func() { _ = s.server.Serve(s) })
 	return nil
+}
+
+// panics passes on what net/http says about panics of the node, which would be bugs, and leaves out what it
+// says about clients.
+type panics struct{ log *slog.Logger }
+
+func (p panics) Write(line []byte) (int, error) {
+	if bytes.Contains(line, []byte("http: panic")) {
+		p.log.Error("a request to the load balancer was not served", "cause", string(line))
+	}
+	return len(line), nil
 }
 
 // Accept waits for the next client connection of the port.

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -191,6 +192,42 @@ func TestSituation8InFlightRequestEndsWell(t *testing.T) {
 	w.node.ApplyTargets("g", TargetSet{Targets: []Target{leaving}})
 	letGo()
 	if g := <-got; g != (answer{200, "late"}) {
+		t.Fatalf("got %v", g)
+	}
+}
+
+// TestDrainingBetweenChoiceAndUse: the request has chosen a target and is still connecting when the target begins to drain. It has
+// not been handed over, so it goes elsewhere.
+func TestDrainingBetweenChoiceAndUse(t *testing.T) {
+	var slow atomic.Pointer[netip.Addr]
+	connecting, goOn := make(chan struct{}), make(chan struct{})
+	w := newWorld(t, func(c *Config) {
+		c.Admits = func(_ netip.Addr, to netip.AddrPort) bool {
+			if a := slow.Load(); a != nil && *a == to.Addr() {
+				connecting <- struct{}{}
+				<-goOn
+			}
+			return true
+		}
+	})
+	a, b := w.serve("a"), w.serve("b")
+	a.on(func(rw http.ResponseWriter, _ *http.Request) { t.Error("a got the request"); rw.WriteHeader(500) })
+	group := quick("g")
+	group.HealthCheck.Interval = time.Hour
+	w.node.ApplyGroup(group)
+	w.node.ApplyTargets("g", TargetSet{Targets: []Target{a.Target}})
+	w.awaitState(a.Target, Healthy)
+	w.forwarding(only("g"))
+	slow.Store(&a.Address)
+	got := w.async("/")
+	<-connecting
+	w.node.ApplyTargets("g", TargetSet{Targets: []Target{a.Target, b.Target}})
+	w.awaitState(b.Target, Healthy)
+	leaving := a.Target
+	leaving.State = Draining
+	w.node.ApplyTargets("g", TargetSet{Targets: []Target{leaving, b.Target}})
+	close(goOn)
+	if g := <-got; g != (answer{200, "b"}) {
 		t.Fatalf("got %v", g)
 	}
 }
