@@ -91,6 +91,9 @@ type Result struct {
 // AWS detaches in the background.
 const inUseRetry = 3 * time.Second
 
+// sharedRetry is when the shared security group is looked for that somebody else was faster to make.
+const sharedRetry = 100 * time.Millisecond
+
 // round is the state of one Do.
 type round struct {
 	Round
@@ -131,6 +134,9 @@ func (d *round) record(op plan.Operation, err error) (over bool) {
 	}
 	if errors.Is(err, cloud.ErrConflict) {
 		switch op := op.(type) {
+		case plan.CreateBackendGroup: // another stack has just made it: the next round finds it
+			d.again(d.Now.Add(sharedRetry))
+			return true
 		case plan.DeleteSecurityGroup:
 			if op.Shared {
 				return false // somebody else uses it
