@@ -19,6 +19,7 @@ demo: build ## Run a canary under load on a local sandbox and report lost reques
 .PHONY: test
 test: controlplane ## Run every test
 	go test -shuffle=on -timeout 20m ./...
+	cd sandbox/controlplane && GOWORK=off go test -trimpath ./credentials
 
 .PHONY: build
 build: controlplane ## Build bin/lockstep and the sandbox's control plane

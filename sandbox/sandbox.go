@@ -1,0 +1,348 @@
+// Package sandbox is the test ground: a real kube-apiserver with etcd and controllers, a kubelet whose pods
+// answer real requests, and an emulated AWS whose load balancers carry real traffic, all on loopback.
+//
+// Everything in a sandbox lives and dies with the process that started it. Several sandboxes run side by side:
+// each has ports, a folder and a VPC (10.k.0.0/16, served at 127.k.0.0/16) of its own.
+//
+//	s, err := sandbox.Up(ctx, sandbox.Config{Name: "try", Profile: "typical", Scale: 0.1, Seed: 7})
+//	if err != nil {
+//		return err
+//	}
+//	defer s.Close()
+//
+// Start reading at Up.
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"k8s.io/client-go/rest"
+
+	"github.com/lockstep-delivery/lockstep/sandbox/address"
+	"github.com/lockstep-delivery/lockstep/sandbox/apiserver"
+	"github.com/lockstep-delivery/lockstep/sandbox/aws"
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/ec2"
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/profile"
+	"github.com/lockstep-delivery/lockstep/sandbox/kubelet"
+)
+
+// The names that every sandbox uses.
+const (
+	ClusterName = "lockstep"
+	Region      = "eu-west-1"
+	AccountID   = "123456789012"
+)
+
+// Config says what to start. Only Name is required.
+type Config struct {
+	// Name tells sandboxes of one user apart.
+	Name string
+	// Profile is how AWS behaves in time: ideal, typical (default) or pessimistic.
+	Profile string
+	// Scale multiplies every delay of the emulated AWS and the kubelet, 0.1 to 1 (default). What manifests say
+	// stays real time.
+	Scale float64
+	// Seed makes every random draw repeatable.
+	Seed int64
+	// NodesPerZone is the number of Kubernetes nodes in each of the three zones; default 1.
+	NodesPerZone int
+	// APIPort and AWSPort are ports on 127.0.0.1; 0 takes a free one.
+	APIPort, AWSPort int
+	// Notify is told what becomes of pods. It must return quickly.
+	Notify func(kubelet.Notice)
+	// Log gets what the parts of the sandbox say; nil: a file in the sandbox's folder.
+	Log *slog.Logger
+}
+
+// Validate reports the first field that cannot be, by the name of its flag.
+func (c Config) Validate() error {
+	if _, err := Directory(c.Name); err != nil {
+		return err
+	}
+	if c.Profile != "" && !slices.Contains(profile.Names(), c.Profile) {
+		return fmt.Errorf("--profile is %q: use one of %s", c.Profile, strings.Join(profile.Names(), ", "))
+	}
+	if c.Scale != 0 && (c.Scale < 0.1 || c.Scale > 1) {
+		return fmt.Errorf("--scale is %v: use 0.1 to 1", c.Scale)
+	}
+	if c.NodesPerZone < 0 || c.NodesPerZone > 1000 {
+		return fmt.Errorf("--nodes-per-zone is %d: use 1 to 1000", c.NodesPerZone)
+	}
+	for flag, port := range map[string]int{"--api-port": c.APIPort, "--aws-port": c.AWSPort} {
+		if port < 0 || port > 65535 {
+			return fmt.Errorf("%s is %d: use 0 (a free one) to 65535", flag, port)
+		}
+	}
+	return nil
+}
+
+// Sandbox is a running sandbox.
+type Sandbox struct {
+	config   Config
+	dir      string
+	state    State
+	rest     *rest.Config
+	vpc      *address.VPC
+	control  *apiserver.ControlPlane
+	emulator *aws.Emulator
+	log      io.Closer
+
+	stop    context.CancelFunc
+	running sync.WaitGroup
+	done    chan struct{}
+	mu      sync.Mutex
+	err     error
+	closing bool
+}
+
+// Up starts a sandbox and returns when all of it serves. When it fails, or ctx ends before that, nothing is left;
+// afterwards ctx means nothing.
+func Up(ctx context.Context, c Config) (*Sandbox, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	if c.Profile == "" {
+		c.Profile = "typical"
+	}
+	if c.Scale == 0 {
+		c.Scale = 1
+	}
+	s := &Sandbox{config: c, done: make(chan struct{})}
+	if err := s.start(ctx); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+func (s *Sandbox) start(ctx context.Context) error {
+	if err := s.prepare(); err != nil {
+		return err
+	}
+	var err error
+	if s.vpc, err = address.Claim(); err != nil {
+		return err
+	}
+	if err := s.startAWS(); err != nil {
+		return err
+	}
+	if err := s.startControlPlane(ctx); err != nil {
+		return err
+	}
+	if err := s.startKubelet(ctx); err != nil {
+		return err
+	}
+	s.state = s.describe()
+	return s.state.write(s.dir)
+}
+
+// prepare makes an empty folder and the log in it.
+func (s *Sandbox) prepare() error {
+	dir, err := Directory(s.config.Name)
+	if err != nil {
+		return err
+	}
+	// What a killed sandbox of this name has left is of no use to this one; up.log belongs to our own start.
+	for _, leftover := range []string{"state.json", "controlplane", "sandbox.log"} {
+		if err := os.RemoveAll(filepath.Join(dir, leftover)); err != nil {
+			return fmt.Errorf("cannot clear the folder of sandbox %s: %w", s.config.Name, err)
+		}
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("cannot make the folder of sandbox %s: %w", s.config.Name, err)
+	}
+	s.dir = dir
+	if s.config.Log == nil {
+		file, err := os.Create(filepath.Join(dir, "sandbox.log"))
+		if err != nil {
+			return fmt.Errorf("cannot write the log of sandbox %s: %w", s.config.Name, err)
+		}
+		s.log, s.config.Log = file, slog.New(slog.NewTextHandler(file, nil))
+	}
+	return nil
+}
+
+func (s *Sandbox) startAWS() error {
+	table, err := profile.Load(s.config.Profile)
+	if err != nil {
+		return err
+	}
+	s.emulator, err = aws.New(aws.Config{
+		VPC: s.vpc.Mapping, Region: Region, AccountID: AccountID, Cluster: ClusterName,
+		Profile: table, Seed: uint64(s.config.Seed), Scale: s.config.Scale, Log: s.config.Log,
+	})
+	if err != nil {
+		return err
+	}
+	at := net.JoinHostPort("127.0.0.1", strconv.Itoa(s.config.AWSPort))
+	listener, err := net.Listen("tcp", at)
+	if err != nil {
+		return fmt.Errorf("cannot serve the emulated AWS at %s (--aws-port): %w", at, err)
+	}
+	s.state.AWSEndpoint = "http://" + listener.Addr().String()
+	s.running.Go(func() {
+		if err := s.emulator.Serve(listener); err != nil {
+			s.fail(fmt.Errorf("the emulated AWS ended: %w", err))
+		}
+	})
+	return nil
+}
+
+func (s *Sandbox) startControlPlane(ctx context.Context) error {
+	var err error
+	s.control, err = apiserver.Start(ctx, apiserver.Config{Dir: filepath.Join(s.dir, "controlplane"), Port: s.config.APIPort})
+	if err != nil {
+		return err
+	}
+	s.running.Go(func() {
+		<-s.control.Done()
+		if err := s.control.Err(); err != nil {
+			s.fail(err)
+		}
+	})
+	s.rest, err = s.control.RESTConfig()
+	return err
+}
+
+func (s *Sandbox) startKubelet(ctx context.Context) error {
+	nodes := max(1, s.config.NodesPerZone)
+	k, err := kubelet.New(kubelet.Config{
+		API: s.rest, VPC: s.vpc.Mapping, Addresses: instances{s.emulator.EC2()}, Zones: zones(), NodesPerZone: nodes,
+		Scale: s.config.Scale, Seed: uint64(s.config.Seed), Notify: s.config.Notify, Log: s.config.Log,
+	})
+	if err != nil {
+		return err
+	}
+	var life context.Context
+	life, s.stop = context.WithCancel(context.Background())
+	s.running.Go(func() {
+		if err := k.Run(life); err != nil {
+			s.fail(fmt.Errorf("the kubelet ended: %w", err))
+		}
+	})
+	select {
+	case <-k.Ready():
+		return nil
+	case <-s.done:
+		return s.Err()
+	case <-ctx.Done():
+		return fmt.Errorf("the sandbox was not ready in time: %w", context.Cause(ctx))
+	}
+}
+
+// instances give the kubelet's nodes and pods the addresses of the emulated EC2.
+type instances struct{ *ec2.Service }
+
+// AddInstance implements kubelet.Addresses.
+func (i instances) AddInstance(zone, name string) (string, netip.Addr, error) {
+	instance, err := i.Service.AddInstance(zone, name)
+	return instance.ID, instance.Address, err
+}
+
+func zones() []string { return []string{Region + "a", Region + "b", Region + "c"} }
+
+func (s *Sandbox) describe() State {
+	return State{
+		Name: s.config.Name, PID: os.Getpid(), StartedAt: time.Now(),
+		Kubeconfig: s.control.Kubeconfig(), AWSEndpoint: s.state.AWSEndpoint,
+		Region: Region, AccountID: AccountID, AccessKey: aws.DefaultAccessKeyID, SecretKey: aws.DefaultSecretAccessKey,
+		ClusterName: ClusterName, VPCID: s.emulator.EC2().VPC(), VPCCIDR: s.vpc.CIDR().String(),
+		Profile: s.config.Profile, Scale: s.config.Scale, Seed: s.config.Seed,
+	}
+}
+
+// State is what other processes are told about the sandbox.
+func (s *Sandbox) State() State { return s.state }
+
+// Directory is the sandbox's folder; it stays when the sandbox ends, with its logs.
+func (s *Sandbox) Directory() string { return s.dir }
+
+// RESTConfig returns a fresh client configuration of the cluster's administrator.
+func (s *Sandbox) RESTConfig() *rest.Config { return rest.CopyConfig(s.rest) }
+
+// AWS is the emulated account, for what no AWS API tells.
+func (s *Sandbox) AWS() *aws.Emulator { return s.emulator }
+
+// Resolve returns where a port of a load balancer is really served, by the load balancer's DNS name.
+func (s *Sandbox) Resolve(name string, port uint16) ([]netip.AddrPort, error) {
+	var at []netip.AddrPort
+	for _, addr := range s.emulator.Resolve(name) {
+		at = append(at, s.vpc.Real(netip.AddrPortFrom(addr, port)))
+	}
+	if len(at) == 0 {
+		return nil, fmt.Errorf("no load balancer has the name %s", name)
+	}
+	return at, nil
+}
+
+// Done is closed when a part of the sandbox has ended by itself; Err says which and why.
+func (s *Sandbox) Done() <-chan struct{} { return s.done }
+
+// Err is why a part of the sandbox ended by itself; nil while all runs, and after a Close.
+func (s *Sandbox) Err() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err
+}
+
+func (s *Sandbox) fail(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing || s.err != nil {
+		return
+	}
+	s.err = err
+	close(s.done)
+}
+
+// Close ends everything that the sandbox started and returns when nothing of it is left: no process and no
+// listener. Closing twice does nothing.
+func (s *Sandbox) Close() error {
+	s.mu.Lock()
+	closed := s.closing
+	s.closing = true
+	s.mu.Unlock()
+	if closed {
+		return nil
+	}
+	var problems []error
+	if s.stop != nil {
+		s.stop()
+	}
+	if s.control != nil {
+		problems = append(problems, s.control.Stop())
+	}
+	if s.emulator != nil {
+		problems = append(problems, s.emulator.Close())
+	}
+	s.running.Wait()
+	if s.vpc != nil {
+		problems = append(problems, s.vpc.Release())
+	}
+	if s.dir != "" {
+		problems = append(problems, remove(filepath.Join(s.dir, "state.json")))
+	}
+	if s.log != nil {
+		problems = append(problems, s.log.Close())
+	}
+	return errors.Join(problems...)
+}
+
+func remove(path string) error {
+	if err := os.Remove(path); !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
+}
