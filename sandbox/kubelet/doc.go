@@ -7,7 +7,14 @@
 // decided by the pure state machine of package lifecycle; this package carries it out and writes it to
 // the API server.
 //
-// A pod costs two goroutines per listener and no polling: every wait is a timer.
+//	vpc, err := address.Claim()
+//	k, err := kubelet.New(kubelet.Config{API: config, VPC: vpc.Mapping, Addresses: ec2, Scale: 0.1})
+//	go k.Run(ctx)
+//	<-k.Ready()
+//
+// Start reading at [Kubelet.Run], then pod.go.
+//
+// A pod costs one goroutine per listener and no polling: every wait is a timer.
 //
 // # Time
 //

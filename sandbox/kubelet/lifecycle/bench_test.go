@@ -1,12 +1,12 @@
 package lifecycle
 
 import (
+	"net/netip"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"net/netip"
 )
 
 // BenchmarkProbe is what a probe that succeeds again costs the machine, which is nearly all that a pod does
