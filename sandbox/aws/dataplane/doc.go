@@ -9,6 +9,30 @@
 // The package never delays anything on its own account, never talks to an API and never repeats a
 // request. What a client sees in each situation is stated in the table of errors.go.
 //
+// # Assumptions
+//
+// Where AWS says nothing, or sources disagree, a node does this:
+//
+//   - A group that has only targets in their first check answers 503; as soon as one of them is found unhealthy, and none
+//     is healthy, it fails open to all of them.
+//   - All weights 0: 503.
+//   - A failed connect is not tried again with another target.
+//   - An idle connection that the target has closed before the request came is not used. What remains is the true race: the target closes
+//     while the request is on its way, and the client sees 502, for GET as well.
+//   - Draining targets are not checked.
+//   - Query strings are compared as sent, without decoding.
+//   - A removed listener closes its port at once and its connections as their requests end (after 60 s at the latest).
+//   - A stickiness cookie is not renewed by a response that the node makes itself.
+//
+// # Not modelled
+//
+// HTTP/2 and gRPC on either side, WebSocket and other upgrades (the header Upgrade is dropped), trailers; slow start,
+// anomaly mitigation, application-based stickiness; authenticate and jwt-validation actions, transforms, regular
+// expressions in conditions; desync mitigation modes beyond what net/http refuses; security groups between client and node. Header names
+// arrive in canonical case. What net/http itself refuses (a request that does not parse, an unknown transfer coding, an unknown
+// version of HTTP, headers above 128 KB) gets the right status, but a plain-text page without the header Server. A new idle time-out
+// holds for client connections of listeners that are opened after it.
+//
 // Start reading at config.go (what a node can be told), then node.go, route.go (which action), proxy.go (the
-// way of one request), health.go (who is healthy).
+// way of one request), group.go (which target), health.go (who is healthy).
 package dataplane

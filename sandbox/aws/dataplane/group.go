@@ -137,7 +137,7 @@ func (g *group) remove() {
 	g.node.journal(Event{Kind: GroupRemoved, Group: g.arn})
 }
 
-// refreshSoon is refresh for changes of health.
+// refreshSoon is refresh for changes of health, the one thing that may take effect a moment later. Called with g.mu held.
 func (g *group) refreshSoon() {
 	if len(g.order) <= refreshAtOnce {
 		g.refresh()
