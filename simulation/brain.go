@@ -1,0 +1,24 @@
+package simulation
+
+import (
+	bindings "github.com/lockstep-delivery/lockstep/internal/balancing/binding/plan"
+	"github.com/lockstep-delivery/lockstep/internal/balancing/model"
+	"github.com/lockstep-delivery/lockstep/internal/balancing/plan"
+	"github.com/lockstep-delivery/lockstep/internal/delivery/canary"
+)
+
+// Brain is everything that the controllers decide with. Tests replace a part to show that a broken law is
+// noticed.
+type Brain struct {
+	// Rollout decides what a rollout does next.
+	Rollout func(canary.Snapshot) canary.Decision
+	// Balancer plans what is done about the load balancer.
+	Balancer func(model.Stack, model.Observed, plan.State) plan.Plan
+	// Targets decides which pods are targets.
+	Targets func(bindings.Snapshot) bindings.Decision
+}
+
+// Production is the Brain that users run.
+func Production() Brain {
+	return Brain{Rollout: canary.Decide, Balancer: plan.Make, Targets: bindings.Plan}
+}

@@ -1,0 +1,47 @@
+package simulation
+
+// carries: the node gives the destination requests: by weight, or those of sticky clients.
+func (n *node) carries(d destination) bool {
+	return d.weight > 0 || n.sticky > 0 && !d.left.IsZero() && n.w.now().Sub(d.left) < n.sticky
+}
+
+// judge asks on every node what would become of a request now. It is called after every change that may
+// matter to one: of a node's routes and targets, and of a process.
+func (w *world) judge() {
+	if !w.laws.on() || w.violation != nil {
+		return
+	}
+	for _, n := range w.aws.nodes {
+		total := int32(0)
+		for _, d := range n.routes {
+			total += d.weight
+			if n.carries(d) {
+				w.judgeGroup(n, d)
+			}
+		}
+		if total == 0 {
+			w.violate(3, "the node in %s has no group with a weight: every request is answered 503", n.zone)
+		}
+	}
+}
+
+// judgeGroup asks whether every target that may get a request answers it.
+func (w *world) judgeGroup(n *node, d destination) {
+	g := w.aws.group(d.arn)
+	targets, failsOpen := n.group(d.arn).eligible()
+	if len(targets) == 0 {
+		if !w.laws.excused() {
+			w.violate(3, "the node in %s sends to the group of %s (weight %d), which has no target that it may use: 503", n.zone, g.service, d.weight)
+		}
+		return
+	}
+	for _, t := range targets {
+		proc := w.workload.processes[t.ip]
+		switch {
+		case proc != nil && (proc.serving || proc.faulty):
+		case failsOpen && w.laws.excused():
+		default:
+			w.violate(2, "the node in %s sends to %s in the group of %s (weight %d), where nobody answers", n.zone, w.named(t.ip), g.service, d.weight)
+		}
+	}
+}

@@ -1,0 +1,310 @@
+package simulation
+
+import (
+	"fmt"
+	"maps"
+	"time"
+
+	"github.com/lockstep-delivery/lockstep/api/rollouts/v1alpha1"
+	"github.com/lockstep-delivery/lockstep/internal/balancing/model"
+	"github.com/lockstep-delivery/lockstep/internal/delivery/canary"
+	"github.com/lockstep-delivery/lockstep/internal/split"
+)
+
+// Violation is a broken law.
+type Violation struct {
+	// Law is its number in docs/laws.md; 0 is that every run ends.
+	Law  int
+	At   time.Duration
+	What string
+}
+
+func (v Violation) String() string {
+	name := fmt.Sprintf("law %d", v.Law)
+	if v.Law == 0 {
+		name = "liveness"
+	}
+	return fmt.Sprintf("%s is broken after %s: %s", name, v.At.Round(time.Millisecond), v.What)
+}
+
+// laws watches every act and every moment. It looks at the world itself, never at what controllers believe.
+type laws struct {
+	w *world
+	// judging begins when the first deployment is complete: before it nothing can be lost.
+	judging bool
+	// asleep: people wanted no pods, so no answer is what was asked for.
+	asleep bool
+	// faultAt is the newest fault that stopped a pod, editAt the newest hand of others on the weights.
+	faultAt, editAt time.Time
+	// resizedAt is when people last changed the number of pods.
+	resizedAt time.Time
+	wanted    int32
+}
+
+// A fault excuses its consequences for so long: checks, a decision, AWS, and a throttle storm in between.
+const excuse = 20 * time.Minute
+
+func (l *laws) faulted(string) { l.faultAt = l.w.now() }
+func (l *laws) meddled()       { l.editAt = l.w.now() }
+
+func (l *laws) resized(replicas int32) {
+	l.resizedAt, l.wanted = l.w.now(), replicas
+	if replicas == 0 {
+		l.asleep = true
+	}
+}
+
+func (l *laws) lately(at time.Time, window time.Duration) bool {
+	return !at.IsZero() && l.w.now().Sub(at) < window
+}
+
+// excused: a pod stopped by itself, and what follows from that is nobody's mistake.
+func (l *laws) excused() bool { return l.lately(l.faultAt, excuse) }
+
+// on says whether traffic is judged at all.
+func (l *laws) on() bool { return l.judging && !l.asleep }
+
+// stopping: law 2, a pod is told to stop, so no node may send to it any more. Law 8: nor may it be needed.
+func (l *laws) stopping(name string, p *pod) {
+	if !l.judging || p.ip == "" {
+		return
+	}
+	proc := l.w.workload.processes[p.ip]
+	if proc == nil || proc.faulty || !proc.serving {
+		return
+	}
+	for _, n := range l.w.aws.nodes {
+		for _, d := range n.routes {
+			if !n.carries(d) {
+				continue
+			}
+			targets, _ := n.group(d.arn).eligible()
+			for _, t := range targets {
+				if t.ip == p.ip {
+					l.w.violate(2, "pod %s is told to stop while the node in %s sends to it (group of %s, weight %d)", name, n.zone, l.w.aws.group(d.arn).service, d.weight)
+				}
+			}
+		}
+	}
+}
+
+// scaling: law 8, the stable version keeps its size until the new one is stable.
+func (l *laws) scaling(op canary.ScaleReplicaSet) {
+	r, _ := l.w.rollouts.live.get(rolloutName)
+	if !l.judging || l.w.config.DynamicStableScale || r.status.StableRS == r.image || op.Hash != r.status.StableRS {
+		return
+	}
+	if op.To < *r.spec.Replicas && op.To < op.From && !l.lately(l.resizedAt, time.Minute) {
+		l.w.violate(8, "the stable ReplicaSet %s is scaled from %d to %d of %d pods while version %s is not stable yet", op.Name, op.From, op.To, *r.spec.Replicas, r.image)
+	}
+}
+
+// pointed: law 8, the stable Service keeps selecting the stable version.
+func (l *laws) pointed(op canary.PointService, from string) {
+	r, _ := l.w.rollouts.live.get(rolloutName)
+	if l.judging && op.Service == stableService && from == r.status.StableRS && op.To != from {
+		l.w.violate(8, "%s while %s is the stable version", op, from)
+	}
+}
+
+// writing: law 1, the canary's share rises only over pods that are healthy, and alone when it rises from 0.
+func (l *laws) writing(s split.Split) {
+	before, err := split.Decode(l.w.shownAction)
+	now, _ := s.Weight(canaryService)
+	was, _ := before.Weight(canaryService)
+	action, _ := split.Encode(s)
+	l.w.shownAction = action
+	if err != nil || now <= was || !l.on() || l.excused() || l.lately(l.resizedAt, excuse) || l.lately(l.editAt, time.Minute) {
+		return
+	}
+	g, service := l.w.aws.groupOf(canaryService), l.hash(canaryService)
+	healthy, others := 0, 0
+	for _, t := range g.targets {
+		switch p := l.w.podAt(t.ip, true); {
+		case t.state == "draining":
+		case p != nil && p.hash == service && t.state == "healthy":
+			healthy++
+		case p == nil || p.hash != service:
+			others++
+		}
+	}
+	wanted := l.needed(now)
+	if healthy < wanted {
+		l.w.violate(1, "the canary's share rises from %d to %d with %d healthy pods of %s, %d are wanted", was, now, healthy, service, wanted)
+	}
+	if was == 0 && others > 0 {
+		l.w.violate(1, "the canary's share rises from 0 while %d targets of other versions are live in its group", others)
+	}
+}
+
+// needed is how many healthy pods a share needs at least, whatever the steps say about the size.
+func (l *laws) needed(weight int32) int {
+	r, _ := l.w.rollouts.live.get(rolloutName)
+	for _, s := range l.w.config.Steps {
+		if s.SetCanaryScale != nil {
+			return 1
+		}
+	}
+	n := (weight**r.spec.Replicas + 99) / 100
+	if t := l.w.config.Threshold; t != nil {
+		n = (n*t.Value + 99) / 100
+	}
+	return int(max(1, n))
+}
+
+func (l *laws) hash(service string) string {
+	s, _ := l.w.services.live.get(service)
+	return s.hash
+}
+
+// modified: law 1, no share rises to a group without healthy targets while another has some.
+func (l *laws) modified(before *model.Forward, actions []model.Action) {
+	if before == nil || !l.on() || l.excused() || actions[0].Forward == nil {
+		return
+	}
+	after := actions[0].Forward
+	share := func(f *model.Forward, arn string) (float64, bool) {
+		total, own, named := int32(0), int32(0), false
+		for _, t := range f.TargetGroups {
+			total += t.Weight
+			if t.ARN == arn {
+				own, named = t.Weight, true
+			}
+		}
+		if total == 0 {
+			return 0, named
+		}
+		return float64(own) / float64(total), named
+	}
+	healthy := func(arn string) int {
+		n := 0
+		if g := l.w.aws.group(arn); g != nil {
+			for _, t := range g.targets {
+				if t.state == "healthy" {
+					n++
+				}
+			}
+		}
+		return n
+	}
+	others := 0
+	for _, t := range before.TargetGroups {
+		others += healthy(t.ARN)
+	}
+	for _, t := range after.TargetGroups {
+		was, _ := share(before, t.ARN)
+		if now, _ := share(after, t.ARN); now > was && healthy(t.ARN) == 0 && others > 0 {
+			l.w.violate(1, "AWS is told to give %.0f %% to the group of %s, which has no healthy target, while others have %d", 100*now, l.w.aws.group(t.ARN).service, others)
+		}
+	}
+}
+
+// deregistering: law 3, a target that is alive leaves a group that serves only when enough others are healthy.
+func (l *laws) deregistering(g *group, targets []model.Target) {
+	if !l.on() || l.excused() || l.lately(l.resizedAt, time.Minute) || !l.serves(g) {
+		return
+	}
+	leaves := map[string]bool{}
+	for _, t := range targets {
+		leaves[t.ID] = true
+	}
+	alive, before, after := 0, 0, 0
+	for _, t := range g.targets {
+		p := l.w.podAt(t.ip, true)
+		if p == nil || p.terminating || t.state != "healthy" || !l.w.workload.processes[t.ip].serving {
+			continue
+		}
+		before++
+		switch {
+		case !leaves[t.ip]:
+			after++
+		case p.ready:
+			alive++
+		}
+	}
+	if need := min(before, l.need(g)); alive > 0 && after < need {
+		l.w.violate(3, "%d live targets leave the group of %s, which serves: %d healthy ones remain, %d are needed", alive, g.service, after, need)
+	}
+}
+
+// need is the number of pods that the Service selects and that are to stay.
+func (l *laws) need(g *group) int {
+	n, hash := 0, l.hash(g.service)
+	for _, name := range l.w.replicaSets.live.names {
+		if rs, _ := l.w.replicaSets.live.get(name); rs.hash == hash {
+			n += int(rs.replicas)
+		}
+	}
+	for _, name := range l.w.pods.live.names {
+		if p, _ := l.w.pods.live.get(name); p.hash == hash && p.drain != "" && !p.terminating {
+			n--
+		}
+	}
+	return n
+}
+
+// serves: some node gives the group a share, or may still do so.
+func (l *laws) serves(g *group) bool {
+	for _, t := range l.w.aws.forward().TargetGroups {
+		if t.ARN == g.arn && t.Weight > 0 {
+			return true
+		}
+	}
+	for _, n := range l.w.aws.nodes {
+		for _, d := range n.routes {
+			if d.arn == g.arn && n.carries(d) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// publishing: law 4, nothing counts as done before AWS shows the weights, and a wait for them is visible.
+func (l *laws) publishing(old, status v1alpha1.RolloutStatus) {
+	if !l.judging || l.lately(l.editAt, 30*time.Second) || len(status.Traffic) == 0 {
+		return
+	}
+	shown := map[string]int32{}
+	newest := l.w.aws.shown[len(l.w.aws.shown)-1]
+	for _, t := range newest.forward.TargetGroups {
+		if g := l.w.aws.group(t.ARN); g != nil {
+			shown[g.service] = t.Weight
+		}
+	}
+	if len(old.Traffic) > 0 && !maps.Equal(shown, old.Traffic[0].Intended) && l.stepped(old, status) {
+		l.w.violate(4, "step %d counts as done though AWS has %v and intended was %v", *old.CurrentStepIndex, shown, old.Traffic[0].Intended)
+	}
+	if maps.Equal(shown, status.Traffic[0].Intended) {
+		return
+	}
+	differs := fmt.Sprintf("AWS has %v and intended is %v", shown, status.Traffic[0].Intended)
+	switch {
+	case len(status.PauseConditions) > 0 && len(old.PauseConditions) == 0:
+		l.w.violate(4, "a pause begins though %s", differs)
+	case status.Phase == v1alpha1.PhaseHealthy && old.Phase != v1alpha1.PhaseHealthy:
+		l.w.violate(4, "Healthy is reported though %s", differs)
+	case status.StableRS != old.StableRS:
+		l.w.violate(4, "version %s becomes stable though %s", status.StableRS, differs)
+	case verified(status) && l.w.now().Sub(newest.since) > 10*time.Second:
+		l.w.violate(4, "TrafficVerified is not False though %s", differs)
+	}
+}
+
+// stepped: a setWeight step counts as done that did not before, by no wish of a person.
+func (l *laws) stepped(old, status v1alpha1.RolloutStatus) bool {
+	if old.CurrentStepIndex == nil || status.CurrentStepIndex == nil || status.Abort || status.PromoteFull || status.CurrentPodHash != old.CurrentPodHash || status.StableRS == status.CurrentPodHash {
+		return false
+	}
+	was, is := *old.CurrentStepIndex, *status.CurrentStepIndex
+	return is > was && int(was) < len(l.w.config.Steps) && l.w.config.Steps[was].SetWeight != nil
+}
+
+func verified(s v1alpha1.RolloutStatus) bool {
+	for _, c := range s.Conditions {
+		if c.Type == v1alpha1.ConditionTrafficVerified {
+			return c.Status == "True"
+		}
+	}
+	return true
+}
