@@ -189,6 +189,9 @@ func (c *Controller) decide(ctx context.Context, r *round) {
 // at once: something was done, and what it led to is looked at next.
 const atOnce = time.Millisecond
 
+// staleRetry is when to try again a write that met a newer object than the cache had.
+const staleRetry = 50 * time.Millisecond
+
 // finish tells what came of a pass, and says when to make the next one.
 func (c *Controller) finish(ctx context.Context, r *round, err error) (reconcile.Result, error) {
 	if ctx.Err() != nil {
@@ -209,7 +212,9 @@ func (c *Controller) finish(ctx context.Context, r *round, err error) (reconcile
 		err = nil // until somebody corrects it, which is an event
 	case soon:
 		err = nil
-	case err != nil && !apierrors.IsConflict(err):
+	case apierrors.IsConflict(err): // the cache was behind
+		wait, soon, err = staleRetry, true, nil
+	case err != nil:
 		said = append(said, ingress.Event{Warning: true, Reason: "FailedDeployModel", Message: err.Error()})
 	}
 	c.tell(r.ingress, r.key, said)

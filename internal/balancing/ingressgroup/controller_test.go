@@ -9,7 +9,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	networkingv1 "k8s.io/api/networking/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	elbv2 "github.com/lockstep-delivery/lockstep/api/elbv2/v1beta1"
@@ -76,7 +75,6 @@ func (e *env) waitForHostname(t *testing.T, o *networkingv1.Ingress) {
 
 // From an Ingress to a load balancer that AWS knows, to one weight change by one call, to nothing at all.
 func TestLifeOfAnIngress(t *testing.T) {
-	t.Parallel()
 	e, namespace := newNamespace(t)
 	o := e.newIngress(t, namespace, map[string]string{actionRoot: weights(t, 0, 100)})
 	e.waitForHostname(t, o)
@@ -136,23 +134,17 @@ func TestLifeOfAnIngress(t *testing.T) {
 		t.Errorf("a broken action left %v", w)
 	}
 
-	if err := e.admin.Delete(t.Context(), o); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, func() string {
-		if err := e.admin.Get(t.Context(), client.ObjectKeyFromObject(o), o); !apierrors.IsNotFound(err) {
-			return fmt.Sprintf("the Ingress is there still: %v %v", err, o.Finalizers)
-		}
-		return ""
-	})
+	e.remove(t.Context(), t, o)
 	observed, err := e.cloud.Cloud.Stack(t.Context(), ingress.StackID(namespace, "web"))
 	if err != nil || len(observed.LoadBalancers)+len(observed.TargetGroups)+len(observed.SecurityGroups) > 0 {
 		t.Errorf("left in AWS: %+v %v", observed, err)
 	}
-	for _, lb := range e.emulator.LoadBalancers() {
-		if strings.Contains(fmt.Sprintf("%+v", lb), "lifeofan") {
-			t.Errorf("left in AWS: %+v", lb)
-		}
+	if all := e.emulator.LoadBalancers(); len(all) > 0 {
+		t.Errorf("left in AWS: %+v", all)
+	}
+	groups, err := e.cloud.Cloud.SecurityGroupsByTag(t.Context(), map[string]string{model.TagCluster: "test"})
+	if err != nil || len(groups) > 0 {
+		t.Errorf("left in AWS: %+v %v", groups, err)
 	}
 }
 
@@ -176,7 +168,6 @@ func (e *env) waitForEvent(t *testing.T, namespace, reason string) (message stri
 
 // Bad input is told and changes nothing; it heals when corrected.
 func TestBadInputHeals(t *testing.T) {
-	t.Parallel()
 	e, namespace := newNamespace(t)
 	o := e.newIngress(t, namespace, map[string]string{actionRoot: weights(t, 0, 100), ingress.Prefix + "scheme": "public"})
 	if message := e.waitForEvent(t, namespace, "FailedBuildModel"); !strings.Contains(message, "internet-facing") {
@@ -189,9 +180,8 @@ func TestBadInputHeals(t *testing.T) {
 	e.waitForHostname(t, o)
 }
 
-// An AWS error is told with what it says, and the work goes on when it is over.
+// A Service that does not exist answers 503, and is found when it comes.
 func TestServiceThatComesLater(t *testing.T) {
-	t.Parallel()
 	e, namespace := newNamespace(t)
 	o := e.newIngress(t, namespace, map[string]string{actionRoot: `{"type":"forward","forwardConfig":{"targetGroups":[{"serviceName":"late","servicePort":80}]}}`})
 	e.waitForHostname(t, o)

@@ -20,6 +20,7 @@ import (
 	eventsv1 "k8s.io/api/events/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/client-go/rest"
@@ -51,7 +52,7 @@ type env struct {
 	writes   *writes
 }
 
-// shared is the env of all tests; they use namespaces of their own. It is nil when the control plane has
+// shared is the env of all tests, which run one after the other in namespaces of their own. It is nil when the control plane has
 // not been built.
 var shared *env
 
@@ -108,6 +109,7 @@ func start(ctx context.Context, config *rest.Config, emulator *aws.Emulator, url
 	aws, err := cloud.New(ctx, cloud.Config{
 		ClusterName: "test", VPCID: emulator.EC2().VPC(), Region: "eu-west-1", Logger: logger,
 		Endpoints:   map[string]string{"Elastic Load Balancing v2": url, "EC2": url},
+		Settings:    cloud.Settings{ProvisioningInterval: 50 * time.Millisecond},
 		Credentials: credentials.NewStaticCredentialsProvider("AKIALOCKSTEPSANDBOX0", "lockstep-sandbox-secret-access-key-000000", ""),
 	})
 	must(err)
@@ -214,10 +216,11 @@ func newNamespace(t *testing.T) (e *env, namespace string) {
 	if shared == nil {
 		t.Skip("the control plane has not been built")
 	}
-	namespace = strings.ToLower(t.Name())
-	if err := shared.admin.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}); err != nil {
+	made := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: strings.ToLower(t.Name()) + "-"}}
+	if err := shared.admin.Create(t.Context(), made); err != nil {
 		t.Fatal(err)
 	}
+	namespace = made.Name
 	for _, name := range []string{"stable", "canary"} {
 		service := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
 		service.Spec.Ports = []corev1.ServicePort{{Port: 80, TargetPort: intstr.FromInt32(8080)}}
@@ -240,7 +243,23 @@ func (e *env) newIngress(t *testing.T, namespace string, annotations map[string]
 	if err := e.admin.Create(t.Context(), o); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { e.remove(context.Background(), t, o) })
 	return o
+}
+
+// remove deletes the Ingress and waits until it is gone.
+func (e *env) remove(ctx context.Context, t *testing.T, o *networkingv1.Ingress) {
+	t.Helper()
+	if err := e.admin.Delete(ctx, o); client.IgnoreNotFound(err) != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func() string {
+		live := &networkingv1.Ingress{}
+		if err := e.admin.Get(ctx, client.ObjectKeyFromObject(o), live); !apierrors.IsNotFound(err) {
+			return fmt.Sprintf("the Ingress is there still: %v %v", err, live.Finalizers)
+		}
+		return ""
+	})
 }
 
 // annotate sets one annotation of the Ingress.
@@ -258,6 +277,13 @@ func (e *env) annotate(t *testing.T, o *networkingv1.Ingress, key, value string)
 func (e *env) rest(t *testing.T, o *networkingv1.Ingress) {
 	t.Helper()
 	stackID := ingress.StackID(o.Namespace, o.Name)
+	eventually(t, func() string {
+		observed, err := e.cloud.Cloud.Stack(t.Context(), stackID)
+		if err != nil || len(observed.LoadBalancers) == 0 || observed.LoadBalancers[0].State != "active" || observed.LoadBalancers[0].Attributes == nil {
+			return fmt.Sprintf("the load balancer is not active and read: %+v %v", observed, err)
+		}
+		return ""
+	})
 	calls := e.emulator.Journal().Since(0)
 	for n := 0; ; n++ {
 		for range 2 {
