@@ -9,7 +9,8 @@ import (
 
 // lanes are the nodes of the load balancer. Requests take them in turn; each lane has its own connections, each
 // connection one worker. A request that finds the lane without idle connection gets a new one, while the
-// bound allows; then an idle one of another lane is given up for it; then it waits for whoever is free first.
+// bound allows; then an idle one of another lane is given up for it; then it waits, for a connection of its own lane if one
+// becomes free in time.
 type lanes struct {
 	config  Config
 	record  *record
@@ -19,7 +20,6 @@ type lanes struct {
 	current  []*lane
 	turn     int
 	open     int // workers, those of addresses no longer in use included
-	backlog  []time.Time
 	finished bool
 	swept    time.Time
 }
@@ -29,7 +29,11 @@ type lane struct {
 	address netip.AddrPort
 	retired bool
 	idle    []*worker // the newest last, and used first
+	backlog []time.Time
 }
+
+// patience is how much longer a request of another lane must have waited before a connection changes lanes for it.
+const patience = 50 * time.Millisecond
 
 func (l *lanes) init(c Config, r *record) { l.config, l.record = c, r }
 
@@ -50,6 +54,9 @@ func (l *lanes) use(addresses []netip.AddrPort) {
 		if !slices.Contains(next, old) {
 			old.retired = true
 			l.dismiss(old, len(old.idle))
+			next[0].backlog = append(next[0].backlog, old.backlog...)
+			slices.SortFunc(next[0].backlog, time.Time.Compare)
+			old.backlog = nil
 		}
 	}
 	l.current = next
@@ -79,7 +86,7 @@ func (l *lanes) dispatch(intended time.Time) {
 	}
 	if w == nil {
 		l.record.delayed()
-		l.backlog = append(l.backlog, intended)
+		lane.backlog = append(lane.backlog, intended)
 		return
 	}
 	w.lane = lane
@@ -115,10 +122,10 @@ func (l *lanes) sweep(now time.Time) {
 			n++
 		}
 		l.dismiss(lane, n)
-	}
-	for len(l.backlog) > 0 && now.Sub(l.backlog[0]) > l.config.Timeout {
-		l.record.unsent(l.backlog[0])
-		l.backlog = l.backlog[1:]
+		for len(lane.backlog) > 0 && now.Sub(lane.backlog[0]) > l.config.Timeout {
+			l.record.unsent(lane.backlog[0])
+			lane.backlog = lane.backlog[1:]
+		}
 	}
 }
 
@@ -136,12 +143,10 @@ func (l *lanes) dismiss(ln *lane, n int) {
 func (l *lanes) done(w *worker) (waited time.Time, idle bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.backlog) > 0 {
-		waited = l.backlog[0]
-		l.backlog = l.backlog[1:]
-		if w.lane.retired {
-			w.lane = l.current[l.turn%len(l.current)]
-		}
+	if lane := l.nextWaiting(w.lane); lane != nil {
+		waited = lane.backlog[0]
+		lane.backlog = lane.backlog[1:]
+		w.lane = lane
 		return waited, false
 	}
 	if w.lane.retired || l.finished {
@@ -151,6 +156,20 @@ func (l *lanes) done(w *worker) (waited time.Time, idle bool) {
 	w.since = time.Now()
 	w.lane.idle = append(w.lane.idle, w)
 	return time.Time{}, true
+}
+
+// nextWaiting is the lane whose oldest request is next for a connection of the lane own, nil when none waits.
+func (l *lanes) nextWaiting(own *lane) *lane {
+	var oldest *lane
+	for _, lane := range l.current {
+		if len(lane.backlog) > 0 && (oldest == nil || lane.backlog[0].Before(oldest.backlog[0])) {
+			oldest = lane
+		}
+	}
+	if oldest == nil || len(own.backlog) == 0 || own.backlog[0].Sub(oldest.backlog[0]) > patience {
+		return oldest
+	}
+	return own
 }
 
 // finish waits for what is under way and closes all connections.

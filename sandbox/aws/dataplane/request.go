@@ -1,0 +1,200 @@
+package dataplane
+
+import (
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// hopByHop are the headers that belong to one connection and are not passed on, besides those that the
+// header Connection names. Expect is answered by the node itself.
+var hopByHop = map[string]bool{
+	"Connection": true, "Keep-Alive": true, "Proxy-Connection": true, "Te": true, "Trailer": true,
+	"Transfer-Encoding": true, "Upgrade": true, "Expect": true, "Content-Length": true,
+}
+
+// named says whether the header Connection names a header.
+func named(connection []string, header string) bool {
+	for _, line := range connection {
+		for token := range strings.SplitSeq(line, ",") {
+			if strings.EqualFold(strings.TrimSpace(token), header) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// request writes the request to the target.
+func (x *exchange) request(u *upstream) error {
+	r, w := x.r, u.w
+	line := func(parts ...string) {
+		for _, p := range parts {
+			_, _ = w.WriteString(p) // errors stick to w, and show at Flush
+		}
+		_, _ = w.WriteString("\r\n")
+	}
+	uri := r.RequestURI
+	if !strings.HasPrefix(uri, "/") && uri != "*" {
+		uri = r.URL.RequestURI() // the client wrote an absolute URI
+	}
+	line(r.Method, " ", uri, " HTTP/1.1")
+	line("Host: ", x.host())
+	connection := r.Header["Connection"]
+	for name, values := range r.Header {
+		if hopByHop[name] || x.overwritten(name) || len(connection) > 0 && named(connection, name) {
+			continue
+		}
+		if x.routes.attributes.DropInvalidHeaders && strings.Trim(name, "-0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ") != "" {
+			continue
+		}
+		for _, v := range values {
+			line(name, ": ", v)
+		}
+	}
+	x.added(line)
+	switch {
+	case r.ContentLength > 0:
+		line("Content-Length: ", strconv.FormatInt(r.ContentLength, 10))
+	case r.ContentLength < 0:
+		line("Transfer-Encoding: chunked")
+	case r.Method == http.MethodPost || r.Method == http.MethodPut || r.Method == http.MethodPatch:
+		line("Content-Length: 0")
+	}
+	line()
+	if r.ContentLength == 0 {
+		return w.Flush()
+	}
+	return x.requestBody(u)
+}
+
+// overwritten says whether the node writes a header itself, so that the client's is not copied.
+func (x *exchange) overwritten(name string) bool {
+	switch name {
+	case "X-Forwarded-For":
+		return x.routes.attributes.ForwardedFor != ForwardedForPreserve
+	case "X-Forwarded-Proto", "X-Forwarded-Port", "X-Amzn-Trace-Id":
+		return true
+	}
+	return false
+}
+
+// added writes the headers that a load balancer adds.
+func (x *exchange) added(line func(...string)) {
+	a := &x.routes.attributes
+	if a.ForwardedFor == ForwardedForAppend {
+		peer := x.client.address
+		if a.ForwardedClientPort {
+			peer = x.client.peer.String()
+		}
+		if before := x.r.Header["X-Forwarded-For"]; len(before) > 0 {
+			line("X-Forwarded-For: ", strings.Join(before, ", "), ", ", peer)
+		} else {
+			line("X-Forwarded-For: ", peer)
+		}
+	}
+	proto := "http"
+	if x.listener.protocol == HTTPS {
+		proto = "https"
+	}
+	line("X-Forwarded-Proto: ", proto)
+	line("X-Forwarded-Port: ", strconv.Itoa(int(x.listener.port)))
+	line("X-Amzn-Trace-Id: ", x.traceID())
+}
+
+// traceID continues the client's trace, or begins one.
+func (x *exchange) traceID() string {
+	var random [12]byte
+	binary.BigEndian.PutUint32(random[:], uint32(x.node.draw()))
+	binary.BigEndian.PutUint64(random[4:], x.node.draw())
+	id := make([]byte, 0, 40)
+	id = append(id, "1-"...)
+	id = hex.AppendEncode(id, binary.BigEndian.AppendUint32(nil, uint32(x.start.Unix())))
+	id = append(id, '-')
+	return continueTrace(x.r.Header.Get("X-Amzn-Trace-Id"), string(hex.AppendEncode(id, random[:])))
+}
+
+// continueTrace puts id into the trace that the client has begun: as its Self field, or as Root of a new one.
+func continueTrace(before, id string) string {
+	if before == "" {
+		return "Root=" + id
+	}
+	fields := []string{"Self=" + id}
+	hasRoot := false
+	for field := range strings.SplitSeq(before, ";") {
+		field = strings.TrimSpace(field)
+		hasRoot = hasRoot || strings.HasPrefix(field, "Root=")
+		if field != "" && !strings.HasPrefix(field, "Self=") {
+			fields = append(fields, field)
+		}
+	}
+	if !hasRoot {
+		fields[0] = "Root=" + id
+	}
+	return strings.Join(fields, ";")
+}
+
+// host is the Host header for the target: on the ports 80 and 443 without a port, elsewhere with the listener's.
+func (x *exchange) host() string {
+	host := x.r.Host
+	if x.routes.attributes.PreserveHost || host == "" {
+		return host
+	}
+	if x.listener.port == 80 || x.listener.port == 443 {
+		return withoutPort(host)
+	}
+	if colon := strings.LastIndexByte(host, ':'); colon > strings.LastIndexByte(host, ']') {
+		return host
+	}
+	return host + ":" + strconv.Itoa(int(x.listener.port))
+}
+
+// buffers are for bodies.
+var buffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
+
+// requestBody passes on the body, framed anew.
+func (x *exchange) requestBody(u *upstream) error {
+	buffer := buffers.Get().(*[32 << 10]byte)
+	defer buffers.Put(buffer)
+	chunked := x.r.ContentLength < 0
+	control := http.NewResponseController(x.w)
+	for {
+		_ = control.SetReadDeadline(time.Now().Add(x.routes.attributes.IdleTimeout))
+		n, readErr := x.r.Body.Read(buffer[:])
+		if n > 0 {
+			if chunked {
+				_, _ = fmt.Fprintf(u.w, "%x\r\n", n)
+			}
+			_, err := u.w.Write(buffer[:n])
+			if chunked {
+				_, err = u.w.WriteString("\r\n")
+			}
+			if err != nil {
+				return err
+			}
+		}
+		switch {
+		case readErr == io.EOF:
+			_ = control.SetReadDeadline(time.Time{})
+			if chunked {
+				_, _ = u.w.WriteString("0\r\n\r\n")
+			}
+			return u.w.Flush()
+		case readErr != nil:
+			return &bodyError{readErr}
+		}
+		if chunked {
+			// Somebody who sends in pieces wants them to arrive.
+			if err := u.w.Flush(); err != nil {
+				return err
+			}
+		}
+	}
+}
+
