@@ -32,6 +32,7 @@ var (
 	STS = &Protocol{
 		namespace: "https://sts.amazonaws.com/doc/2011-06-15/",
 		item:      "member", result: true, answerName: sameName,
+		requestNames: map[string]string{"PolicyDescriptorType.Arn": "arn"},
 	}
 	EC2 = &Protocol{
 		namespace: "http://ec2.amazonaws.com/doc/2016-11-15/",
