@@ -233,6 +233,12 @@ func (c *Cloud) readTags(ctx context.Context, lane budget.Lane, arns []string) e
 	return nil
 }
 
+// young reports whether AWS's reads may not show yet what we wrote then: a write that was accepted proves that
+// the resource exists, whatever a read says soon after.
+func (c *Cloud) young(wrote mirror.Moment) bool {
+	return wrote.Order != 0 && c.now().Sub(wrote.Time) < c.settings.StaleWindow
+}
+
 // forgetLoadBalancer drops a load balancer that is gone, with its listeners.
 func (c *Cloud) forgetLoadBalancer(arn string) {
 	stack := c.stackOf(arn)

@@ -129,7 +129,7 @@ func (c *Cloud) readListeners(ctx context.Context, lane budget.Lane, arn string,
 			in := &elb.DescribeListenersInput{LoadBalancerArn: aws.String(arn)}
 			for {
 				out, at, err := readELB(ctx, c, lane, arn, (*elb.Client).DescribeListeners, in)
-				if errors.Is(err, ErrNotFound) {
+				if errors.Is(err, ErrNotFound) && !c.young(c.have.loadBalancers.WroteAt(arn)) && !c.young(c.have.listeners.WroteAt(arn)) {
 					c.forgetLoadBalancer(arn)
 				}
 				if err != nil {
@@ -195,7 +195,7 @@ func (c *Cloud) readLoadBalancer(ctx context.Context, lane budget.Lane, arn stri
 	since := c.have.loadBalancers.WroteAt(arn)
 	return c.join(ctx, lane, "load balancer "+arn, notBefore, since, func(ctx context.Context) error {
 		out, begun, err := readELB(ctx, c, lane, arn, (*elb.Client).DescribeLoadBalancers, &elb.DescribeLoadBalancersInput{LoadBalancerArns: []string{arn}})
-		if errors.Is(err, ErrNotFound) && c.now().Sub(c.have.loadBalancers.WroteAt(arn).Time) >= c.settings.StaleWindow {
+		if errors.Is(err, ErrNotFound) && !c.young(c.have.loadBalancers.WroteAt(arn)) {
 			c.forgetLoadBalancer(arn)
 		}
 		if err != nil {

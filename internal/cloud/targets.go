@@ -72,7 +72,7 @@ func (c *Cloud) readTargets(ctx context.Context, lane budget.Lane, arn string, n
 	return untilFresh(ctx, c.have.targets, arn, notBefore, func() error {
 		return c.join(ctx, lane, "targets "+arn, notBefore, c.have.targets.WroteAt(arn), func(ctx context.Context) error {
 			out, begun, err := readELB(ctx, c, lane, arn, (*elb.Client).DescribeTargetHealth, &elb.DescribeTargetHealthInput{TargetGroupArn: aws.String(arn)})
-			if errors.Is(err, ErrNotFound) {
+			if errors.Is(err, ErrNotFound) && !c.young(c.have.targetGroups.WroteAt(arn)) && !c.young(c.have.targets.WroteAt(arn)) {
 				c.forgetTargetGroup(arn)
 			}
 			if err != nil {
@@ -186,7 +186,7 @@ func (c *Cloud) pollTargets(ctx context.Context, arn string, p *poller) {
 	for {
 		if _, at, seen := c.have.targets.Seen(arn); !seen || c.now().Sub(at.Time) >= c.settings.HealthFast || !c.have.targets.Fresh(arn, time.Time{}) {
 			err := c.readTargets(ctx, budget.Targets, arn, c.now())
-			if errors.Is(err, ErrNotFound) {
+			if _, known := c.have.targetGroups.Believed(arn); errors.Is(err, ErrNotFound) && !known {
 				c.stopPoller(arn)
 				return
 			}

@@ -211,14 +211,20 @@ func (c *Cloud) seeAgain(listenerARN string, delay time.Duration) {
 func (c *Cloud) seeOnce(ctx context.Context, listenerARN string) (done bool, err error) {
 	if !c.have.routes.Fresh(listenerARN, time.Time{}) {
 		if err := c.readRoutes(withoutHurry(ctx), budget.Traffic, listenerARN, time.Time{}); err != nil {
-			return errors.Is(err, ErrNotFound), err
+			return c.gone(listenerARN, err), err
 		}
 	} else if c.showsPast(listenerARN) {
 		if err := c.readRoutes(withoutHurry(ctx), budget.Traffic, listenerARN, c.now()); err != nil {
-			return errors.Is(err, ErrNotFound), err
+			return c.gone(listenerARN, err), err
 		}
 	}
 	return !c.showsPast(listenerARN), nil
+}
+
+// gone reports whether a listener is not there any more, by a read's error.
+func (c *Cloud) gone(listenerARN string, err error) bool {
+	_, known := c.have.routes.Believed(listenerARN)
+	return errors.Is(err, ErrNotFound) && !known
 }
 
 // showsPast reports whether the last read showed a state that our writes have replaced.
@@ -269,7 +275,7 @@ func (c *Cloud) readRoutesNow(ctx context.Context, lane budget.Lane, listenerARN
 	in := &elb.DescribeRulesInput{ListenerArn: aws.String(listenerARN)}
 	for {
 		out, at, err := readELB(ctx, c, lane, listenerARN, (*elb.Client).DescribeRules, in)
-		if errors.Is(err, ErrNotFound) {
+		if errors.Is(err, ErrNotFound) && !c.young(c.have.routes.WroteAt(listenerARN)) {
 			c.forgetListener(listenerARN)
 		}
 		if err != nil {
