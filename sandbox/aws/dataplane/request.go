@@ -197,4 +197,3 @@ func (x *exchange) requestBody(u *upstream) error {
 		}
 	}
 }
-

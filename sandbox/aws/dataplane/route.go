@@ -130,6 +130,9 @@ func compileAction(a Action, groups func(string) *group) (*action, error) {
 		}
 		return &action{forward: f}, nil
 	case a.Redirect != nil && a.Forward == nil && a.Fixed == nil:
+		if a.Redirect.Status != 301 && a.Redirect.Status != 302 {
+			return nil, fmt.Errorf("redirect with status %d, which is neither 301 nor 302", a.Redirect.Status)
+		}
 		return &action{redirect: new(*a.Redirect)}, nil
 	case a.Fixed != nil && a.Forward == nil && a.Redirect == nil:
 		if a.Fixed.Status < 200 || a.Fixed.Status > 599 {

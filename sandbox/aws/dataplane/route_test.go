@@ -207,6 +207,7 @@ func TestConfigurationsThatMakeNoSense(t *testing.T) {
 		"no-action":       {{Port: 80, Protocol: HTTP}},
 		"two-actions":     {{Port: 80, Protocol: HTTP, Default: Action{Fixed: &FixedResponse{Status: 200}, Redirect: &Redirect{Status: 301}}}},
 		"weight":          {{Port: 80, Protocol: HTTP, Default: Action{Forward: &Forward{Groups: []WeightedGroup{{"g", 1000}}}}}},
+		"redirect-status": {{Port: 80, Protocol: HTTP, Default: Action{Redirect: &Redirect{Status: 303}}}},
 		"no-group":        {{Port: 80, Protocol: HTTP, Default: Action{Forward: &Forward{}}}},
 		"unknown-field":   {{Port: 80, Protocol: HTTP, Default: ok, Rules: []Rule{{Priority: 1, Action: ok, Conditions: []Condition{{Field: "moon"}}}}}},
 		"cidr":            {{Port: 80, Protocol: HTTP, Default: ok, Rules: []Rule{{Priority: 1, Action: ok, Conditions: []Condition{{Field: SourceIP, Values: []string{"x"}}}}}}},
