@@ -100,13 +100,14 @@ func (d *draft) route(f *facts) Wait {
 	f.status.Canary.Weights.Verified = &verified
 	switch {
 	case dispute.Message != "":
-		d.evidence, d.wait = dispute, dispute
-		return Wait{}
-	case wait.Message != "":
-		return wait
+		d.evidence, d.wait.Reason, d.wait.Message = dispute, dispute.Reason, dispute.Message
+		return dispute
 	case !verified:
+		d.wants(wait)
 		w, _ := splitShown(*f)
 		return w
+	case wait.Message != "":
+		return wait
 	case f.promoted() && f.replicas > 0:
 		w, _ := f.pass(healthyAtLeast(f.strategy.StableService, f.status.StableRS, f.threshold(f.replicas)))
 		return w

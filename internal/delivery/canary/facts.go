@@ -109,14 +109,21 @@ func (i Ingress) unseen() string {
 func (i Ingress) carriesNothing() bool { return i.unseen() == "" && i.Evidence.LoadBalancer.ARN == "" }
 
 // healthy is the number of healthy targets of a ReplicaSet in the Service's group, in the worst Ingress.
-// An empty hash counts all.
+// AWS's answer may be some seconds old, so a pod counts only while Kubernetes calls it ready too. An empty
+// hash counts all that AWS calls healthy.
 func (f facts) healthy(service, hash string) int32 {
+	ready := map[string]bool{}
+	for _, rs := range f.ReplicaSets {
+		for _, p := range rs.Pods {
+			ready[p.UID] = rs.Hash == hash && p.Ready && !p.Terminating
+		}
+	}
 	least := -1
 	for _, i := range f.Ingresses {
 		n := 0
 		if g, ok := i.Evidence.Group(service); ok {
 			for _, t := range g.Targets {
-				if t.State == evidence.Healthy && (hash == "" || t.PodTemplateHash == hash) {
+				if t.State == evidence.Healthy && (hash == "" || ready[t.PodUID]) {
 					n++
 				}
 			}

@@ -99,14 +99,21 @@ func confirmedBy(act string) gate {
 	}
 }
 
-// gone: AWS names no target of the ReplicaSet any more, and no Service selects it (law 2).
-func gone(rs ReplicaSet) gate {
+// unselected: no Service selects the ReplicaSet.
+func unselected(rs ReplicaSet) gate {
 	return func(f facts) (Wait, bool) {
 		for _, s := range f.Services {
 			if s.Hash == rs.Hash || s.Hash == "" {
 				return Wait{Reason: "StillSelected", Message: fmt.Sprintf("ReplicaSet %s is still selected by Service %s", rs.Name, s.Name)}, false
 			}
 		}
+		return Wait{}, true
+	}
+}
+
+// gone: AWS names no target of the ReplicaSet any more (law 2).
+func gone(rs ReplicaSet) gate {
+	return func(f facts) (Wait, bool) {
 		if n := f.holding(rs.Hash); n > 0 {
 			return f.watch(Wait{Reason: "Draining", Message: fmt.Sprintf("%d targets of ReplicaSet %s are still registered or draining", n, rs.Name)}), false
 		}

@@ -23,6 +23,9 @@ func (f facts) wish() (weight int32, reason string) {
 		return 0, "the update is aborted"
 	case f.paused():
 		return f.recorded(), "the rollout is paused"
+	case f.promoted() && f.stableHash() != f.Rollout.Hash && f.canaryHash() == f.Rollout.Hash:
+		// Whatever has moved it meanwhile: the stable Service can only be switched at weight 0.
+		return totalWeight, "the stable Service still selects the version before"
 	case f.promoted():
 		return 0, "the new version is stable"
 	case f.canaryHash() != f.Rollout.Hash:
@@ -67,7 +70,7 @@ func (f facts) intend() (weight int32, reason string, wait Wait) {
 // lostCanary: the canary group carries a share without one healthy target, and stable has some.
 func (f facts) lostCanary() bool {
 	return f.recorded() > 0 && f.unseen() == "" && f.replicas > 0 &&
-		f.healthy(f.strategy.CanaryService, "") == 0 && f.healthy(f.strategy.StableService, "") > 0
+		f.healthy(f.strategy.CanaryService, f.canaryHash()) == 0 && f.healthy(f.strategy.StableService, f.stableHash()) > 0
 }
 
 // mayRise asks whether the canary's share may grow (law 1, law 4).

@@ -89,7 +89,12 @@ func (f facts) stableSize() int32 {
 	if !f.strategy.DynamicStableScale || f.promoted() || f.status.Abort {
 		return f.replicas
 	}
-	return f.floor(f.share(f.heaviest(f.strategy.StableService, totalWeight-f.recorded())))
+	// What traffic is to come back needs its pods first.
+	wish, _ := f.wish()
+	if f.lostCanary() {
+		wish = 0
+	}
+	return f.floor(f.share(f.heaviest(f.strategy.StableService, totalWeight-min(wish, f.recorded()))))
 }
 
 // heaviest is the greatest weight of a Service among the intended one and those that AWS shows.
@@ -253,14 +258,38 @@ func (f facts) sizeOther(rs ReplicaSet, waiting *int) resized {
 	return resized{ops: []Operation{SetDeadline{Name: rs.Name, At: f.Now.Add(delay), Reason: "the new version has all traffic"}}}
 }
 
-// remove scales a ReplicaSet to 0 when nothing can reach its pods any more (law 2).
+// remove scales a ReplicaSet to 0 when nothing can reach its pods any more (law 2): no Service selects it,
+// AWS has not named one of its targets as live for the settle time, and names none at all now. A short
+// deregistration delay is over before the last node has heard of the deregistration.
 func (f facts) remove(rs ReplicaSet, reason string) resized {
 	op := f.scale(rs, 0, reason)
-	if w, ok := f.pass(gone(rs), evidenceKnown, confirmedBy(op.String())); !ok {
-		w.Evidence = false // It leaves in the background; nothing waits for it.
+	if w, ok := f.pass(unselected(rs)); !ok {
 		return resized{wait: w}
 	}
-	return resized{ops: []Operation{op}}
+	leaving := leaving(rs, 0)
+	r := resized{drain: &v1alpha1.DrainStatus{PodTemplateHash: rs.Hash, Pods: int32(len(leaving)), MarkedAt: new(metav1.NewMicroTime(f.Now))}}
+	if old := f.drain(rs.Hash); old != nil && old.MarkedAt != nil {
+		r.drain.MarkedAt, r.drain.Since = old.MarkedAt, old.Since
+	}
+	if w, ok := f.pass(evidenceKnown); !ok {
+		r.wait = w
+		r.wait.Evidence = false // It leaves in the background; nothing waits for it.
+		return r
+	}
+	if len(leaving) > 0 {
+		r = f.finishShrink(r, op, leaving)
+		if len(r.ops) == 0 {
+			r.wait.Evidence = false
+			return r
+		}
+	}
+	if w, ok := f.pass(gone(rs), confirmedBy(op.String())); !ok {
+		w.Evidence = false
+		r.ops, r.wait = nil, w
+		return r
+	}
+	r.ops = []Operation{op}
+	return r
 }
 
 func (f facts) scale(rs ReplicaSet, to int32, reason string) ScaleReplicaSet {
@@ -272,7 +301,8 @@ func (f facts) resize(rs ReplicaSet, to int32, reason string) resized {
 	marked := marks(rs)
 	if to >= rs.Replicas {
 		var r resized
-		if len(marked) > 0 {
+		// While the ReplicaSet controller has still to delete pods, the marks tell it which.
+		if len(marked) > 0 && alive(rs) <= int(rs.Replicas) {
 			r.ops = append(r.ops, MarkPods{ReplicaSet: rs.Name, Pods: marked, Reason: "the pods are wanted again"})
 		}
 		if to > rs.Replicas {
@@ -408,6 +438,17 @@ func marks(rs ReplicaSet) []PodName {
 		}
 	}
 	return out
+}
+
+// alive is the number of pods that are not being deleted.
+func alive(rs ReplicaSet) int {
+	n := 0
+	for _, p := range rs.Pods {
+		if !p.Terminating {
+			n++
+		}
+	}
+	return n
 }
 
 // leaving are the UIDs of the pods that go when the ReplicaSet shrinks: the same order in which the
