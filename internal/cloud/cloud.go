@@ -74,7 +74,7 @@ type Settings struct {
 	// steady ones, default 15 s.
 	HealthFast time.Duration
 	HealthSlow time.Duration
-	// ProvisioningInterval is how often a load balancer that is not yet active is read; default 10 s.
+	// ProvisioningInterval is how often a load balancer that is not yet active is read; default 5 s.
 	ProvisioningInterval time.Duration
 	// ListInterval is the least time between two lists of everything for something that was not found; default 15 s.
 	ListInterval time.Duration
@@ -91,7 +91,7 @@ func (s Settings) withDefaults() Settings {
 	}{
 		{&s.ReadWait, 5 * time.Second}, {&s.CallTimeout, 10 * time.Second}, {&s.ThrottleBackoff, time.Second},
 		{&s.StaleWindow, 2 * time.Minute}, {&s.SeeAgainDelay, 20 * time.Millisecond}, {&s.SeeAgainBackoff, 200 * time.Millisecond},
-		{&s.HealthFast, time.Second}, {&s.HealthSlow, 15 * time.Second}, {&s.ProvisioningInterval, 10 * time.Second},
+		{&s.HealthFast, time.Second}, {&s.HealthSlow, 15 * time.Second}, {&s.ProvisioningInterval, 5 * time.Second},
 		{&s.ListInterval, 15 * time.Second}, {&s.AuditInterval, 10 * time.Minute}, {&s.NetworkTTL, time.Minute},
 	} {
 		if *d.field == 0 {
@@ -131,6 +131,7 @@ type Cloud struct {
 	// background is the life of everything that is started on nobody's behalf; Close ends it.
 	background context.Context
 	stop       context.CancelFunc
+	starting   sync.Mutex // between inBackground and Close
 	running    sync.WaitGroup
 }
 
@@ -255,7 +256,9 @@ func (c *Cloud) newClients(sdk aws.Config, lane budget.Lane) clients {
 
 // Close ends everything that runs in the background and waits for it.
 func (c *Cloud) Close() {
+	c.starting.Lock()
 	c.stop()
+	c.starting.Unlock()
 	c.running.Wait()
 }
 
@@ -269,6 +272,8 @@ func (c *Cloud) moment() mirror.Moment {
 
 // inBackground runs f until Close, unless the cloud is closed already.
 func (c *Cloud) inBackground(f func(ctx context.Context)) {
+	c.starting.Lock()
+	defer c.starting.Unlock()
 	if c.background.Err() != nil {
 		return
 	}

@@ -3,6 +3,7 @@ package cloud_test
 import (
 	"errors"
 	"log/slog"
+	"maps"
 	"net"
 	"slices"
 	"strconv"
@@ -13,6 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/lockstep-delivery/lockstep/internal/balancing/model"
 	"github.com/lockstep-delivery/lockstep/internal/cloud"
@@ -591,5 +593,98 @@ func TestEvidenceOfAnotherControllersLoadBalancer(t *testing.T) {
 	}
 	if observed := must(c.Stack(ctx, stackID))(t); len(observed.LoadBalancers)+len(observed.TargetGroups)+len(observed.SecurityGroups) > 0 {
 		t.Errorf("another cluster's resources pass for ours: %+v", observed)
+	}
+}
+
+// What somebody else changes is found by the audit, and told.
+func TestTheAuditFindsDrift(t *testing.T) {
+	t.Parallel()
+	a := newAccount(t)
+	other := a.connect(t, cloud.Settings{})
+	w := create(t, other)
+	c := a.connect(t, cloud.Settings{AuditInterval: 100 * time.Millisecond})
+	stopped := make(chan struct{})
+	go func() { defer close(stopped); _ = c.Start(t.Context()) }()
+	t.Cleanup(func() { <-stopped })
+	find := func() (rule model.ObservedRule, group model.ObservedTargetGroup, observed model.Observed) {
+		observed = must(c.Stack(t.Context(), stackID))(t)
+		for _, r := range observed.LoadBalancers[0].Listeners[0].Rules {
+			if r.ARN == w.rule {
+				rule = r
+			}
+		}
+		for _, g := range observed.TargetGroups {
+			if g.ARN == w.canary {
+				group = g
+			}
+		}
+		return rule, group, observed
+	}
+	find()
+	told := make(chan cloud.ChangeKind, 1000)
+	defer c.Subscribe(func(change cloud.Change) {
+		if change.StackID == stackID {
+			told <- change.Kind
+		}
+	})()
+	check(t, other.ModifyRule(t.Context(), w.rule, w.split(1, 9), nil))
+	check(t, other.ModifyTargetGroupAttributes(t.Context(), w.canary, map[string]string{"deregistration_delay.timeout_seconds": "77"}))
+	check(t, other.AddTags(t.Context(), w.lb, map[string]string{"by": "hand"}))
+	eventually(t, "the drift is found", func() bool {
+		rule, group, observed := find()
+		return rule.Actions[0].Forward.TargetGroups[0].Weight == 9 && group.Attributes["deregistration_delay.timeout_seconds"] == "77" &&
+			observed.LoadBalancers[0].Tags["by"] == "hand"
+	})
+	kinds := map[cloud.ChangeKind]bool{}
+	eventually(t, "subscribers are told", func() bool {
+		for len(told) > 0 {
+			kinds[<-told] = true
+		}
+		return kinds[cloud.ChangeTraffic] && kinds[cloud.ChangeConfiguration]
+	})
+	check(t, other.DeleteLoadBalancer(t.Context(), w.lb))
+	eventually(t, "the load balancer is seen gone", func() bool {
+		observed := must(c.Stack(t.Context(), stackID))(t)
+		return observed.Complete && len(observed.LoadBalancers) == 0
+	})
+}
+
+func TestCallsAreCounted(t *testing.T) {
+	t.Parallel()
+	a := newAccount(t)
+	registry := prometheus.NewPedanticRegistry()
+	c, err := cloud.New(t.Context(), cloud.Config{
+		ClusterName: "test", VPCID: a.EC2().VPC(), Region: "eu-west-1", Metrics: registry, Logger: slog.New(slog.DiscardHandler),
+		Endpoints:   map[string]string{budget.ELBv2: a.endpoint, budget.EC2: a.endpoint},
+		Credentials: credentials.NewStaticCredentialsProvider(aws.DefaultAccessKeyID, aws.DefaultSecretAccessKey, ""),
+	})
+	check(t, err)
+	defer c.Close()
+	must(c.Stack(t.Context(), stackID))(t)
+	if err := c.ModifyRule(t.Context(), ruleARN, split(1, 2), nil); !errors.Is(err, cloud.ErrNotFound) {
+		t.Errorf("a rule that does not exist: %v", err)
+	}
+	got := map[string]float64{}
+	for _, family := range must(registry.Gather())(t) {
+		for _, metric := range family.Metric {
+			name := family.GetName()
+			for _, label := range metric.Label {
+				name += " " + label.GetValue()
+			}
+			got[name] = metric.GetCounter().GetValue()
+		}
+	}
+	for name, want := range map[string]float64{
+		"lockstep_aws_calls_total configuration DescribeTargetGroups ok":               1,
+		"lockstep_aws_calls_total traffic ModifyRule NotFound":                         1,
+		"aws_api_requests_total RuleNotFound ModifyRule Elastic Load Balancing v2 400": 1,
+		"aws_api_requests_total  DescribeVpcs EC2 200":                                 1,
+	} {
+		if got[name] != want {
+			t.Errorf("%s is %v, want %v", name, got[name], want)
+		}
+	}
+	if t.Failed() {
+		t.Log(slices.Sorted(maps.Keys(got)))
 	}
 }

@@ -39,10 +39,10 @@ func (c *Cloud) Stack(ctx context.Context, stackID string) (model.Observed, erro
 	var failed error
 	for _, arn := range c.ownLoadBalancers(stackID) {
 		if err := c.fill(ctx, lane, arn); err != nil {
-			out.Complete, out.Missing, failed = false, "listeners and rules of "+arn, err
-			if errors.Is(err, ErrNotFound) {
+			if _, known := c.have.loadBalancers.Believed(arn); !known {
 				continue // it is gone, and the mirror knows by now
 			}
+			out.Complete, out.Missing, failed = false, "listeners and rules of "+arn, err
 		}
 		out.LoadBalancers = append(out.LoadBalancers, c.assembleLoadBalancer(arn))
 	}
