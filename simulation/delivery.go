@@ -74,10 +74,12 @@ func (a *actor) failed() { a.done(a.w.now().Add(a.w.between(50*time.Millisecond,
 // delivery moves pods: the controller of the Rollout.
 type delivery struct {
 	actor
+	// wrote is the version of the last own write of the Rollout, to notice a cache that lags.
+	wrote int64
 }
 
 func newDelivery(w *world) *delivery {
-	d := &delivery{actor{w: w, name: "delivery"}}
+	d := &delivery{actor: actor{w: w, name: "delivery"}}
 	d.round = func() { d.look(0, canary.Wait{}) }
 	return d
 }
@@ -93,6 +95,10 @@ type seenRollout struct {
 // look gathers a snapshot and decides. Looks follow each other as in canary.Round, with time between them
 // in which the world goes on.
 func (d *delivery) look(n int, before canary.Wait) {
+	if _, version := d.w.rollouts.cached.get(rolloutName); version < d.wrote {
+		d.done(d.w.now().Add(100 * time.Millisecond))
+		return
+	}
 	s, from, ok := d.observe(before.Fresh)
 	if !ok {
 		d.failed()
@@ -280,6 +286,7 @@ func (d *delivery) setRollout(from *seenRollout, edit func(*rollout)) bool {
 		return false
 	}
 	from.object, from.version = d.w.rollouts.live.get(rolloutName)
+	d.wrote = from.version
 	return true
 }
 

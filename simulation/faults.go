@@ -58,10 +58,10 @@ func (f *faults) losePod() {
 func (f *faults) edit() {
 	w := f.w
 	action := []string{
-		"", "{", `{"type":"fixed-response","fixedResponseConfig":{"statusCode":"503"}}`,
+		"", "{",
 		`{"type":"forward","forwardConfig":{"targetGroups":[{"serviceName":"shop-canary","servicePort":"80","weight":100},{"serviceName":"shop-stable","servicePort":"80","weight":0}]}}`,
 		`{"type":"forward","forwardConfig":{"targetGroups":[{"serviceName":"shop-canary","servicePort":"80","weight":0},{"serviceName":"shop-stable","servicePort":"80","weight":100}]}}`,
-	}[w.intn(5)]
+	}[w.intn(4)]
 	f.foreign(action)
 }
 
@@ -73,9 +73,6 @@ func (f *faults) foreign(action string) {
 	w.ingresses.change(ingressName, func(i *ingress) {
 		i.action, i.writer, i.writtenAt = action, "argocd", w.now()
 		i.other, i.otherAt = "argocd", w.now()
-		if action == "" && w.chance(0.5) {
-			i.recorded = false
-		}
 	})
 }
 
@@ -239,7 +236,11 @@ func (p *people) scale() {
 	}
 	p.resize(replicas)
 	if replicas == 0 {
-		p.w.after(p.w.between(10*time.Second, 20*time.Minute), func() { p.resize(int32(1 + p.w.intn(5))) })
+		p.w.after(p.w.between(10*time.Second, 20*time.Minute), func() {
+			if !p.w.faults.quiet {
+				p.resize(int32(1 + p.w.intn(5)))
+			}
+		})
 	}
 }
 

@@ -111,9 +111,12 @@ func unselected(rs ReplicaSet) gate {
 	}
 }
 
-// gone: AWS names no target of the ReplicaSet any more (law 2).
+// gone: AWS names no target of the ReplicaSet any more, and no Service selects it (law 2).
 func gone(rs ReplicaSet) gate {
 	return func(f facts) (Wait, bool) {
+		if w, ok := unselected(rs)(f); !ok {
+			return w, false
+		}
 		if n := f.holding(rs.Hash); n > 0 {
 			return f.watch(Wait{Reason: "Draining", Message: fmt.Sprintf("%d targets of ReplicaSet %s are still registered or draining", n, rs.Name)}), false
 		}

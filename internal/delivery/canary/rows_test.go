@@ -159,6 +159,11 @@ func TestReSync1To3(t *testing.T) {
 	w.aws()
 	w.drained()
 	w.still()
+	if got := w.rs("B").Replicas; got != 2 {
+		t.Fatal("B was scaled down before the last node has heard of its deregistration")
+	}
+	w.s.Now = w.s.Now.Add(151 * time.Second)
+	w.still()
 	if got := w.rs("B").Replicas; got != 0 {
 		t.Fatalf("B has %d pods after it drained\n%s", got, w.last)
 	}
@@ -209,6 +214,7 @@ func TestAbort(t *testing.T) {
 		t.Fatal("B went while draining")
 	}
 	w.drained()
+	w.s.Now = w.s.Now.Add(151 * time.Second)
 	w.still()
 	if got := w.rs("B").Replicas; got != 0 {
 		t.Fatalf("B has %d pods\n%s", got, w.last)
@@ -266,6 +272,7 @@ func TestEnd1To5(t *testing.T) {
 		t.Fatal("end 5: A went while it drained")
 	}
 	w.drained()
+	w.s.Now = w.s.Now.Add(151 * time.Second)
 	w.still()
 	if got := w.rs("A").Replicas; got != 0 {
 		t.Fatalf("end 5: A has %d pods\n%s", got, w.last)

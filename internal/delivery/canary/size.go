@@ -221,7 +221,8 @@ func (f facts) sizeAborted(rs ReplicaSet) resized {
 		}
 		return resized{ops: []Operation{SetDeadline{Name: rs.Name, At: f.Now.Add(delay), Reason: "the update is aborted"}}}
 	case rs.ScaleDownDeadline.After(f.Now):
-		return resized{wait: Wait{Reason: "AbortDelay", Message: fmt.Sprintf("ReplicaSet %s is kept until %s", rs.Name, rs.ScaleDownDeadline.UTC().Format(time.TimeOnly)), Again: rs.ScaleDownDeadline}}
+		keep := Wait{Reason: "AbortDelay", Message: fmt.Sprintf("ReplicaSet %s is kept until %s", rs.Name, rs.ScaleDownDeadline.UTC().Format(time.TimeOnly)), Again: rs.ScaleDownDeadline}
+		return resized{wait: keep, drain: f.remove(rs, "").drain}
 	}
 	return f.remove(rs, "the update is aborted and its delay is over")
 }
@@ -235,7 +236,7 @@ func (f facts) sizeOther(rs ReplicaSet, waiting *int) resized {
 	if !rs.ScaleDownDeadline.IsZero() {
 		limit := f.strategy.ScaleDownDelayRevisionLimit
 		if rs.ScaleDownDeadline.After(f.Now) && (limit == nil || int32(*waiting) <= *limit) && f.replicas > 0 {
-			return resized{wait: keep}
+			return resized{wait: keep, drain: f.remove(rs, "").drain}
 		}
 		return f.remove(rs, "its scale-down delay is over")
 	}
@@ -374,6 +375,9 @@ func (f facts) finishShrink(r resized, op ScaleReplicaSet, leaving []string) res
 			seen = i.Evidence.SeenAt
 		}
 		for _, g := range i.Evidence.Groups {
+			if !g.SeenAt.IsZero() && g.SeenAt.Before(seen) {
+				seen = g.SeenAt
+			}
 			for _, t := range g.Targets {
 				if slices.Contains(leaving, t.PodUID) {
 					held++
