@@ -12,9 +12,11 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/lockstep-delivery/lockstep/internal/cli"
+	"github.com/lockstep-delivery/lockstep/internal/cli/controller"
 	"github.com/lockstep-delivery/lockstep/internal/cli/get"
 	"github.com/lockstep-delivery/lockstep/internal/cli/steer"
 	sandbox "github.com/lockstep-delivery/lockstep/sandbox/command"
+	rehearsal "github.com/lockstep-delivery/lockstep/sandbox/rehearsal/command"
 )
 
 func main() {
@@ -29,7 +31,7 @@ func run(ctx context.Context, streams cli.Streams, args []string) int {
 		Use:   "lockstep",
 		Short: "Progressive delivery in which traffic never gets ahead of the infrastructure",
 	}
-	root.AddCommand(get.New(streams), sandbox.New(streams))
+	root.AddCommand(controller.New(streams), get.New(streams), sandbox.New(streams), rehearsal.NewDemo(streams))
 	root.AddCommand(steer.Commands(streams)...)
 	cli.Prepare(root)
 	root.SetArgs(args)

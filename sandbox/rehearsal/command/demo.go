@@ -1,0 +1,84 @@
+// Package command holds the command `lockstep demo`.
+package command
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/lockstep-delivery/lockstep/internal/cli"
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/profile"
+	"github.com/lockstep-delivery/lockstep/sandbox/rehearsal"
+)
+
+// ErrLost says that requests were lost, a law was broken, or the release did not end. The report says which.
+var ErrLost = errors.New("the rehearsal failed")
+
+// NewDemo is the command `lockstep demo`.
+func NewDemo(streams cli.Streams) *cobra.Command {
+	o := rehearsal.DemoOptions{Progress: streams.Out}
+	var output string
+	cmd := &cobra.Command{
+		Use:   "demo",
+		Short: "Run a canary under load in a sandbox, change the image in the middle, and report lost requests",
+		Example: `  lockstep demo
+  lockstep demo --seed 7 --profile pessimistic --output out/demo.json
+  lockstep demo --kill`,
+		Args: cli.Args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := check(&o); err != nil {
+				return err
+			}
+			report, err := rehearsal.Demo(cmd.Context(), o)
+			if err != nil {
+				return err
+			}
+			report.Print(streams.Out)
+			if err := report.WriteFile(output); err != nil {
+				return err
+			}
+			fmt.Fprintf(streams.Out, "everything: %s\n", output)
+			if !report.Passed() {
+				return ErrLost
+			}
+			return nil
+		},
+	}
+	flags := cmd.Flags()
+	flags.Int64Var(&o.Seed, "seed", 1, "seed of every random draw")
+	flags.StringVar(&o.Profile, "profile", "typical", "how AWS behaves in time: ideal, typical or pessimistic")
+	flags.Float64Var(&o.Scale, "scale", 0.1, "factor on every simulated delay and on the settle time, 0.1 to 1")
+	flags.Float64Var(&o.Rate, "rate", 1000, "requests per second")
+	flags.DurationVar(&o.Settle, "settle-time", 150*time.Second, "the controller's settle time, before --scale")
+	flags.BoolVar(&o.Kill, "kill", false, "kill the controller at a random moment and start it again")
+	flags.StringVar(&o.Controller, "controller", "", "executable whose command 'controller' is rehearsed (default this one)")
+	flags.StringVar(&o.ControllerLog, "controller-log", "", "file for the controller's log (default in the sandbox's folder)")
+	flags.StringVar(&output, "output", "out/demo.json", "file for the report")
+	return cmd
+}
+
+func check(o *rehearsal.DemoOptions) error {
+	switch {
+	case !slices.Contains(profile.Names(), o.Profile):
+		return cli.Usagef("--profile is %q: use one of %s", o.Profile, strings.Join(profile.Names(), ", "))
+	case o.Scale < 0.1 || o.Scale > 1:
+		return cli.Usagef("--scale is %v: use 0.1 to 1", o.Scale)
+	case o.Rate < 1 || o.Rate > 20000:
+		return cli.Usagef("--rate is %v: use 1 to 20000", o.Rate)
+	case o.Settle < 0:
+		return cli.Usagef("--settle-time is %s: use 0 or more", o.Settle)
+	}
+	if o.Controller == "" {
+		self, err := os.Executable()
+		if err != nil {
+			return fmt.Errorf("cannot find the lockstep executable: %w", err)
+		}
+		o.Controller = self
+	}
+	return nil
+}

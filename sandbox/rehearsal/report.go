@@ -1,0 +1,210 @@
+package rehearsal
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/journal"
+	"github.com/lockstep-delivery/lockstep/sandbox/load"
+)
+
+// Report is what came of a rehearsal. docs/demo-report.md documents its JSON form.
+type Report struct {
+	// Seed, Profile and Scale repeat the run's conditions; SettleSeconds is the controller's settle time in it.
+	Seed          int64   `json:"seed"`
+	Profile       string  `json:"profile"`
+	Scale         float64 `json:"scale"`
+	SettleSeconds float64 `json:"settleSeconds"`
+	// Kills are the moments at which the controller was killed and started again.
+	Kills []time.Time `json:"kills,omitempty"`
+
+	Started time.Time `json:"started"`
+	Ended   time.Time `json:"ended"`
+	// Milestones are the moments of the run by name, in order.
+	Milestones []Milestone `json:"milestones"`
+
+	Requests load.Result     `json:"requests"`
+	Weights  []WeightChange  `json:"weights"`
+	Phases   []PhaseChange   `json:"phases"`
+	Removed  []ReplicaSetEnd `json:"removed"`
+	Pods     []PodEnd        `json:"pods"`
+	// Calls counts what the emulated AWS was asked, by operation.
+	Calls map[string]journal.Count `json:"calls"`
+	// Violations are laws that were seen broken.
+	Violations []Violation `json:"violations"`
+	// Problem is why the rehearsal did not come to its end; empty when it did.
+	Problem string `json:"problem,omitempty"`
+}
+
+// Milestone is a named moment.
+type Milestone struct {
+	At   time.Time `json:"at"`
+	What string    `json:"what"`
+}
+
+// Passed reports whether the release came to its end without a lost request or a broken law, with all of the
+// promised load.
+func (r Report) Passed() bool {
+	return r.Problem == "" && r.Requests.Failed == 0 && r.Requests.Saturation.Unsent == 0 &&
+		r.Requests.Sent > 0 && len(r.Violations) == 0
+}
+
+// WriteFile writes the report as JSON, making the folder if need be.
+func (r Report) WriteFile(path string) error {
+	data, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return fmt.Errorf("cannot write the report: %w", err)
+	}
+	if err := os.WriteFile(path, append(data, '\n'), 0o644); err != nil {
+		return fmt.Errorf("cannot write the report: %w", err)
+	}
+	return nil
+}
+
+// Print writes the report for a person.
+func (r Report) Print(w io.Writer) {
+	fmt.Fprintf(w, "\nRehearsal: profile %s at scale %v, seed %d, settle time %.1f s, %s\n",
+		r.Profile, r.Scale, r.Seed, r.SettleSeconds, r.Ended.Sub(r.Started).Round(time.Second))
+	r.printRequests(w)
+	r.printWeights(w)
+	r.printRemoved(w)
+	r.printCalls(w)
+	for _, v := range r.Violations {
+		fmt.Fprintf(w, "LAW %d BROKEN at %s: %s\n", v.Law, r.clock(v.At), v.What)
+	}
+	if r.Problem != "" {
+		fmt.Fprintf(w, "NOT FINISHED: %s\n", r.Problem)
+	}
+	verdict := "passed"
+	if !r.Passed() {
+		verdict = "FAILED"
+	}
+	fmt.Fprintf(w, "\n%s: %d requests sent, %d failed\n", verdict, r.Requests.Sent, r.Requests.Failed)
+}
+
+func (r Report) printRequests(w io.Writer) {
+	q := r.Requests
+	fmt.Fprintf(w, "\nRequests  %d sent at %.0f/s, %d failed; latency p50 %.1f ms, p99 %.1f ms, max %.1f ms\n",
+		q.Sent, q.Rate, q.Failed, q.Latency.P50, q.Latency.P99, q.Latency.Max)
+	if q.Saturation.Unsent > 0 {
+		fmt.Fprintf(w, "  %d requests could not be sent by this machine: the load was less than promised\n", q.Saturation.Unsent)
+	}
+	for _, status := range slices.Sorted(maps.Keys(q.Status)) {
+		fmt.Fprintf(w, "  status %d: %d\n", status, q.Status[status])
+	}
+	for _, kind := range slices.Sorted(maps.Keys(q.Errors)) {
+		if kind != load.BadStatus {
+			fmt.Fprintf(w, "  error %s: %d\n", kind, q.Errors[kind])
+		}
+	}
+	for i, f := range q.Failures {
+		if i == 10 {
+			fmt.Fprintf(w, "  ...\n")
+			break
+		}
+		fmt.Fprintf(w, "  failed %s: %s %d %s by %s\n", r.clock(f.Ended), f.Kind, f.Status, f.Error, f.Node)
+	}
+	r.printVersions(w)
+}
+
+// printVersions draws the share of each version over time, one row for about a twentieth of the run.
+func (r Report) printVersions(w io.Writer) {
+	versions := slices.Sorted(maps.Keys(r.Requests.Versions))
+	seconds := r.Requests.Seconds
+	if len(seconds) == 0 {
+		return
+	}
+	step := max(1, (len(seconds)+19)/20)
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintf(t, "\t  second\tfailed\t%s\t\n", strings.Join(versions, "\t"))
+	for from := 0; from < len(seconds); from += step {
+		var failed uint64
+		counts := map[string]uint64{}
+		for _, s := range seconds[from:min(from+step, len(seconds))] {
+			failed += s.Failed
+			for version, n := range s.Versions {
+				counts[version] += n
+			}
+		}
+		fmt.Fprintf(t, "\t%d\t%d", seconds[from].Second, failed)
+		for _, version := range versions {
+			fmt.Fprintf(t, "\t%d", counts[version])
+		}
+		fmt.Fprintln(t, "\t")
+	}
+	t.Flush()
+}
+
+func (r Report) printWeights(w io.Writer) {
+	fmt.Fprintln(w, "\nWeight changes (time since the decision)")
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "  weights\tdecided\twritten\tAWS accepted\tlast node had it\tseen in AWS\tsettled")
+	for _, c := range r.Weights {
+		fmt.Fprintf(t, "  %s\t%s\t%s\t%s\t%s\t%s\t%s\n", describe(c.Weights), r.clock(c.Decided), since(c.Decided, c.Written),
+			since(c.Decided, c.Accepted), since(c.Decided, c.Applied), since(c.Decided, c.Seen), since(c.Decided, c.Settled))
+	}
+	t.Flush()
+}
+
+func (r Report) printRemoved(w io.Writer) {
+	fmt.Fprintln(w, "\nOld versions")
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "  ReplicaSet\tversion\tpods\tlast request answered\tfirst pod stopped\tlast pod gone\tlate requests")
+	for _, s := range r.Removed {
+		fmt.Fprintf(t, "  %s\t%s\t%d\t%s\t%s\t%s\t%d\n", s.ReplicaSet, s.Version, s.Pods, r.clock(s.LastAnswer), r.clock(s.FirstStop), r.clock(s.Gone), s.AfterStop)
+	}
+	t.Flush()
+}
+
+func (r Report) printCalls(w io.Writer) {
+	fmt.Fprintln(w, "\nAWS calls")
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, operation := range slices.Sorted(maps.Keys(r.Calls)) {
+		count := r.Calls[operation]
+		fmt.Fprintf(t, "  %s\t%d", operation, count.Calls)
+		for _, code := range slices.Sorted(maps.Keys(count.Errors)) {
+			fmt.Fprintf(t, "\t%s %d", code, count.Errors[code])
+		}
+		fmt.Fprintln(t)
+	}
+	t.Flush()
+}
+
+// clock is a moment in seconds since the load began.
+func (r Report) clock(t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	return fmt.Sprintf("%.1fs", t.Sub(r.Requests.Started).Seconds())
+}
+
+func since(from, to time.Time) string {
+	if to.IsZero() {
+		return "-"
+	}
+	d := to.Sub(from)
+	if d.Abs() < time.Second {
+		return fmt.Sprintf("+%d ms", d.Milliseconds())
+	}
+	return fmt.Sprintf("+%.1f s", d.Seconds())
+}
+
+func describe(weights map[string]int32) string {
+	var parts []string
+	for _, service := range slices.SortedFunc(maps.Keys(weights), cmp.Compare[string]) {
+		parts = append(parts, fmt.Sprintf("%s %d", service, weights[service]))
+	}
+	return strings.Join(parts, ", ")
+}

@@ -1,0 +1,64 @@
+package rehearsal
+
+import (
+	"fmt"
+	"maps"
+	"strconv"
+	"time"
+
+	"github.com/lockstep-delivery/lockstep/api/rollouts/v1alpha1"
+)
+
+// Violation is a law of docs/laws.md that was seen broken from the outside.
+type Violation struct {
+	// Law is the law's number.
+	Law int       `json:"law"`
+	At  time.Time `json:"at"`
+	// What was seen, in words.
+	What string `json:"what"`
+}
+
+func observed(r *v1alpha1.Rollout) bool {
+	return r.Status.ObservedGeneration == strconv.FormatInt(r.Generation, 10)
+}
+
+// prematurePhase: Paused or Healthy was reported although AWS did not show the weights yet (law 4).
+func prematurePhase(r *v1alpha1.Rollout, at time.Time) (Violation, bool) {
+	if r.Status.Phase != v1alpha1.PhaseHealthy && r.Status.Phase != v1alpha1.PhasePaused {
+		return Violation{}, false
+	}
+	if r.Spec.Paused || r.Spec.Strategy.Canary == nil || r.Spec.Strategy.Canary.TrafficRouting == nil {
+		return Violation{}, false
+	}
+	for _, t := range r.Status.Traffic {
+		if t.Since == nil || !maps.Equal(t.Weights, t.Intended) {
+			return Violation{Law: 4, At: at, What: fmt.Sprintf("the rollout says %s while Ingress %s is to have %v and AWS shows %v",
+				r.Status.Phase, t.Group, t.Intended, t.Weights)}, true
+		}
+	}
+	return Violation{}, false
+}
+
+// earlySettling: weights counted as settled before every node of the load balancer had them (law 2).
+func earlySettling(changes []WeightChange) []Violation {
+	var broken []Violation
+	for _, c := range changes {
+		if !c.Settled.IsZero() && c.Applied.After(c.Settled) {
+			broken = append(broken, Violation{Law: 2, At: c.Settled, What: fmt.Sprintf(
+				"weights %v counted as settled %s before the last node of the load balancer had them", c.Weights, c.Applied.Sub(c.Settled))})
+		}
+	}
+	return broken
+}
+
+// requestsAfterStop: a pod got requests after it had been told to stop, or was killed with requests under way (law 2).
+func requestsAfterStop(pods []PodEnd) []Violation {
+	var broken []Violation
+	for _, p := range pods {
+		if p.AfterStop > 0 || p.Cut > 0 {
+			broken = append(broken, Violation{Law: 2, At: p.Stopping, What: fmt.Sprintf(
+				"pod %s (%s) got %d requests after it was told to stop; %d were cut off", p.Pod, p.Version, p.AfterStop, p.Cut)})
+		}
+	}
+	return broken
+}
