@@ -1,0 +1,198 @@
+package apply_test
+
+import (
+	"context"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/lockstep-delivery/lockstep/internal/balancing/apply"
+	"github.com/lockstep-delivery/lockstep/internal/balancing/apply/applytest"
+	"github.com/lockstep-delivery/lockstep/internal/balancing/model"
+	"github.com/lockstep-delivery/lockstep/internal/balancing/plan"
+	"github.com/lockstep-delivery/lockstep/internal/cloud"
+)
+
+var noon = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+
+const stackID = "shop/web"
+
+func tags(resourceID string) map[string]string {
+	return model.TrackingTags("test", stackID, resourceID)
+}
+
+func path(p string) []model.Condition {
+	return []model.Condition{{Field: "path-pattern", Values: []string{p}}}
+}
+
+func answer(code string) []model.Action {
+	return []model.Action{{Type: model.ActionFixedResponse, FixedResponse: &model.FixedResponse{StatusCode: code}}}
+}
+
+// stack answers a fixed response on each path.
+func stack(paths ...string) model.Stack {
+	s := model.Stack{ID: stackID, LoadBalancer: &model.LoadBalancer{ResourceID: "LoadBalancer", Name: "web", Tags: tags("LoadBalancer")}}
+	l := model.Listener{ResourceID: "80", Port: 80, Protocol: "HTTP", DefaultActions: answer("404")}
+	for i, p := range paths {
+		l.Rules = append(l.Rules, model.Rule{ResourceID: p, Priority: int32(i + 1), Conditions: path(p), Actions: answer("200")})
+	}
+	s.Listeners = []model.Listener{l}
+	s.SecurityGroups = []model.SecurityGroup{{ResourceID: "sg", Name: "web", Tags: tags("sg"), Ingress: []model.Permission{
+		{Protocol: "tcp", FromPort: 80, ToPort: 80, CIDR: "10.0.0.0/8"}, {Protocol: "tcp", FromPort: 80, ToPort: 80, CIDR: "172.16.0.0/12"},
+	}}}
+	s.LoadBalancer.SecurityGroups = []model.SecurityGroupRef{{ResourceID: "sg"}}
+	return s
+}
+
+func round(w *applytest.World, s model.Stack) (plan.Plan, apply.Result) {
+	p := plan.Make(s, w.Observed(stackID), plan.State{Now: noon, Cluster: "test", Bindings: w.Bindings()})
+	return p, apply.Round{Cloud: w, Objects: w, Now: noon}.Do(context.Background(), p.Operations)
+}
+
+func paths(w *applytest.World) []string {
+	var out []string
+	for _, r := range w.Observed(stackID).LoadBalancers[0].Listeners[0].Rules {
+		out = append(out, r.Conditions[0].Values[0])
+	}
+	slices.Sort(out)
+	return out
+}
+
+func TestBusyEndsTheRoundAndSaysWhen(t *testing.T) {
+	w := &applytest.World{Now: noon}
+	w.Refuse = func(operation string) error {
+		if operation == "CreateListener" {
+			return &cloud.BusyError{Until: time.Now().Add(time.Hour), Operation: operation}
+		}
+		return nil
+	}
+	_, result := round(w, stack("/a"))
+	if result.Err != nil || result.Again.Sub(noon) < 59*time.Minute {
+		t.Errorf("again at %s, error %v", result.Again, result.Err)
+	}
+	if calls := w.Calls(); calls[len(calls)-1] != "CreateListener" {
+		t.Errorf("the round went on: %v", calls)
+	}
+	w.Refuse = nil
+	if _, result = round(w, stack("/a")); result.Err != nil {
+		t.Fatal(result.Err)
+	}
+	if diff := cmp.Diff([]string{"CreateListener", "CreateRule"}, w.Calls()); diff != "" {
+		t.Errorf("the next round: -want +got\n%s", diff)
+	}
+}
+
+func TestAnErrorEndsTheRoundUnlessNothingReliesOnIt(t *testing.T) {
+	w := &applytest.World{Now: noon}
+	denied := &cloud.APIError{Operation: "CreateLoadBalancer", Kind: cloud.KindDenied, Permission: "elasticloadbalancing:CreateLoadBalancer", Resource: "web"}
+	w.Refuse = func(operation string) error {
+		if operation == "CreateLoadBalancer" {
+			return denied
+		}
+		return nil
+	}
+	_, result := round(w, stack("/a"))
+	if result.Err == nil || !result.Again.IsZero() {
+		t.Fatalf("result %+v", result)
+	}
+	if last := result.Outcomes[len(result.Outcomes)-1]; last.Err != denied {
+		t.Errorf("went on to %s", last.Operation)
+	}
+
+	w.Refuse = nil
+	round(w, stack("/a"))
+	s := stack("/a")
+	s.LoadBalancer.Tags = map[string]string{model.TagCluster: "test", model.TagStack: stackID, model.TagResource: "LoadBalancer", "team": "shop"}
+	s.LoadBalancer.Attributes = map[string]string{"idle_timeout.timeout_seconds": "30"}
+	w.Refuse = func(operation string) error {
+		if operation == "ModifyLoadBalancerAttributes" {
+			return denied
+		}
+		return nil
+	}
+	w.Calls()
+	if _, result = round(w, s); result.Err == nil {
+		t.Error("no error")
+	}
+	if diff := cmp.Diff([]string{"ModifyLoadBalancerAttributes", "AddTags"}, w.Calls()); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
+	}
+}
+
+// With as many rules as AWS allows, an obsolete one goes before its time for each new one.
+func TestTooManyRulesAlternates(t *testing.T) {
+	w := &applytest.World{Now: noon, RuleLimit: 3}
+	round(w, stack("/a", "/b", "/c"))
+	w.Calls()
+	if _, result := round(w, stack("/x", "/y", "/c")); result.Err != nil {
+		t.Fatal(result.Err)
+	}
+	if diff := cmp.Diff([]string{"/c", "/x", "/y"}, paths(w)); diff != "" {
+		t.Error(diff)
+	}
+	want := []string{"SetRulePriorities", "CreateRule", "DeleteRule", "CreateRule", "CreateRule", "DeleteRule", "CreateRule"}
+	if diff := cmp.Diff(want, w.Calls()); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
+	}
+	w2 := &applytest.World{Now: noon, RuleLimit: 2}
+	round(w2, stack("/a"))
+	if _, result := round(w2, stack("/a", "/b", "/c")); result.Err == nil {
+		t.Error("no error when there is nothing to make room with")
+	}
+}
+
+// AWS refuses a whole call for one source that is there already: then they are sent one by one.
+func TestSourcesThatAreThereAlready(t *testing.T) {
+	w := &applytest.World{Now: noon}
+	s := stack()
+	one := s
+	one.SecurityGroups = []model.SecurityGroup{s.SecurityGroups[0]}
+	one.SecurityGroups[0].Ingress = s.SecurityGroups[0].Ingress[:1]
+	round(w, one)
+	group := w.Observed(stackID).SecurityGroups[0]
+	operation := plan.AuthorizeIngress{Group: plan.Ref{ResourceID: "sg", ARN: group.GroupID}, Permissions: s.SecurityGroups[0].Ingress}
+	for range 2 { // the second time all of them are there
+		if result := (apply.Round{Cloud: w, Objects: w, Now: noon}).Do(context.Background(), []plan.Operation{operation}); result.Err != nil {
+			t.Fatal(result.Err)
+		}
+	}
+	if got := len(w.Observed(stackID).SecurityGroups[0].Ingress); got != 2 {
+		t.Errorf("%d sources", got)
+	}
+	revoke := plan.RevokeIngress{Group: operation.Group, Permissions: append(slices.Clone(operation.Permissions), model.Permission{Protocol: "tcp", CIDR: "1.2.3.4/32"})}
+	if result := (apply.Round{Cloud: w, Objects: w, Now: noon}).Do(context.Background(), []plan.Operation{revoke}); result.Err != nil {
+		t.Fatal(result.Err)
+	}
+	if got := w.Observed(stackID).SecurityGroups[0].Ingress; len(got) != 0 {
+		t.Errorf("left: %v", got)
+	}
+}
+
+func TestDeletingWhatIsGoneSucceeds(t *testing.T) {
+	w := &applytest.World{Now: noon}
+	gone := plan.Ref{ResourceID: "x", ARN: "arn:gone"}
+	result := apply.Round{Cloud: w, Objects: w, Now: noon}.Do(context.Background(), []plan.Operation{
+		plan.DeleteRule{Rule: gone}, plan.DeleteListener{Listener: gone}, plan.DeleteLoadBalancer{LoadBalancer: gone},
+		plan.DeleteTargetGroup{Group: gone}, plan.DeleteSecurityGroup{Group: gone}, plan.DeleteBinding{Namespace: "shop", Name: "gone"},
+	})
+	if result.Err != nil || len(result.Outcomes) != 6 {
+		t.Errorf("%+v", result)
+	}
+}
+
+func TestASecurityGroupInUseIsTriedAgain(t *testing.T) {
+	w := &applytest.World{Now: noon}
+	round(w, stack())
+	group := plan.Ref{ARN: w.Observed(stackID).SecurityGroups[0].GroupID}
+	do := func(op plan.Operation) apply.Result {
+		return apply.Round{Cloud: w, Objects: w, Now: noon}.Do(context.Background(), []plan.Operation{op})
+	}
+	if result := do(plan.DeleteSecurityGroup{Group: group}); result.Err != nil || result.Again.IsZero() {
+		t.Errorf("own: %+v", result)
+	}
+	if result := do(plan.DeleteSecurityGroup{Group: group, Shared: true}); result.Err != nil || !result.Again.IsZero() {
+		t.Errorf("shared, used by others: %+v", result)
+	}
+}
