@@ -72,7 +72,9 @@ func (r ALB) FieldManager() string {
 
 // HasRule reports whether some rule of the Ingress forwards to the action.
 func (r ALB) HasRule(ingress *networkingv1.Ingress) bool {
-	is := func(b *networkingv1.IngressBackend) bool { return b != nil && b.Service != nil && b.Service.Name == r.Action }
+	is := func(b *networkingv1.IngressBackend) bool {
+		return b != nil && b.Service != nil && b.Service.Name == r.Action
+	}
 	for _, rule := range ingress.Spec.Rules {
 		if rule.HTTP == nil {
 			continue
