@@ -128,6 +128,8 @@ func (e *Emulator) serveJournal(w http.ResponseWriter, r *http.Request) {
 			}
 		case <-r.Context().Done():
 			return
+		case <-e.closing:
+			return
 		}
 	}
 }

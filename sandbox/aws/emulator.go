@@ -54,6 +54,9 @@ type Config struct {
 
 	// OpenSecurityGroups lets load balancers reach targets whatever security groups say.
 	OpenSecurityGroups bool
+	// SharedProbes lets one row of health checks per target stand for all nodes, instead of one for each
+	// zone: for thousands of targets.
+	SharedProbes bool
 	// WithoutTraffic leaves the load balancer nodes out: for tests of the API alone.
 	WithoutTraffic bool
 	// NewNode makes the nodes of application load balancers. Default: dataplane.NewNode.
@@ -83,6 +86,9 @@ type Emulator struct {
 	ids      *resourceid.Source
 	services map[string]service
 	admin    http.Handler
+	probes   *dataplane.Probes
+
+	closing chan struct{} // closed by Close, ends the journal's streams
 
 	mu      sync.Mutex
 	servers []*http.Server
@@ -105,8 +111,9 @@ func New(config Config) (*Emulator, error) {
 	}
 	e := &Emulator{
 		config: config, faults: fault.NewSet(), buckets: throttle.New(!config.WithoutAccountBucket),
-		journal: journal.New(config.JournalSize, config.JournalLines), ids: resourceid.NewSource(config.Seed), missing: map[string]int{},
+		journal: journal.New(config.JournalSize, config.JournalLines), ids: resourceid.NewSource(config.Seed), missing: map[string]int{}, closing: make(chan struct{}),
 	}
+	e.probes = dataplane.NewProbes(config.VPC.Real)
 	draws := profile.NewDraws(config.Profile, config.Seed, config.Scale)
 	e.ec2 = ec2.New(ec2.Config{
 		Region: config.Region, AccountID: config.AccountID, Zones: config.Zones, CIDR: config.VPC.CIDR(), Cluster: config.Cluster,
@@ -181,6 +188,9 @@ func (e *Emulator) newNode(spec elbv2.NodeSpec) elbv2.Node {
 		Journal: func(event dataplane.Event) { e.record(string(event.Kind), event.At, event) },
 		Log:     e.config.Log,
 	}
+	if e.config.SharedProbes {
+		c.Probes = e.probes
+	}
 	if !e.config.OpenSecurityGroups {
 		c.Admits = e.ec2.Admits
 	}
@@ -254,12 +264,17 @@ func (e *Emulator) Serve(l net.Listener) error {
 func (e *Emulator) Close() error {
 	e.mu.Lock()
 	servers := e.servers
+	select {
+	case <-e.closing:
+	default:
+		close(e.closing)
+	}
 	e.mu.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	for _, server := range servers {
 		if server.Shutdown(ctx) != nil {
-			_ = server.Close() // journal streams never end by themselves
+			_ = server.Close()
 		}
 	}
 	e.elbv2.Close()

@@ -76,7 +76,7 @@ func (s *Service) authorize(r eventual.Reader, c change) ([]types.SecurityGroupR
 		return nil, err
 	}
 	s.withIDs(rules[len(rules)-len(added):]...)
-	value.Put(g.with(c.egress, rules))
+	s.change(value, g.with(c.egress, rules))
 	shown := []types.SecurityGroupRule{}
 	for _, one := range rules[len(rules)-len(added):] {
 		shown = append(shown, s.shown(one, g.id, c.egress))
@@ -126,7 +126,7 @@ func (s *Service) revoke(r eventual.Reader, c change) ([]types.RevokedSecurityGr
 		return nil, err
 	}
 	rules := slices.DeleteFunc(slices.Clone(g.rules(c.egress)), func(one rule) bool { return slices.ContainsFunc(removed, one.same) })
-	value.Put(g.with(c.egress, rules))
+	s.change(value, g.with(c.egress, rules))
 	shown := []types.RevokedSecurityGroupRule{}
 	for _, one := range removed {
 		full := s.shown(one, g.id, c.egress)

@@ -32,12 +32,14 @@ type Service struct {
 	config Config
 	model  *eventual.Model
 
-	mu           sync.Mutex
-	vpc          *types.Vpc
-	gateway      *types.InternetGateway
-	subnets      map[string]*subnet
-	routeTables  map[string]*types.RouteTable
-	groups       map[string]*eventual.Value[*securityGroup]
+	mu          sync.Mutex
+	vpc         *types.Vpc
+	gateway     *types.InternetGateway
+	subnets     map[string]*subnet
+	routeTables map[string]*types.RouteTable
+	groups      map[string]*eventual.Value[*securityGroup]
+	// inForce is what packets feel of the groups: rules reach the network a little later than the API.
+	inForce      map[string]*inForce
 	instances    map[string]*types.Instance
 	interfaces   map[string]*networkInterface
 	byAddress    map[netip.Addr]*networkInterface
@@ -54,6 +56,7 @@ func New(config Config) *Service {
 		subnets:     map[string]*subnet{},
 		routeTables: map[string]*types.RouteTable{},
 		groups:      map[string]*eventual.Value[*securityGroup]{},
+		inForce:     map[string]*inForce{},
 		instances:   map[string]*types.Instance{},
 		interfaces:  map[string]*networkInterface{},
 		byAddress:   map[netip.Addr]*networkInterface{},

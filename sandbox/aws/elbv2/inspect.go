@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
@@ -55,7 +56,7 @@ func (s *Service) Resolve(name string) []netip.Addr {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, lb := range s.balancers {
-		if *lb.value.Get().DNSName != name || time.Now().Before(lb.dnsVisible) {
+		if !strings.EqualFold(*lb.value.Get().DNSName, strings.TrimSuffix(name, ".")) || time.Now().Before(lb.dnsVisible) {
 			continue
 		}
 		var addresses []netip.Addr
@@ -91,7 +92,7 @@ func (s *Service) Applied() []AppliedNode {
 	defer s.mu.Unlock()
 	var list []AppliedNode
 	for _, lb := range s.balancers {
-		for _, n := range lb.nodes {
+		for _, n := range lb.everyNode() {
 			list = append(list, n.applied())
 		}
 	}
@@ -127,7 +128,7 @@ func (s *Service) Stats() []dataplane.Stats {
 	s.mu.Lock()
 	var nodes []*node
 	for _, lb := range s.balancers {
-		nodes = append(nodes, lb.nodes...)
+		nodes = append(nodes, lb.everyNode()...)
 	}
 	s.mu.Unlock()
 	var list []dataplane.Stats

@@ -355,7 +355,7 @@ func (s *Service) DeleteLoadBalancer(_ eventual.Reader, in *elb.DeleteLoadBalanc
 	}
 	lb.deleted = true
 	delete(s.balancers, arn)
-	nodes := lb.nodes
+	nodes := lb.everyNode()
 	s.after(s.config.Draws.Once(profile.InterfaceRelease, "lb/"+lb.name), func() []*node {
 		s.dropInterfaces(nodes)
 		return nil

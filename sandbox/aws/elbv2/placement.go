@@ -77,7 +77,6 @@ func (s *Service) SetSubnets(r eventual.Reader, in *elb.SetSubnetsInput) (*elb.S
 
 // move makes nodes for subnets that are new and ends those of subnets that have left.
 func (s *Service) move(lb *loadBalancer, v types.LoadBalancer, placements []placement) error {
-	active := v.State.Code == types.LoadBalancerStateEnumActive
 	var kept, gone []*node
 	for _, n := range lb.nodes {
 		if slices.ContainsFunc(placements, func(p placement) bool { return p.subnet.ID == n.subnet }) {
@@ -100,22 +99,44 @@ func (s *Service) move(lb *loadBalancer, v types.LoadBalancer, placements []plac
 		added = append(added, lb.nodes[len(lb.nodes)-1])
 	}
 	slices.SortFunc(lb.nodes, func(a, b *node) int { return cmp.Compare(a.zone, b.zone) })
+	lb.leaving = append(lb.leaving, gone...)
 	lb.changes++
 	for _, n := range added {
 		s.catchUp(n)
 		s.after(s.config.Draws.PerNode(profile.SetSubnets, lb.event(), n.zone), func() []*node {
-			n.active = n.active || active && !lb.deleted
+			n.active = !lb.deleted && lb.value.Get().State.Code == types.LoadBalancerStateEnumActive
 			return []*node{n}
 		})
 	}
 	for _, n := range gone {
 		s.after(s.config.Draws.PerNode(profile.SetSubnets, lb.event(), n.zone), func() []*node {
+			n.gone = true
+			lb.leaving = slices.DeleteFunc(lb.leaving, func(other *node) bool { return other == n })
 			go n.close()
 			s.dropInterfaces([]*node{n})
 			return nil
 		})
 	}
+	s.rezone(lb)
 	return nil
+}
+
+// rezone looks again at which targets are in a zone of the load balancer.
+func (s *Service) rezone(lb *loadBalancer) {
+	for _, g := range s.targetGroups {
+		if g.balancer != lb {
+			continue
+		}
+		for _, t := range g.targets {
+			t.shown = s.aggregate(g, t)
+		}
+	}
+	for _, n := range lb.nodes {
+		for _, g := range n.groups {
+			g.targetsChanged = true
+		}
+	}
+	s.after(0, func() []*node { return lb.nodes })
 }
 
 // SetIpAddressType changes the address type. Only ipv4 can be had, since the VPC has no IPv6.

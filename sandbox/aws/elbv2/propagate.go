@@ -33,12 +33,14 @@ type change struct {
 
 // Application says that a node has taken a change. Only the journal may tell: AWS has no API for it.
 type Application struct {
-	LoadBalancer string
-	Zone         string
+	LoadBalancer string `json:"loadBalancer"`
+	Zone         string `json:"zone"`
 	// Change is the operation and the resource.
-	Change string
-	// Called is when the API accepted the change, Taken when the node took it.
-	Called, Taken time.Time
+	Change string `json:"change"`
+	// Called is when the API accepted the change.
+	Called time.Time `json:"called"`
+	// Taken is when the node took it.
+	Taken time.Time `json:"taken"`
 }
 
 // event names the newest change of a load balancer for the draws: the same in each run.
@@ -50,7 +52,7 @@ func (s *Service) propagate(lb *loadBalancer, c change) {
 	lb.changes++
 	c.number = lb.changes
 	called := time.Now()
-	for _, n := range lb.nodes {
+	for _, n := range lb.everyNode() {
 		delay := s.config.Draws.PerNode(c.key, lb.event(), n.zone)
 		s.after(delay, func() []*node { return s.take(n, c, called) })
 	}

@@ -57,6 +57,14 @@ func (r *recorder) RemoveGroup(group string) {
 	r.removed = append(r.removed, group)
 	r.mu.Unlock()
 }
+
+// known is what the node was last told of the targets of a group.
+func (r *recorder) known(group string) dataplane.TargetSet {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.targets[group]
+}
+
 func (r *recorder) Stats() dataplane.Stats { return dataplane.Stats{} }
 func (r *recorder) Close()                 { r.mu.Lock(); r.closed = true; r.mu.Unlock() }
 
@@ -236,7 +244,7 @@ func TestTargetsGoThroughTheirStates(t *testing.T) {
 			a.nodes[zone].spec.Health(dataplane.HealthChange{Group: group, Zone: zone, Target: dataplane.TargetKey{ID: *target[0].Id, Port: 8080}, TargetHealth: h})
 		}
 		for _, zone := range zones {
-			if set := a.nodes[zone].targets[group]; len(set.Targets) != 1 || set.Targets[0].State != dataplane.Registered {
+			if set := a.nodes[zone].known(group); len(set.Targets) != 1 || set.Targets[0].State != dataplane.Registered {
 				t.Fatalf("node of %s has targets %+v", zone, set.Targets)
 			}
 			report(zone, dataplane.TargetHealth{State: dataplane.Initial})
@@ -258,14 +266,14 @@ func TestTargetsGoThroughTheirStates(t *testing.T) {
 		time.Sleep(299 * time.Second)
 		a.wantHealth(group, "draining", "Target.DeregistrationInProgress")
 		for _, zone := range zones {
-			if set := a.nodes[zone].targets[group]; len(set.Targets) != 1 || set.Targets[0].State != dataplane.Draining {
+			if set := a.nodes[zone].known(group); len(set.Targets) != 1 || set.Targets[0].State != dataplane.Draining {
 				t.Errorf("node of %s has targets %+v", zone, set.Targets)
 			}
 		}
 		time.Sleep(2 * time.Second)
 		a.wantHealth(group, "unused", "Target.NotRegistered")
 		for _, zone := range zones {
-			if set := a.nodes[zone].targets[group]; len(set.Targets) != 0 {
+			if set := a.nodes[zone].known(group); len(set.Targets) != 0 {
 				t.Errorf("node of %s still has %+v", zone, set.Targets)
 			}
 		}
@@ -278,7 +286,7 @@ func TestTargetsGoThroughTheirStates(t *testing.T) {
 		time.Sleep(10 * time.Minute)
 		a.wantHealth(group, "initial", "Elb.RegistrationInProgress")
 		for _, zone := range zones {
-			if set := a.nodes[zone].targets[group]; len(set.Targets) != 1 || set.Targets[0].State != dataplane.Registered {
+			if set := a.nodes[zone].known(group); len(set.Targets) != 1 || set.Targets[0].State != dataplane.Registered {
 				t.Errorf("node of %s lost a target that was registered again: %+v", zone, set.Targets)
 			}
 		}

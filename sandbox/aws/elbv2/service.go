@@ -3,6 +3,7 @@ package elbv2
 import (
 	"log/slog"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -132,7 +133,7 @@ func (s *Service) Close() {
 	}
 	var nodes []*node
 	for _, lb := range s.balancers {
-		nodes = append(nodes, lb.nodes...)
+		nodes = append(nodes, lb.everyNode()...)
 	}
 	s.mu.Unlock()
 	for _, n := range nodes {
@@ -168,11 +169,16 @@ type loadBalancer struct {
 	tags       map[string]string
 	listeners  map[string]*listener
 	nodes      []*node
+	// leaving are nodes of zones that were taken away: they serve until they have heard of it.
+	leaving []*node
 	// changes counts the changes that nodes have been sent; it names their draws.
 	changes    int
 	dnsVisible time.Time
 	deleted    bool
 }
+
+// everyNode is all nodes that may still serve.
+func (lb *loadBalancer) everyNode() []*node { return slices.Concat(lb.nodes, lb.leaving) }
 
 func (lb *loadBalancer) application() bool {
 	return lb.value.Get().Type == types.LoadBalancerTypeEnumApplication

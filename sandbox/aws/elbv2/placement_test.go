@@ -1,0 +1,63 @@
+package elbv2
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	elb "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
+	"github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
+
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/dataplane"
+)
+
+// A zone that is taken away serves on until it has heard of it, and learns what changes meanwhile; a
+// zone that is added begins with everything that the load balancer has.
+func TestZonesComeAndGo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAccount(t, "typical", 2)
+		defer a.Service.Close()
+		lb, group := a.balancerARN(), a.groupARN("api")
+		listener := a.listenerARN(lb, split([]string{group}, 1))
+		pod, err := a.network.AddInstance(zones[2], "pod")
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.register(group, []types.TargetDescription{{Id: new(pod.Address.String())}})
+		time.Sleep(10 * time.Minute)
+		subnets := map[string]string{}
+		for _, z := range retry(a, a.DescribeLoadBalancers, &elb.DescribeLoadBalancersInput{LoadBalancerArns: []string{lb}}).LoadBalancers[0].AvailabilityZones {
+			subnets[*z.ZoneName] = *z.SubnetId
+		}
+
+		leaving := a.nodes[zones[2]]
+		retry(a, a.SetSubnets, &elb.SetSubnetsInput{LoadBalancerArn: &lb, Subnets: []string{subnets[zones[0]], subnets[zones[1]]}})
+		a.wantHealth(group, "unused", "Target.NotInUse") // its zone is not enabled
+		retry(a, a.ModifyListener, &elb.ModifyListenerInput{ListenerArn: &listener, DefaultActions: []types.Action{
+			{Type: types.ActionTypeEnumFixedResponse, FixedResponseConfig: &types.FixedResponseActionConfig{StatusCode: new("204")}},
+		}})
+		time.Sleep(50 * time.Second) // a zone takes at least 60 s to go, a rule at most 40 s to arrive
+		synctest.Wait()
+		if last := leaving.configs[len(leaving.configs)-1].config.Listeners[0].Default.Fixed; leaving.closed || last == nil || last.Status != 204 {
+			t.Errorf("the leaving node is closed: %v, and acts on %+v", leaving.closed, last)
+		}
+		time.Sleep(5 * time.Minute)
+		synctest.Wait()
+		if !leaving.closed || len(a.Applied()) != 2 {
+			t.Errorf("the node of a zone that was taken away is still there: %+v", a.Applied())
+		}
+
+		retry(a, a.ModifyListener, &elb.ModifyListenerInput{ListenerArn: &listener, DefaultActions: split([]string{group}, 1)})
+		retry(a, a.SetSubnets, &elb.SetSubnetsInput{LoadBalancerArn: &lb, Subnets: []string{subnets[zones[0]], subnets[zones[2]]}})
+		time.Sleep(10 * time.Minute)
+		synctest.Wait()
+		added := a.nodes[zones[2]]
+		if added == leaving || len(added.configs[len(added.configs)-1].config.Listeners) != 1 {
+			t.Error("the new node does not serve the listener")
+		}
+		if set := added.known(group); len(set.Targets) != 1 || set.Targets[0].State != dataplane.Registered {
+			t.Errorf("the new node has targets %+v", set.Targets)
+		}
+		a.wantHealth(group, "initial", "Elb.RegistrationInProgress")
+	})
+}
