@@ -154,7 +154,10 @@ func safeWeights(all []destination, haveTotal, wantTotal int64, s *situation) []
 			}
 		}
 	}
-	all = slices.DeleteFunc(all, func(d destination) bool { return !d.wanted && d.safe == 0 })
+	left := slices.DeleteFunc(slices.Clone(all), func(d destination) bool { return !d.wanted && d.safe == 0 })
+	if len(left) > 1 || !left[0].held { // a lone group gets everything, whatever its weight
+		all = left
+	}
 	if moving && !slices.ContainsFunc(all, func(d destination) bool { return d.safe%haveTotal != 0 }) {
 		for i := range all {
 			all[i].safe /= haveTotal // as the wanted weights are written

@@ -50,6 +50,7 @@ func TestLaw1(t *testing.T) {
 		{"what is held stays with the healthy", "s=50 d=50 k=0 p=0", "s=20 d=20 k=30 p=30", "s k", "s=50 d=20 k=30 p=0", ""},
 		{"a group at 0 that is not wanted goes at once", "s=100 d=0", "s=90 k=10", "s", "s=100 k=0", ""},
 		{"nothing has a share: the healthy one gets it", "s=0 k=0", "s=50 k=50", "s", "s=50 k=0", ""},
+		{"a lone group gets all, so a held one is never alone", "s=0 d=0", "k=1", "s", "k=0 s=0 d=0", ""},
 		{"all the way down is what was asked for", "s=100 k=0", "s=0 k=0", "s", "s=0 k=0", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
