@@ -1,0 +1,86 @@
+package throttle_test
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/throttle"
+)
+
+func elb(operation string) throttle.Call {
+	return throttle.Call{Service: "elasticloadbalancing", Operation: operation}
+}
+
+// taken is how many calls of one kind go through at this moment.
+func taken(b *throttle.Buckets, c throttle.Call) int {
+	for n := 0; ; n++ {
+		if b.Take(c) != nil {
+			return n
+		}
+	}
+}
+
+func TestBucketsHaveTheirSizesAndRefills(t *testing.T) {
+	for _, tt := range []struct {
+		call      throttle.Call
+		burst     int
+		perMinute int // tokens that flow in within a minute, at most burst
+	}{
+		{elb("ModifyRule"), 20, 20},
+		{elb("SetRulePriorities"), 20, 20},
+		{elb("RegisterTargets"), 20, 20},
+		{elb("DescribeRules"), 40, 40},
+		{elb("CreateLoadBalancer"), 10, 10},
+		{throttle.Call{Service: "ec2", Operation: "DescribeSubnets"}, 100, 100},
+		{throttle.Call{Service: "ec2", Operation: "DescribeInstances", Unfiltered: true}, 50, 50},
+		{throttle.Call{Service: "ec2", Operation: "AuthorizeSecurityGroupIngress"}, 50, 50},
+		{throttle.Call{Service: "ec2", Operation: "CreateTags"}, 100, 100},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			b := throttle.New(false)
+			if got := taken(b, tt.call); got != tt.burst {
+				t.Errorf("%s: burst of %d, want %d", tt.call.Operation, got, tt.burst)
+			}
+			time.Sleep(time.Minute)
+			if got := taken(b, tt.call); got != tt.perMinute {
+				t.Errorf("%s: %d after a minute, want %d", tt.call.Operation, got, tt.perMinute)
+			}
+		})
+	}
+}
+
+func TestRefillPerSecond(t *testing.T) {
+	for operation, want := range map[string]int{"ModifyRule": 9, "RegisterTargets": 12, "DescribeTags": 30, "SetSubnets": 0} {
+		synctest.Test(t, func(t *testing.T) {
+			b := throttle.New(false)
+			taken(b, elb(operation))
+			time.Sleep(3*time.Second + time.Millisecond)
+			if got := taken(b, elb(operation)); got != want {
+				t.Errorf("%s: %d tokens after 3 s, want %d", operation, got, want)
+			}
+		})
+	}
+}
+
+func TestAccountBucketIsSharedAndCanBeSwitchedOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := throttle.New(true)
+		if got := taken(b, elb("DescribeRules")); got != 40 {
+			t.Errorf("%d reads", got)
+		}
+		if got := taken(b, elb("ModifyRule")); got != 0 {
+			t.Errorf("%d mutations went through after 40 reads", got)
+		}
+		// A refused call takes no token of its own category either.
+		time.Sleep(4 * time.Second)
+		if got := taken(b, elb("ModifyRule")); got != 20 {
+			t.Errorf("%d mutations after 4 s, want the whole bucket", got)
+		}
+		b = throttle.New(false)
+		taken(b, elb("DescribeRules"))
+		if got := taken(b, elb("ModifyRule")); got != 20 {
+			t.Errorf("without the account's bucket %d mutations went through", got)
+		}
+	})
+}
