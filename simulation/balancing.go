@@ -63,6 +63,7 @@ func (b *balancing) plan(reads int) {
 	again := time.Time{}
 	for _, wait := range p.Waits {
 		b.w.reach("balancing held something back")
+		b.w.note("plan waits: %s", wait)
 		if !wait.Until.IsZero() && (again.IsZero() || wait.Until.Before(again)) {
 			again = wait.Until
 		}

@@ -238,9 +238,8 @@ func (m *mirror) stirred() {
 		return
 	}
 	m.stirring = true
-	life := m.w.life
 	m.w.after(m.w.between(300*time.Millisecond, 5*time.Second), func() {
-		if life != m.w.life {
+		if m != m.w.mirror {
 			return
 		}
 		m.stirring = false

@@ -226,6 +226,7 @@ func (w *world) untilRest() {
 		if why := w.unfulfilled(); why == "" {
 			break
 		} else if w.now().After(end) {
+			w.describe()
 			w.violate(0, "the rollout does not end in %s: %s; %s", patience, why, w.phaseText())
 		}
 	}
@@ -283,6 +284,21 @@ func (w *world) unfulfilled() string {
 		}
 	}
 	return ""
+}
+
+// describe puts the state of everything into the trace.
+func (w *world) describe() {
+	r, _ := w.rollouts.live.get(rolloutName)
+	w.note("image %s, stable %s, replicas %d, step %v, traffic %+v", r.image, r.status.StableRS, *r.spec.Replicas, r.status.CurrentStepIndex, r.status.Traffic)
+	for _, name := range w.pods.live.names {
+		p, _ := w.pods.live.get(name)
+		w.note("pod %s %+v", name, *p)
+	}
+	for _, g := range w.aws.groups {
+		for _, t := range g.targets {
+			w.note("target of %s: %s %s", g.service, w.named(t.ip), t.state)
+		}
+	}
 }
 
 // published is called when the rollout's status has been stored.

@@ -141,7 +141,9 @@ func (k *workload) start(name string) {
 	i := k.w.intn(min(4, len(k.free))) // an address that was freed lately comes again soon
 	ip := k.free[i]
 	k.free = slices.Delete(k.free, i, i+1)
-	k.processes[ip] = &process{pod: name, uid: p.uid, hash: p.hash, ip: ip}
+	// What nodes still send to an address whose pod was lost is lost by that fault, whoever has it now.
+	before := k.processes[ip]
+	k.processes[ip] = &process{pod: name, uid: p.uid, hash: p.hash, ip: ip, faulty: before != nil && before.faulty}
 	k.w.pods.change(name, func(p *pod) { p.ip, p.scheduled = ip, true })
 	k.w.after(k.w.between(k.w.config.StartMin, k.w.config.StartMax), func() { k.serve(name, ip, p.uid) })
 }
@@ -216,7 +218,6 @@ func (k *workload) end(name string) {
 		return
 	}
 	if p.ip != "" {
-		delete(k.processes, p.ip)
 		k.free = slices.Insert(k.free, 0, p.ip)
 	}
 	k.w.pods.put(name, nil)

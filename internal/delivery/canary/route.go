@@ -79,9 +79,9 @@ func (f facts) mayRise(to int32) (Wait, bool) {
 	gates := []gate{pointsAt(k, hash), evidenceKnown, splitShown}
 	if f.replicas > 0 {
 		gates = append(gates, healthyAtLeast(k, hash, max(1, f.threshold(f.canarySize(to)))))
-		if f.recorded() == 0 {
-			gates = append(gates, aloneInGroup(k, hash))
-		}
+	}
+	if f.recorded() == 0 {
+		gates = append(gates, aloneInGroup(k, hash))
 	}
 	return f.pass(gates...)
 }

@@ -52,6 +52,9 @@ func (f facts) canaryScale() *v1alpha1.SetCanaryScale {
 
 // canarySize is the number of pods that the new version needs to carry a weight at the present step.
 func (f facts) canarySize(weight int32) int32 {
+	if f.replicas == 0 {
+		return 0 // Whatever setCanaryScale says: no pods are wanted.
+	}
 	if f.status.PromoteFull && !f.status.Abort || f.promoted() || f.stepsDone() && !f.status.Abort {
 		return f.replicas
 	}
@@ -229,8 +232,11 @@ func (f facts) sizeAborted(rs ReplicaSet) resized {
 
 // sizeOther takes an old version away: after promotion when its deadline has passed, else at once.
 func (f facts) sizeOther(rs ReplicaSet, waiting *int) resized {
-	if rs.Replicas == 0 {
+	switch {
+	case rs.Replicas == 0:
 		return resized{}
+	case f.replicas == 0:
+		return f.shrink(rs, 0, "no pods are wanted") // Nobody will stand in for them: they leave by the mark.
 	}
 	keep := Wait{Reason: "ScaleDownDelay", Message: fmt.Sprintf("ReplicaSet %s is kept until %s", rs.Name, rs.ScaleDownDeadline.UTC().Format(time.TimeOnly)), Again: rs.ScaleDownDeadline}
 	if !rs.ScaleDownDeadline.IsZero() {
