@@ -98,6 +98,31 @@ func TestWaitersGoByLaneThenByArrival(t *testing.T) {
 	})
 }
 
+func TestWithinALaneTheFirstIsServedFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := New(Settings{MaxWait: time.Minute})
+		drain(t, b, Traffic, "DescribeRules")
+		var mu sync.Mutex
+		var order []int
+		var all sync.WaitGroup
+		for i := range 30 {
+			all.Go(func() {
+				if err := b.Wait(t.Context(), Targets, ELBv2, "DescribeTargetHealth", true); err != nil {
+					t.Error(err)
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				order = append(order, i)
+			})
+			synctest.Wait()
+		}
+		all.Wait()
+		if !slices.IsSorted(order) {
+			t.Errorf("tokens went to %v, want them in the order of arrival", order)
+		}
+	})
+}
+
 // Polling of targets takes every token it can get; a fill of configuration must still come to its turn.
 func TestALowerLaneIsNotStarved(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
