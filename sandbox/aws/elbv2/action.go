@@ -64,7 +64,11 @@ func (s *Service) action(r eventual.Reader, lb *loadBalancer, a types.Action) (t
 	case types.ActionTypeEnumForward:
 		return s.forward(r, lb, a)
 	case types.ActionTypeEnumRedirect:
-		return a, checkRedirect(a.RedirectConfig)
+		if err := checkRedirect(a.RedirectConfig); err != nil {
+			return a, err
+		}
+		a.RedirectConfig = wholeRedirect(*a.RedirectConfig)
+		return a, nil
 	case types.ActionTypeEnumFixedResponse:
 		return a, checkFixedResponse(a.FixedResponseConfig)
 	case types.ActionTypeEnumAuthenticateOidc, types.ActionTypeEnumAuthenticateCognito, types.ActionTypeEnumJwtValidation:
@@ -206,6 +210,21 @@ func checkRedirect(c *types.RedirectActionConfig) error {
 		return wire.Errorf("ValidationError", "The redirect query must have at most 128 characters")
 	}
 	return nil
+}
+
+// wholeRedirect fills in what is not changed: AWS shows the placeholders that stand for it.
+func wholeRedirect(c types.RedirectActionConfig) *types.RedirectActionConfig {
+	for _, part := range []struct {
+		value     **string
+		byDefault string
+	}{
+		{&c.Protocol, "#{protocol}"}, {&c.Host, "#{host}"}, {&c.Port, "#{port}"}, {&c.Path, "/#{path}"}, {&c.Query, "#{query}"},
+	} {
+		if *part.value == nil {
+			*part.value = new(part.byDefault)
+		}
+	}
+	return &c
 }
 
 var (
