@@ -16,10 +16,12 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
+	"k8s.io/klog/v2"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/config"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
@@ -81,6 +83,9 @@ func NewManager(ctx context.Context, o Options) (manager.Manager, error) {
 	if o.Logger != nil {
 		logger = logr.FromSlogHandler(o.Logger.Handler())
 	}
+	// The libraries below log through their own global loggers.
+	log.SetLogger(logger)
+	klog.SetLogger(logger)
 	options := manager.Options{
 		Scheme:                 scheme,
 		Logger:                 logger,

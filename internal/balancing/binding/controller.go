@@ -244,6 +244,10 @@ func (c *Controller) result(ctx context.Context, r *round, d plan.Decision, err 
 		return reconcile.Result{}, nil
 	}
 	if wait, ok := cloud.RetryAfter(err); ok {
+		if r.memory.problem == "" {
+			c.Logger.Info("a binding waits for AWS's call limits", "binding", r.key.String(), "error", err)
+		}
+		r.memory.problem = err.Error()
 		return reconcile.Result{RequeueAfter: max(wait, minimumRetry)}, nil
 	}
 	if err != nil {

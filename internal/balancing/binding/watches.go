@@ -208,3 +208,19 @@ func (c *Controller) requests(ctx context.Context, options ...client.ListOption)
 	}
 	return requests
 }
+
+// Networked names the bindings whose traffic must be let in, for the firewall: until it has heard of each of
+// them, it takes no rule away.
+func Networked(ctx context.Context, reader client.Reader) ([]types.NamespacedName, error) {
+	var list elbv2.TargetGroupBindingList
+	if err := reader.List(ctx, &list, client.UnsafeDisableDeepCopy); err != nil {
+		return nil, fmt.Errorf("cannot list bindings: %w", err)
+	}
+	var keys []types.NamespacedName
+	for i := range list.Items {
+		if b := &list.Items[i]; b.Spec.Networking != nil && b.DeletionTimestamp == nil {
+			keys = append(keys, client.ObjectKeyFromObject(b))
+		}
+	}
+	return keys, nil
+}
