@@ -182,6 +182,30 @@ var (
 	}
 )
 
+// refused are annotations that are not supported yet and that say who may get in, where requests go or whose
+// targets are whose. Leaving them out would open or misdirect what the user has closed, so that they are an
+// error and not a warning. A value listed as harmless asks for nothing.
+var refused = map[string][]string{
+	"auth-type": {"none"}, "jwt-validation": nil, "mutual-authentication": nil, "security-group-prefix-lists": nil,
+	"wafv2-acl-arn": {"none"}, "wafv2-acl-name": {"none"}, "waf-acl-id": {"none"}, "web-acl-id": {"none"},
+	"use-regex-path-match": {"false"}, "enable-frontend-nlb": {"false"}, "multi-cluster-target-group": {"false"},
+	"customer-owned-ipv4-pool": nil, "ipam-ipv4-pool-id": nil,
+}
+
+const transformPrefix = "transforms."
+
+// refusedIn is the first annotation that must not be left out.
+func refusedIn(given map[string]string) (suffix string, found bool) {
+	for _, key := range slices.Sorted(maps.Keys(given)) {
+		suffix, ours := strings.CutPrefix(key, Prefix)
+		harmless, listed := refused[suffix]
+		if ours && (strings.HasPrefix(suffix, transformPrefix) || listed && !slices.Contains(harmless, given[key])) {
+			return suffix, true
+		}
+	}
+	return "", false
+}
+
 const (
 	actionPrefix    = "actions."
 	conditionPrefix = "conditions."
@@ -195,7 +219,7 @@ func unsupported(given map[string]string, known ...[]string) []string {
 		if !ours || slices.ContainsFunc(known, func(l []string) bool { return slices.Contains(l, suffix) }) {
 			continue
 		}
-		if strings.HasPrefix(suffix, actionPrefix) || strings.HasPrefix(suffix, conditionPrefix) {
+		if _, elsewhere := refused[suffix]; elsewhere || strings.HasPrefix(suffix, actionPrefix) || strings.HasPrefix(suffix, conditionPrefix) {
 			continue
 		}
 		found = append(found, key)

@@ -137,10 +137,10 @@ func Translate(s Settings, o Objects, r Resolved) (model.Stack, []Event, error) 
 	if params != nil {
 		t.params = params.Spec
 	}
-	t.warnUnsupported(params)
-	if err := t.refuseGroup(); err != nil {
-		return stack, t.events, err
+	if err := t.refuse(); err != nil {
+		return stack, nil, err
 	}
+	t.warnUnsupported(params)
 	for _, step := range []func(*model.Stack) error{t.loadBalancer, t.listeners} {
 		if err := step(&stack); err != nil {
 			return stack, t.events, err
@@ -173,6 +173,35 @@ func (t *translation) warn(reason, format string, args ...any) {
 	if !slices.Contains(t.events, e) {
 		t.events = append(t.events, e)
 	}
+}
+
+// refuse answers what cannot be served yet and must not be left out either.
+func (t *translation) refuse() error {
+	const problem = "it is not supported yet, and without it requests would be let in or sent on as you do not want"
+	const remedy = "remove it if that is acceptable"
+	if suffix, found := refusedIn(t.given.own); found {
+		return t.given.invalid(suffix, problem, remedy)
+	}
+	for _, name := range ServiceNames(t.objects) {
+		if svc := t.service(name); svc != nil {
+			if suffix, found := refusedIn(svc.Annotations); found {
+				return t.given.over("Service "+svc.Namespace+"/"+name, svc.Annotations).invalid(suffix, problem, remedy)
+			}
+		}
+	}
+	for _, field := range []struct {
+		name string
+		set  bool
+	}{
+		{"prefixListsIDs", len(t.params.PrefixListsIDs)+len(t.params.PrefixListsIDsLegacy) > 0}, {"wafv2AclArn", t.params.WAFv2ACLArn != ""},
+		{"wafv2AclName", t.params.WAFv2ACLName != ""}, {"subnets.tags", t.params.Subnets != nil && len(t.params.Subnets.Tags) > 0},
+		{"ipamConfiguration", t.params.IPAMConfiguration != nil},
+	} {
+		if field.set {
+			return &InvalidError{Object: t.given.object, Field: "spec." + field.name + " of its IngressClassParams", Value: "set", Problem: problem, Remedy: remedy}
+		}
+	}
+	return t.refuseGroup()
 }
 
 func (t *translation) refuseGroup() error {
@@ -216,9 +245,7 @@ func (t *translation) warnUnsupported(params *elbv2.IngressClassParams) {
 	}
 	p := params.Spec
 	for field, set := range map[string]bool{
-		"listeners": len(p.Listeners) > 0, "minimumLoadBalancerCapacity": p.MinimumLoadBalancerCapacity != nil, "ipamConfiguration": p.IPAMConfiguration != nil,
-		"prefixListsIDs": len(p.PrefixListsIDs)+len(p.PrefixListsIDsLegacy) > 0, "wafv2AclArn": p.WAFv2ACLArn != "", "wafv2AclName": p.WAFv2ACLName != "",
-		"subnets.tags": p.Subnets != nil && len(p.Subnets.Tags) > 0,
+		"listeners": len(p.Listeners) > 0, "minimumLoadBalancerCapacity": p.MinimumLoadBalancerCapacity != nil,
 	} {
 		if set {
 			t.warn(ReasonUnsupportedAnnotation, "spec.%s of IngressClassParams %s is not supported yet and has no effect", field, params.Name)

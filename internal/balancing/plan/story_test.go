@@ -167,7 +167,7 @@ func resolved() ingress.Resolved {
 }
 
 // objectsOf reads an Ingress of class alb and its Services; the UID of each Service is uid-<name>.
-func objectsOf(t *testing.T, data []byte) ingress.Objects {
+func objectsOf(t testing.TB, data []byte) ingress.Objects {
 	t.Helper()
 	o := ingress.Objects{Services: map[string]*corev1.Service{}, Classes: []networkingv1.IngressClass{{
 		ObjectMeta: metav1.ObjectMeta{Name: "alb"}, Spec: networkingv1.IngressClassSpec{Controller: ingress.ClassController},
