@@ -31,7 +31,7 @@ func run(ctx context.Context, streams cli.Streams, args []string) int {
 		Use:   "lockstep",
 		Short: "Progressive delivery in which traffic never gets ahead of the infrastructure",
 	}
-	root.AddCommand(controller.New(streams), get.New(streams), sandbox.New(streams), rehearsal.NewDemo(streams))
+	root.AddCommand(controller.New(streams), get.New(streams), sandbox.New(streams), rehearsal.NewDemo(streams), rehearsal.NewBench(streams))
 	root.AddCommand(steer.Commands(streams)...)
 	cli.Prepare(root)
 	root.SetArgs(args)

@@ -21,7 +21,7 @@ var ErrLost = errors.New("the rehearsal failed")
 
 // NewDemo is the command `lockstep demo`.
 func NewDemo(streams cli.Streams) *cobra.Command {
-	o := rehearsal.DemoOptions{Progress: streams.Out}
+	o := rehearsal.DemoOptions{Options: rehearsal.Options{Progress: streams.Out}}
 	var output string
 	cmd := &cobra.Command{
 		Use:   "demo",
