@@ -105,6 +105,17 @@ func (i Ingress) unseen() string {
 	return ""
 }
 
+// seenAt is when the oldest of the reads began, of the weights and of the targets.
+func (i Ingress) seenAt() time.Time {
+	oldest := i.Evidence.SeenAt
+	for _, g := range i.Evidence.Groups {
+		if g.ARN != "" && !g.SeenAt.IsZero() && g.SeenAt.Before(oldest) {
+			oldest = g.SeenAt
+		}
+	}
+	return oldest
+}
+
 // carriesNothing: AWS was read completely and no load balancer exists, so no request can be lost.
 func (i Ingress) carriesNothing() bool { return i.unseen() == "" && i.Evidence.LoadBalancer.ARN == "" }
 
@@ -231,7 +242,7 @@ func (f facts) confirmed(act string) bool {
 		return false
 	}
 	for _, i := range f.Ingresses {
-		if i.unseen() != "" || i.Evidence.SeenAt.Before(f.Asked) {
+		if i.unseen() != "" || i.seenAt().Before(f.Asked) {
 			return false
 		}
 	}
@@ -257,11 +268,12 @@ func (f facts) watch(w Wait) Wait {
 			again = earlier(again, f.Now.Add(f.Settings.Poll))
 			continue
 		}
-		next := i.Evidence.SeenAt.Add(f.Settings.Poll)
-		if e := f.traffic(i.Name); e != nil && e.WrittenAt != nil && i.Evidence.SeenAt.Before(e.WrittenAt.Time) {
-			next = f.Now
+		next := i.seenAt().Add(f.Settings.Poll)
+		if e := f.traffic(i.Name); e != nil && e.WrittenAt != nil && e.WrittenAt.Add(f.Settings.Poll).After(next) {
+			// The half that writes reads back by itself and wakes us; asking meanwhile costs calls.
+			next = e.WrittenAt.Add(f.Settings.Poll)
 		}
-		if !next.After(f.Now) && !(i.Evidence.SeenAt.Equal(f.Now)) {
+		if !next.After(f.Now) && !i.seenAt().Equal(f.Now) {
 			w.Fresh, next = f.Now, f.Now.Add(f.Settings.Poll)
 		}
 		again = earlier(again, next)

@@ -1,6 +1,9 @@
 package canary
 
-import "fmt"
+import (
+	"fmt"
+	"time"
+)
 
 // gate is one claim that must hold before an act; wait says what is missing.
 type gate func(f facts) (wait Wait, pass bool)
@@ -87,6 +90,26 @@ func weightsSettled(f facts) (Wait, bool) {
 		w = f.watch(w)
 	}
 	return w, false
+}
+
+// nobodySticks: the groups of the ReplicaSet have been at weight 0 for so long that no client has a cookie
+// for them any more (law 2). Where others stand in for its pods, this need not be asked.
+func nobodySticks(hash string) gate {
+	return func(f facts) (Wait, bool) {
+		for _, i := range f.Ingresses {
+			e := f.traffic(i.Name)
+			if e == nil || e.Since == nil {
+				continue // No load balancer: weightsSettled has seen to the rest.
+			}
+			for _, s := range f.Services {
+				g, ok := i.Evidence.Group(s.Name)
+				if end := e.Since.Add(f.Settings.Settle + g.Stickiness); ok && s.Hash == hash && g.Stickiness > 0 && end.After(f.Now) {
+					return Wait{Reason: "StickyClients", Message: fmt.Sprintf("clients stick to the group of Service %s until %s", s.Name, end.UTC().Format(time.TimeOnly)), Again: end}, false
+				}
+			}
+		}
+		return Wait{}, true
+	}
 }
 
 // confirmedBy: a second, fresh look agrees (law 2). It is always the last gate.

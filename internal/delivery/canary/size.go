@@ -327,7 +327,11 @@ func (f facts) shrink(rs ReplicaSet, to int32, reason string) resized {
 	if op := f.scale(rs, to, reason); len(leaving) == 0 {
 		return resized{ops: []Operation{op}} // The pods have not been created yet.
 	}
-	if w, ok := f.pass(weightsSettled); !ok {
+	gates := []gate{weightsSettled}
+	if to == 0 && f.replicas > 0 {
+		gates = append(gates, nobodySticks(rs.Hash))
+	}
+	if w, ok := f.pass(gates...); !ok {
 		return resized{wait: w, drain: f.drain(rs.Hash)}
 	}
 	value := evidence.DrainWhenCovered

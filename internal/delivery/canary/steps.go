@@ -173,7 +173,7 @@ func (p *progressed) step(step v1alpha1.CanaryStep) (Wait, bool) {
 
 // pause waits from the moment at which AWS shows the weight (law 4) for a timer or a person.
 func (p *progressed) pause(pause v1alpha1.RolloutPause) (Wait, bool) {
-	if p.recorded() != p.stepWeight(p.stepIndex()) {
+	if p.recorded() != p.stepWeight(p.stepIndex()) || p.canaryHash() != p.Rollout.Hash {
 		return Wait{}, false // The weight is on its way; routing says what is missing.
 	}
 	if w, ok := p.pass(splitShown); !ok {
@@ -230,7 +230,7 @@ func (p *progressed) promote() {
 		settledAt(p.strategy.StableService, 0), confirmedBy("make " + hash + " the stable version"),
 	}
 	if p.replicas == 0 {
-		gates = []gate{allAvailable(0)}
+		gates = []gate{splitShown, allAvailable(0)}
 	}
 	if w, ok := p.pass(gates...); !ok {
 		p.wait = w

@@ -76,7 +76,7 @@ const (
 const (
 	firstRetry = time.Millisecond
 	lastRetry  = 10 * time.Second
-	cacheLag   = 100 * time.Millisecond
+	cacheLag   = 20 * time.Millisecond
 	soon       = 10 * time.Millisecond
 )
 

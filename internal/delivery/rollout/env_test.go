@@ -37,8 +37,10 @@ const (
 )
 
 var (
-	admin  client.Client
-	clouds sync.Map // namespace -> *cloud
+	admin client.Client
+	// adminConfig is what admin was made with.
+	adminConfig *rest.Config
+	clouds      sync.Map // namespace -> *cloud
 )
 
 func TestMain(m *testing.M) {
@@ -78,6 +80,7 @@ func startManager(ctx context.Context, config *rest.Config) (stopped <-chan stru
 	scheme, err := kube.Scheme()
 	must(err)
 	must(apiextensionsv1.AddToScheme(scheme))
+	adminConfig = config
 	admin, err = client.New(config, client.Options{Scheme: scheme})
 	must(err)
 	installCRDs(ctx)
@@ -313,7 +316,7 @@ func (c *cloud) set(edit func(*cloud)) {
 
 // shop is one Rollout with its Services and its Ingress in a namespace of its own.
 type shop struct {
-	t     *testing.T
+	t     testing.TB
 	ctx   context.Context
 	cloud *cloud
 	key   types.NamespacedName
@@ -325,6 +328,11 @@ func newShop(t *testing.T, prepare func(*shop), steps ...v1alpha1.CanaryStep) *s
 		t.Skip("no control plane is built; run: make controlplane")
 	}
 	t.Parallel()
+	return openShop(t, prepare, steps...)
+}
+
+func openShop(t testing.TB, prepare func(*shop), steps ...v1alpha1.CanaryStep) *shop {
+	t.Helper()
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "shop-"}}
 	s := &shop{t: t, ctx: t.Context()}
 	s.create(ns)
