@@ -218,6 +218,15 @@ func (e *Emulator) record(event string, at time.Time, detail any) {
 // EC2 is the network: instances and pod addresses are added here.
 func (e *Emulator) EC2() *ec2.Service { return e.ec2 }
 
+// ELBv2 is the load balancing service, for programs in the same process.
+func (e *Emulator) ELBv2() *elbv2.Service { return e.elbv2 }
+
+// Models says whether the emulator answers an operation of a service (by its signing name).
+func (e *Emulator) Models(service, operation string) bool {
+	_, ok := e.services[service].operations[operation]
+	return ok
+}
+
 // Faults are what makes calls fail on purpose.
 func (e *Emulator) Faults() *fault.Set { return e.faults }
 

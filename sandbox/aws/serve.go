@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -140,7 +142,11 @@ func (e *Emulator) countMissing(name string) {
 // parameters are what the journal keeps of a request.
 func parameters(form url.Values) map[string]string {
 	kept := map[string]string{}
-	for name := range form {
+	names := slices.Collect(maps.Keys(form))
+	if len(names) > maxRecorded {
+		slices.Sort(names)
+	}
+	for _, name := range names {
 		if name == "Action" || name == "Version" {
 			continue
 		}
