@@ -61,10 +61,7 @@ func (c *Cloud) completeFilled(ctx context.Context) {
 		for _, resource := range unknown {
 			c.auditStep(ctx, resource, c.readAttributes(ctx, resource))
 		}
-		untagged := slices.DeleteFunc(resources, func(arn string) bool {
-			_, known := c.have.tags.Believed(arn)
-			return known && !c.have.tags.Doubtful(arn)
-		})
+		untagged := c.untagged(resources)
 		if len(untagged) > 0 {
 			c.auditStep(ctx, arn, c.listTags(ctx, budget.Audit, untagged))
 		}

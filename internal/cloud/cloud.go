@@ -270,12 +270,13 @@ func (c *Cloud) moment() mirror.Moment {
 	return mirror.Moment{Time: c.now(), Order: c.order.Add(1)}
 }
 
-// inBackground runs f until Close, unless the cloud is closed already.
-func (c *Cloud) inBackground(f func(ctx context.Context)) {
+// inBackground runs f until Close, and reports false when the cloud is closed already.
+func (c *Cloud) inBackground(f func(ctx context.Context)) bool {
 	c.starting.Lock()
 	defer c.starting.Unlock()
 	if c.background.Err() != nil {
-		return
+		return false
 	}
 	c.running.Go(func() { f(c.background) })
+	return true
 }

@@ -136,10 +136,16 @@ func (s *evidenceSource) observe(ctx context.Context, query evidence.Query, notB
 // the lists are read again: at once if notBefore asks for it, else at most once in ListInterval.
 func (s *evidenceSource) find(ctx context.Context, query evidence.Query, notBefore time.Time) (found, error) {
 	c := s.cloud
-	if err := c.readLists(ctx, budget.Targets, time.Time{}); err != nil {
+	if err := c.readBalancers(ctx, budget.Targets, time.Time{}); err != nil {
 		return found{}, err
 	}
 	f := s.lookUp(query)
+	if f.missing() && c.filled.listed().Order == 0 { // the long list may be on its way; these tags are a short one
+		if err := c.readAttachedTags(ctx, budget.Targets, f.loadBalancers); err != nil {
+			return found{}, err
+		}
+		f = s.lookUp(query)
+	}
 	if !f.missing() {
 		return f, nil
 	}

@@ -43,6 +43,8 @@ type fake struct {
 	latency   map[string]time.Duration
 	lose      map[string]bool // does the work, then breaks the connection
 	userAgent string
+	// others is how many load balancers there are besides, each with two target groups.
+	others int
 }
 
 func newFake() *fake {
@@ -85,15 +87,23 @@ func (f *fake) answer(action string, r *http.Request) string {
 	switch action {
 	case "DescribeLoadBalancers":
 		return `<LoadBalancers><member><LoadBalancerArn>` + lbARN + `</LoadBalancerArn><LoadBalancerName>web</LoadBalancerName><DNSName>web.elb</DNSName>
-			<VpcId>vpc-1</VpcId><State><Code>active</Code></State><Type>application</Type></member></LoadBalancers>`
+			<VpcId>vpc-1</VpcId><State><Code>active</Code></State><Type>application</Type></member>` + f.page(r, 1, func(i int) string {
+			return fmt.Sprintf(`<member><LoadBalancerArn>%sloadbalancer/app/other/%d</LoadBalancerArn><VpcId>vpc-1</VpcId><State><Code>active</Code></State></member>`, arnPrefix, i)
+		}, "LoadBalancers")
 	case "DescribeTargetGroups":
-		return `<TargetGroups>` + f.group(stableARN) + f.group(canaryARN) + `</TargetGroups>`
+		return `<TargetGroups>` + f.group(stableARN) + f.group(canaryARN) + f.page(r, 2, func(i int) string {
+			return fmt.Sprintf(`<member><TargetGroupArn>%stargetgroup/other/%d</TargetGroupArn><VpcId>vpc-1</VpcId></member>`, arnPrefix, i)
+		}, "TargetGroups")
 	case "DescribeTags":
 		out := ""
 		for i := 1; ; i++ {
 			arn := r.Form.Get(fmt.Sprintf("ResourceArns.member.%d", i))
 			if arn == "" {
 				return `<TagDescriptions>` + out + `</TagDescriptions>`
+			}
+			if strings.Contains(arn, "/other/") {
+				out += `<member><ResourceArn>` + arn + `</ResourceArn><Tags>` + tag("elbv2.k8s.aws/cluster", "test") + tag("ingress.k8s.aws/stack", "other/"+arn) + `</Tags></member>`
+				continue
 			}
 			resource := map[string]string{lbARN: "LoadBalancer", stableARN: "shop/web-stable:80", canaryARN: "shop/web-canary:80"}[arn]
 			out += `<member><ResourceArn>` + arn + `</ResourceArn><Tags>` + tag("elbv2.k8s.aws/cluster", "test") + tag("ingress.k8s.aws/stack", "shop/web") +
@@ -141,6 +151,24 @@ func (f *fake) answer(action string, r *http.Request) string {
 		return `</DescribeSecurityGroupsResult><securityGroupInfo/><DescribeSecurityGroupsResult>`
 	}
 	return ""
+}
+
+const arnPrefix = "arn:aws:elasticloadbalancing:eu-west-1:1:"
+
+// page gives 400 of the other resources, and the marker of the next page.
+func (f *fake) page(r *http.Request, each int, member func(i int) string, list string) string {
+	var from int
+	_, _ = fmt.Sscan(r.Form.Get("Marker"), &from)
+	out := ""
+	to := min(from+400, f.others*each)
+	for i := from; i < to; i++ {
+		out += member(i)
+	}
+	out += `</` + list + `>`
+	if to < f.others*each {
+		out += fmt.Sprintf(`<NextMarker>%d</NextMarker>`, to)
+	}
+	return out
 }
 
 const notFoundAction = `<member><Type>fixed-response</Type><FixedResponseConfig><StatusCode>404</StatusCode><ContentType>text/plain</ContentType></FixedResponseConfig></member>`

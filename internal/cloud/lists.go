@@ -26,11 +26,16 @@ const (
 // filledSet knows what has been filled beyond the lists.
 type filledSet struct {
 	mu sync.Mutex
-	// listedAt is when the last complete list of everything began; zero: never, or in doubt.
-	listedAt mirror.Moment
-	urgent   map[string]bool // stacks whose fill goes on the traffic lane
-	arns     map[string]bool // load balancers that are filled and so audited
-	added    chan struct{}   // holds an element when a load balancer was added
+	// listedAt is when the last complete list of everything began; zero: never, or in doubt. balancersAt is
+	// the same for load balancers and their tags alone.
+	listedAt, balancersAt mirror.Moment
+	doubtedAt             mirror.Moment // lists that began before say nothing
+	// running is the first list of everything, while it is read in the background.
+	running *listing
+	partial map[string]bool // stacks that were answered before everything was listed
+	urgent  map[string]bool // stacks whose fill goes on the traffic lane
+	arns    map[string]bool // load balancers that are filled and so audited
+	added   chan struct{}   // holds an element when a load balancer was added
 }
 
 func (f *filledSet) add(arn string) {
@@ -70,7 +75,66 @@ func (c *Cloud) doubtLists(err error) {
 	}
 	c.filled.mu.Lock()
 	defer c.filled.mu.Unlock()
-	c.filled.listedAt = mirror.Moment{}
+	c.filled.listedAt, c.filled.balancersAt, c.filled.doubtedAt = mirror.Moment{}, mirror.Moment{}, c.moment()
+}
+
+// listing is a list of everything on its way.
+type listing struct {
+	done chan struct{}
+	err  error // set when done is closed
+}
+
+// listPatience is how long a stack waits for the list of everything before it is answered in part.
+const listPatience = time.Second
+
+// listsWithin reports whether everything has been listed, and waits for that a short while. The list
+// goes on without the one who waits; the stack's subscribers hear when it is complete.
+func (c *Cloud) listsWithin(ctx context.Context, stackID string) (complete bool, err error) {
+	if c.filled.listed().Order != 0 {
+		return true, nil
+	}
+	running := c.listInBackground()
+	timer := time.NewTimer(listPatience)
+	defer timer.Stop()
+	select {
+	case <-running.done:
+		return c.filled.listed().Order != 0, running.err
+	case <-ctx.Done():
+		return false, ctx.Err()
+	case <-timer.C:
+	}
+	c.filled.mu.Lock()
+	defer c.filled.mu.Unlock()
+	if c.filled.partial == nil {
+		c.filled.partial = map[string]bool{}
+	}
+	c.filled.partial[stackID] = true
+	return false, nil
+}
+
+func (c *Cloud) listInBackground() *listing {
+	c.filled.mu.Lock()
+	defer c.filled.mu.Unlock()
+	if c.filled.running != nil {
+		return c.filled.running
+	}
+	l := &listing{done: make(chan struct{}), err: context.Canceled}
+	c.filled.running = l
+	if !c.inBackground(func(ctx context.Context) {
+		l.err = c.readLists(withoutHurry(ctx), budget.Configuration, time.Time{})
+		c.filled.mu.Lock()
+		c.filled.running = nil
+		waiting := c.filled.partial
+		c.filled.partial = nil
+		c.filled.mu.Unlock()
+		close(l.done)
+		for _, stack := range sortedKeys(waiting) {
+			c.notify(Change{StackID: stack, Kind: ChangeConfiguration})
+		}
+	}) {
+		close(l.done) // the cloud is closed
+	}
+	return l
 }
 
 // readLists reads all load balancers, target groups, tags of the VPC and the cluster's security groups,
@@ -81,23 +145,67 @@ func (c *Cloud) readLists(ctx context.Context, lane budget.Lane, notBefore time.
 	}
 	return c.join(ctx, lane, "lists", notBefore, mirror.Moment{}, func(ctx context.Context) error {
 		began := c.moment()
+		if err := c.readBalancers(ctx, lane, notBefore); err != nil {
+			return err
+		}
+		if err := c.listSecurityGroups(ctx, lane); err != nil {
+			return err
+		}
+		if err := c.listTags(ctx, lane, c.untagged(c.have.targetGroups.Keys())); err != nil {
+			return err
+		}
+		c.filled.mu.Lock()
+		defer c.filled.mu.Unlock()
+		if c.filled.balancersAt.Order != 0 && c.filled.balancersAt.Before(began) {
+			began = c.filled.balancersAt // read by somebody else a little earlier
+		}
+		if c.filled.doubtedAt.Before(began) {
+			c.filled.listedAt = began
+		}
+		return nil
+	})
+}
+
+// readBalancers reads the lists of load balancers and target groups and the tags of the load balancers: what is
+// needed to find where a weight is to be changed. Tags cost one call for twenty resources, so those of
+// target groups are the longest part of a start.
+func (c *Cloud) readBalancers(ctx context.Context, lane budget.Lane, notBefore time.Time) error {
+	c.filled.mu.Lock()
+	at := c.filled.balancersAt
+	c.filled.mu.Unlock()
+	if at.Order != 0 && !at.Time.Before(notBefore) {
+		return nil
+	}
+	return c.join(ctx, lane, "balancers", notBefore, mirror.Moment{}, func(ctx context.Context) error {
+		began := c.moment()
 		if err := c.listLoadBalancers(ctx, lane); err != nil {
 			return err
 		}
 		if err := c.listTargetGroups(ctx, lane); err != nil {
 			return err
 		}
-		if err := c.listSecurityGroups(ctx, lane); err != nil {
-			return err
-		}
-		if err := c.listTags(ctx, lane, c.untagged()); err != nil {
+		if err := c.listTags(ctx, lane, c.untagged(c.have.loadBalancers.Keys())); err != nil {
 			return err
 		}
 		c.filled.mu.Lock()
 		defer c.filled.mu.Unlock()
-		c.filled.listedAt = began
+		if c.filled.doubtedAt.Before(began) {
+			c.filled.balancersAt = began
+		}
 		return nil
 	})
+}
+
+// readAttachedTags reads the tags of the target groups that load balancers use, where they are not known.
+func (c *Cloud) readAttachedTags(ctx context.Context, lane budget.Lane, loadBalancers []string) error {
+	var attached []string
+	for arn, group := range c.have.targetGroups.All() {
+		if slices.ContainsFunc(group.LoadBalancerARNs, func(lb string) bool { return slices.Contains(loadBalancers, lb) }) {
+			attached = append(attached, arn)
+		}
+	}
+	slices.Sort(attached)
+	return c.listTags(ctx, lane, c.untagged(attached))
 }
 
 func (c *Cloud) listLoadBalancers(ctx context.Context, lane budget.Lane) error {
@@ -184,15 +292,12 @@ func (c *Cloud) listSecurityGroups(ctx context.Context, lane budget.Lane) error 
 	return nil
 }
 
-// untagged are the listed load balancers and target groups whose tags are not known.
-func (c *Cloud) untagged() []string {
-	var arns []string
-	for _, arn := range append(c.have.loadBalancers.Keys(), c.have.targetGroups.Keys()...) {
-		if _, known := c.have.tags.Believed(arn); !known || c.have.tags.Doubtful(arn) {
-			arns = append(arns, arn)
-		}
-	}
-	return arns
+// untagged keeps the resources whose tags are not known.
+func (c *Cloud) untagged(arns []string) []string {
+	return slices.DeleteFunc(arns, func(arn string) bool {
+		_, known := c.have.tags.Believed(arn)
+		return known && !c.have.tags.Doubtful(arn)
+	})
 }
 
 // listTags reads the tags of resources into the mirror, 20 with each call. A resource that is gone

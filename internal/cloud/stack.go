@@ -27,15 +27,27 @@ const (
 
 // Stack returns what AWS has for one stack of this cluster, from the mirror. What the mirror does not have
 // yet is read first; when the budget has no token for that in time, the observation is returned as far
-// as it goes, Complete false, together with a *BusyError. Attributes and the tags of listeners and rules
+// as it goes, Complete false, together with a *BusyError. In a large account, as long as the first lists are
+// being read, it holds the load balancer and the target groups in use, so that weights can be moved,
+// Complete is false without an error, and subscribers hear when there is more. Attributes and the tags of listeners and rules
 // are read later, by the audit: until then those maps are nil, which means not known (an empty map means
 // that there are none beyond AWS's defaults). Subscribers hear when they are known.
 func (c *Cloud) Stack(ctx context.Context, stackID string) (model.Observed, error) {
 	lane := c.fillLane(stackID)
-	if err := c.readLists(ctx, lane, time.Time{}); err != nil {
+	listed, err := c.listsWithin(ctx, stackID)
+	if err != nil {
 		return model.Observed{Missing: "the lists of load balancers, target groups and their tags"}, err
 	}
 	out := model.Observed{Complete: true}
+	if !listed {
+		out = model.Observed{Missing: "the tags of all target groups"}
+		if err := c.readBalancers(ctx, lane, time.Time{}); err != nil {
+			return out, err
+		}
+		if err := c.readAttachedTags(ctx, lane, c.ownLoadBalancers(stackID)); err != nil {
+			return out, err
+		}
+	}
 	var failed error
 	for _, arn := range c.ownLoadBalancers(stackID) {
 		if err := c.fill(ctx, lane, arn); err != nil {

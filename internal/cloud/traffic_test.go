@@ -311,3 +311,49 @@ func TestEvidenceSaysWhatIsMissing(t *testing.T) {
 		}
 	})
 }
+
+// With 1,000 load balancers the tags of everything take AWS half a minute. A weight does not wait for that.
+func TestAWeightDoesNotWaitForTheListOfALargeAccount(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		f.others = 1000
+		for _, read := range []string{"DescribeLoadBalancers", "DescribeTargetGroups", "DescribeTags", "DescribeRules", "DescribeListeners", "DescribeTargetHealth"} {
+			f.latency[read] = 50 * time.Millisecond
+		}
+		c := f.connect(t, cloud.Settings{})
+		began := time.Now()
+		told := make(chan struct{}, 100)
+		defer c.Subscribe(func(change cloud.Change) {
+			if change.StackID == "shop/web" && change.Kind == cloud.ChangeConfiguration {
+				told <- struct{}{}
+			}
+		})()
+		observed, err := c.Stack(t.Context(), "shop/web")
+		if err != nil || len(observed.LoadBalancers) != 1 || len(observed.LoadBalancers[0].Listeners[0].Rules) != 1 || len(observed.TargetGroups) != 2 {
+			t.Fatalf("%+v, %v", observed, err)
+		}
+		if observed.Complete || observed.Missing == "" {
+			t.Errorf("complete %v (%s) before everything was listed", observed.Complete, observed.Missing)
+		}
+		known := time.Since(began)
+		if err := c.ModifyRule(t.Context(), ruleARN, split(50, 50), nil); err != nil {
+			t.Fatal(err)
+		}
+		if weight, _ := seen(t, c.Evidence(webPods)); weight != 50 {
+			t.Errorf("evidence shows weight %d, want 50", weight)
+		}
+		saw := time.Since(began)
+		for observed.Missing != "" {
+			<-told
+			if observed, err = c.Stack(t.Context(), "shop/web"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		all := time.Since(began)
+		t.Logf("1,000 load balancers, 2,000 target groups: the rule known after %s, its new weight seen after %s, everything listed after %s by %d calls",
+			known, saw, all, f.made("Describe"))
+		if known > 10*time.Second || saw > 10*time.Second || all > time.Minute || all < saw {
+			t.Errorf("known after %s, seen after %s, complete after %s", known, saw, all)
+		}
+	})
+}
