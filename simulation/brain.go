@@ -1,6 +1,8 @@
 package simulation
 
 import (
+	"time"
+
 	bindings "github.com/lockstep-delivery/lockstep/internal/balancing/binding/plan"
 	"github.com/lockstep-delivery/lockstep/internal/balancing/model"
 	"github.com/lockstep-delivery/lockstep/internal/balancing/plan"
@@ -16,6 +18,9 @@ type Brain struct {
 	Balancer func(model.Stack, model.Observed, plan.State) plan.Plan
 	// Targets decides which pods are targets.
 	Targets func(bindings.Snapshot) bindings.Decision
+	// Restarted is told when a new process begins with the Brain after a crash; nil in production, which
+	// keeps nothing that could get lost.
+	Restarted func(b *Brain, now time.Time)
 }
 
 // Production is the Brain that users run.

@@ -35,6 +35,9 @@ type Config struct {
 	Gates               bool
 	StartMin, StartMax  time.Duration
 
+	// Plain leaves nothing to chance: every duration is the middle of its range. Stories are told like that.
+	Plain bool
+
 	// Acts is how many things people do, Calm how long they wait between them at most.
 	Acts int
 	Calm time.Duration

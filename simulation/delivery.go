@@ -111,7 +111,7 @@ func (d *delivery) look(n int, before canary.Wait) {
 		d.later(d.w.between(5*time.Millisecond, 200*time.Millisecond), func() { d.look(n+1, decision.Wait) })
 		return
 	}
-	d.act(&decision, from, 0)
+	d.act(&decision, &from, 0)
 }
 
 // observe gathers the snapshot: from the cache, or, when something fresher is asked for, from the API server and AWS.
@@ -176,7 +176,7 @@ func (w *world) snapshotPods(s *canary.Snapshot, fresh bool, from seenRollout) {
 }
 
 // act carries out the operations one after the other, each at its own moment, then publishes the status.
-func (d *delivery) act(decision *canary.Decision, from seenRollout, next int) {
+func (d *delivery) act(decision *canary.Decision, from *seenRollout, next int) {
 	if next == len(decision.Operations) {
 		d.later(d.w.between(time.Millisecond, 20*time.Millisecond), func() { d.publish(decision, from) })
 		return
@@ -187,6 +187,7 @@ func (d *delivery) act(decision *canary.Decision, from seenRollout, next int) {
 	}
 	d.later(delay, func() {
 		if !d.do(decision, from, next) {
+			d.w.note("  refused: it has changed since it was read")
 			d.failed()
 			return
 		}
@@ -196,7 +197,7 @@ func (d *delivery) act(decision *canary.Decision, from seenRollout, next int) {
 
 // do carries out one operation. Whatever has a resource version is written with the one that was seen, so a
 // late call cannot undo something newer; the annotation is applied by field manager.
-func (d *delivery) do(decision *canary.Decision, from seenRollout, index int) bool {
+func (d *delivery) do(decision *canary.Decision, from *seenRollout, index int) bool {
 	w, op := d.w, decision.Operations[index]
 	w.note("%s (%s)", op, op.Because())
 	w.writes++
@@ -269,9 +270,9 @@ func (d *delivery) do(decision *canary.Decision, from seenRollout, index int) bo
 		}
 		return true
 	case canary.SetRevision:
-		return d.setRollout(&from, func(r *rollout) { r.revision = op.Revision })
+		return d.setRollout(from, func(r *rollout) { r.revision = op.Revision })
 	case canary.SetReplicas:
-		return d.setRollout(&from, func(r *rollout) { r.spec.Replicas = new(op.Replicas); r.generation++ })
+		return d.setRollout(from, func(r *rollout) { r.spec.Replicas = new(op.Replicas); r.generation++ })
 	}
 	w.violate(0, "operation %T is not known", op)
 	return false
@@ -291,15 +292,11 @@ func (d *delivery) setRollout(from *seenRollout, edit func(*rollout)) bool {
 }
 
 // publish writes the status when it has changed, as the API server keeps it.
-func (d *delivery) publish(decision *canary.Decision, from seenRollout) {
+func (d *delivery) publish(decision *canary.Decision, from *seenRollout) {
 	status := stored(decision.Status)
-	// Operations may have written the Rollout itself, which moved its version.
-	if live, version := d.w.rollouts.live.get(rolloutName); live.generation == from.object.generation && live.image == from.object.image && reflect.DeepEqual(live.status, from.object.status) {
-		from.version = version
-	}
 	if !reflect.DeepEqual(from.object.status, status) {
 		d.w.laws.publishing(from.object.status, status)
-		if !d.setRollout(&from, func(r *rollout) { r.status = status }) {
+		if !d.setRollout(from, func(r *rollout) { r.status = status }) {
 			d.failed()
 			return
 		}

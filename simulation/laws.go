@@ -159,7 +159,8 @@ func (l *laws) hash(service string) string {
 
 // modified: law 1, no share rises to a group without healthy targets while another has some.
 func (l *laws) modified(before *model.Forward, actions []model.Action) {
-	if before == nil || !l.on() || l.excused() || actions[0].Forward == nil {
+	// A foreign raise may cross a deregistration of ours on its way; it is put right by the next plan.
+	if before == nil || !l.on() || l.excused() || actions[0].Forward == nil || l.lately(l.editAt, time.Minute) {
 		return
 	}
 	after := actions[0].Forward
@@ -280,7 +281,7 @@ func (l *laws) publishing(old, status v1alpha1.RolloutStatus) {
 	}
 	differs := fmt.Sprintf("AWS has %v and intended is %v", shown, status.Traffic[0].Intended)
 	switch {
-	case len(status.PauseConditions) > 0 && len(old.PauseConditions) == 0:
+	case len(status.PauseConditions) > 0 && len(old.PauseConditions) == 0 && (len(old.Traffic) == 0 || !maps.Equal(shown, old.Traffic[0].Intended)):
 		l.w.violate(4, "a pause begins though %s", differs)
 	case status.Phase == v1alpha1.PhaseHealthy && old.Phase != v1alpha1.PhaseHealthy:
 		l.w.violate(4, "Healthy is reported though %s", differs)

@@ -177,6 +177,9 @@ func (w *world) start() {
 	w.services.relist()
 	w.ingresses.relist()
 	w.pods.relist()
+	if w.brain.Restarted != nil && w.laws.judging {
+		w.brain.Restarted(&w.brain, w.now())
+	}
 	w.mirror.audit()
 	w.delivery.wake()
 	w.balancing.wake()
@@ -254,6 +257,9 @@ func (w *world) unfulfilled() string {
 	}
 	if s.Phase != phase || s.StableRS != version {
 		return fmt.Sprintf("phase is %s with stable version %s, wanted is %s with %s", s.Phase, s.StableRS, phase, version)
+	}
+	if !verified(s) {
+		return "TrafficVerified is False"
 	}
 	for _, name := range []string{canaryService, stableService} {
 		if hash := w.laws.hash(name); hash != version {
@@ -378,14 +384,31 @@ func (w *world) watchDelay() time.Duration {
 }
 
 func (w *world) between(a, b time.Duration) time.Duration {
-	if b <= a {
+	switch {
+	case b <= a:
 		return a
+	case w.config.Plain:
+		return a + (b-a)/2
 	}
 	return a + time.Duration(w.rand.Int64N(int64(b-a)))
 }
 
-func (w *world) chance(p float64) bool { return p > 0 && w.rand.Float64() < p }
-func (w *world) intn(n int) int        { return w.rand.IntN(n) }
+func (w *world) chance(p float64) bool {
+	switch {
+	case w.config.Plain:
+		return p > 0.5
+	case p <= 0:
+		return false
+	}
+	return w.rand.Float64() < p
+}
+
+func (w *world) intn(n int) int {
+	if w.config.Plain {
+		return 0
+	}
+	return w.rand.IntN(n)
+}
 
 func (w *world) reach(what string) {
 	if w.laws.judging {
