@@ -116,8 +116,10 @@ func (s *Service) changeListener(l *listener, what string) {
 	}})
 }
 
-// changeTargets lets the nodes learn of targets: registered ones at once, draining ones until their end.
+// changeTargets lets the nodes learn that targets are registered, or that they drain. A node drains for the
+// whole deregistration delay from the moment it learns of it, which may be later than the API says.
 func (s *Service) changeTargets(g *targetGroup, what string, key profile.Key, targets []*target, state dataplane.TargetState) {
+	delay := g.delay()
 	var registrations []dataplane.Target
 	for _, t := range targets {
 		registrations = append(registrations, t.registration(state))
@@ -131,16 +133,26 @@ func (s *Service) changeTargets(g *targetGroup, what string, key profile.Key, ta
 				continue
 			}
 			known.targetsChanged = true
-			if state == dataplane.Draining && !t.DrainUntil.After(time.Now()) {
-				delete(known.targets, t.Key())
+			if state == dataplane.Registered {
+				known.targets[t.Key()] = t
 				continue
 			}
-			known.targets[t.Key()] = t
-			if state == dataplane.Draining {
+			if _, had := known.targets[t.Key()]; had && delay > 0 {
+				t.DrainUntil = time.Now().Add(delay)
 				s.endDraining(n, g.arn, t, number)
 			}
+			known.drain(t)
 		}
 	}})
+}
+
+// drain keeps a target that the node has until its time is over, and drops it if that is now.
+func (g *nodeGroup) drain(t dataplane.Target) {
+	if t.DrainUntil.IsZero() {
+		delete(g.targets, t.Key())
+		return
+	}
+	g.targets[t.Key()] = t
 }
 
 // endDraining takes a draining target from a node when its deregistration delay is over.

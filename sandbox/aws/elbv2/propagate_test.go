@@ -272,6 +272,7 @@ func TestTargetsGoThroughTheirStates(t *testing.T) {
 		}
 		time.Sleep(2 * time.Second)
 		a.wantHealth(group, "unused", "Target.NotRegistered")
+		time.Sleep(time.Minute) // a node drains from the moment it has learned, up to 60 s later
 		for _, zone := range zones {
 			if set := a.nodes[zone].known(group); len(set.Targets) != 0 {
 				t.Errorf("node of %s still has %+v", zone, set.Targets)

@@ -136,9 +136,11 @@ func (s *Service) Close() {
 		nodes = append(nodes, lb.everyNode()...)
 	}
 	s.mu.Unlock()
+	var closing sync.WaitGroup
 	for _, n := range nodes {
-		n.close()
+		closing.Go(n.close)
 	}
+	closing.Wait()
 }
 
 // after runs f under the lock when d has passed. The nodes that f returns are then brought up to date.

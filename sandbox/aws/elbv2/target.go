@@ -28,9 +28,8 @@ type target struct {
 	key     dataplane.TargetKey
 	address netip.Addr
 	zone    string // of the address, or all
-	// draining targets leave at drainUntil.
-	draining   bool
-	drainUntil time.Time
+	// draining targets leave when the deregistration delay is over.
+	draining bool
 	// reports are what the nodes say of its health, by zone; shown is what the API says.
 	reports map[string]dataplane.TargetHealth
 	shown   types.TargetHealth
@@ -39,7 +38,7 @@ type target struct {
 }
 
 func (t *target) registration(state dataplane.TargetState) dataplane.Target {
-	return dataplane.Target{ID: t.key.ID, Address: t.address, Port: t.key.Port, Zone: t.zone, State: state, DrainUntil: t.drainUntil}
+	return dataplane.Target{ID: t.key.ID, Address: t.address, Port: t.key.Port, Zone: t.zone, State: state}
 }
 
 // RegisterTargets adds targets to a group: all of them, or none if one cannot be.
@@ -165,6 +164,11 @@ func (s *Service) targetQuota(g *targetGroup, added []*target) error {
 	return nil
 }
 
+// delay is the deregistration delay.
+func (g *targetGroup) delay() time.Duration {
+	return seconds(g.attributes["deregistration_delay.timeout_seconds"])
+}
+
 // DeregisterTargets lets targets drain, or removes them if no load balancer uses the group. What is
 // not registered is deregistered already.
 func (s *Service) DeregisterTargets(r eventual.Reader, in *elb.DeregisterTargetsInput) (*elb.DeregisterTargetsOutput, error) {
@@ -210,13 +214,12 @@ func (s *Service) drain(g *targetGroup, leaving []*target) {
 		}
 		return
 	}
-	delay := seconds(g.attributes["deregistration_delay.timeout_seconds"])
 	for _, t := range leaving {
-		t.draining, t.drainUntil = true, time.Now().Add(delay)
+		t.draining = true
 		t.shown = s.aggregate(g, t)
 	}
 	s.changeTargets(g, "DeregisterTargets "+g.arn, g.balancer.either(profile.ALBDeregister, profile.NLBDeregister), leaving, dataplane.Draining)
-	s.after(delay, func() []*node {
+	s.after(g.delay(), func() []*node {
 		for _, t := range leaving {
 			if g.targets[t.key] == t {
 				delete(g.targets, t.key)
