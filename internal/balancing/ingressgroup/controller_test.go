@@ -19,7 +19,7 @@ import (
 
 const actionRoot = ingress.Prefix + "actions.root"
 
-func weights(t *testing.T, canary, stable int32) string {
+func weights(t testing.TB, canary, stable int32) string {
 	t.Helper()
 	text, err := split.Encode(split.Split{Destinations: []split.Destination{{Service: "canary", Port: "80", Weight: canary}, {Service: "stable", Port: "80", Weight: stable}}})
 	if err != nil {
@@ -29,7 +29,7 @@ func weights(t *testing.T, canary, stable int32) string {
 }
 
 // liveWeights are the weights of the only rule, by Service; nil while there is none.
-func (e *env) liveWeights(t *testing.T, o *networkingv1.Ingress) map[string]int32 {
+func (e *env) liveWeights(t testing.TB, o *networkingv1.Ingress) map[string]int32 {
 	t.Helper()
 	observed, err := e.cloud.Cloud.Stack(t.Context(), ingress.StackID(o.Namespace, o.Name))
 	if err != nil || len(observed.LoadBalancers) == 0 || len(observed.LoadBalancers[0].Listeners) == 0 || len(observed.LoadBalancers[0].Listeners[0].Rules) == 0 {
@@ -50,7 +50,7 @@ func (e *env) liveWeights(t *testing.T, o *networkingv1.Ingress) map[string]int3
 	return out
 }
 
-func (e *env) waitForWeights(t *testing.T, o *networkingv1.Ingress, canary, stable int32) {
+func (e *env) waitForWeights(t testing.TB, o *networkingv1.Ingress, canary, stable int32) {
 	t.Helper()
 	eventually(t, func() string {
 		if w := e.liveWeights(t, o); w["canary"] != canary || w["stable"] != stable {
@@ -60,7 +60,7 @@ func (e *env) waitForWeights(t *testing.T, o *networkingv1.Ingress, canary, stab
 	})
 }
 
-func (e *env) waitForHostname(t *testing.T, o *networkingv1.Ingress) {
+func (e *env) waitForHostname(t testing.TB, o *networkingv1.Ingress) {
 	t.Helper()
 	eventually(t, func() string {
 		if err := e.admin.Get(t.Context(), client.ObjectKeyFromObject(o), o); err != nil {

@@ -195,7 +195,7 @@ func (w *writes) count(next http.RoundTripper) http.RoundTripper {
 }
 
 // eventually waits for a condition, which says what is missing.
-func eventually(t *testing.T, missing func() string) {
+func eventually(t testing.TB, missing func() string) {
 	t.Helper()
 	deadline := time.Now().Add(patience)
 	for {
@@ -211,7 +211,7 @@ func eventually(t *testing.T, missing func() string) {
 }
 
 // newNamespace gives the test a namespace with Services stable and canary.
-func newNamespace(t *testing.T) (e *env, namespace string) {
+func newNamespace(t testing.TB) (e *env, namespace string) {
 	t.Helper()
 	if shared == nil {
 		t.Skip("the control plane has not been built")
@@ -232,7 +232,7 @@ func newNamespace(t *testing.T) (e *env, namespace string) {
 }
 
 // newIngress makes an Ingress whose only rule takes its action from annotation actions.root.
-func (e *env) newIngress(t *testing.T, namespace string, annotations map[string]string) *networkingv1.Ingress {
+func (e *env) newIngress(t testing.TB, namespace string, annotations map[string]string) *networkingv1.Ingress {
 	t.Helper()
 	o := &networkingv1.Ingress{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "web", Annotations: annotations}}
 	o.Spec.IngressClassName = new("alb")
@@ -248,7 +248,7 @@ func (e *env) newIngress(t *testing.T, namespace string, annotations map[string]
 }
 
 // remove deletes the Ingress and waits until it is gone.
-func (e *env) remove(ctx context.Context, t *testing.T, o *networkingv1.Ingress) {
+func (e *env) remove(ctx context.Context, t testing.TB, o *networkingv1.Ingress) {
 	t.Helper()
 	if err := e.admin.Delete(ctx, o); client.IgnoreNotFound(err) != nil {
 		t.Fatal(err)
@@ -263,7 +263,7 @@ func (e *env) remove(ctx context.Context, t *testing.T, o *networkingv1.Ingress)
 }
 
 // annotate sets one annotation of the Ingress.
-func (e *env) annotate(t *testing.T, o *networkingv1.Ingress, key, value string) {
+func (e *env) annotate(t testing.TB, o *networkingv1.Ingress, key, value string) {
 	t.Helper()
 	before := o.DeepCopy()
 	o.Annotations[key] = value
@@ -274,7 +274,7 @@ func (e *env) annotate(t *testing.T, o *networkingv1.Ingress, key, value string)
 
 // rest waits until the controller has looked at the Ingress again twice, so at least once from beginning to
 // end, and found nothing to do.
-func (e *env) rest(t *testing.T, o *networkingv1.Ingress) {
+func (e *env) rest(t testing.TB, o *networkingv1.Ingress) {
 	t.Helper()
 	stackID := ingress.StackID(o.Namespace, o.Name)
 	eventually(t, func() string {

@@ -100,9 +100,7 @@ func (s *situation) rules(listener Ref, wanted []model.Rule, have []model.Observ
 	}
 	for _, p := range pairs {
 		if p.have == nil {
-			r := p.wanted
-			r.Actions = s.resolved(r.Actions)
-			s.add(stageRoutes, CreateRule{listener, r})
+			s.add(stageRoutes, CreateRule{listener, p.wanted})
 			continue
 		}
 		s.rule(p)
@@ -114,7 +112,7 @@ func (s *situation) rules(listener Ref, wanted []model.Rule, have []model.Observ
 
 func (s *situation) rule(p pair) {
 	ref := Ref{p.wanted.ResourceID, p.have.ARN}
-	actions := s.resolved(p.wanted.Actions)
+	actions := p.wanted.Actions
 	if p.wanted.Hold != "" {
 		s.wait(Wait{Reason: "rule " + p.wanted.ResourceID + " is kept: " + p.wanted.Hold})
 		actions = p.have.Actions
@@ -127,7 +125,7 @@ func (s *situation) rule(p pair) {
 	s.tags(ref, p.wanted.Tags, p.have.Tags)
 }
 
-// pair finds the live rule that becomes each wanted one; spare are those that become nothing.
+// pair resolves the wanted rules' groups and finds the live rule that becomes each; spare are those that become nothing.
 func (s *situation) pair(wanted []model.Rule, have []model.ObservedRule) (pairs []pair, spare []*model.ObservedRule) {
 	free := map[*model.ObservedRule]bool{}
 	byConditions := map[string][]*model.ObservedRule{}
@@ -138,8 +136,10 @@ func (s *situation) pair(wanted []model.Rule, have []model.ObservedRule) (pairs 
 		byConditions[k] = append(byConditions[k], r)
 	}
 	pairs = make([]pair, len(wanted))
+	alike := make([][]*model.ObservedRule, len(wanted))
 	for i, w := range wanted {
-		pairs[i].wanted = w
+		w.Actions = s.resolved(w.Actions)
+		pairs[i].wanted, alike[i] = w, byConditions[conditionsKey(w.Conditions)]
 	}
 	take := func(p *pair, r *model.ObservedRule) {
 		if p.have == nil && r != nil && free[r] {
@@ -148,14 +148,14 @@ func (s *situation) pair(wanted []model.Rule, have []model.ObservedRule) (pairs 
 	}
 	for _, fits := range []func(w model.Rule, r *model.ObservedRule) bool{
 		func(w model.Rule, r *model.ObservedRule) bool {
-			return w.Priority == r.Priority && sameActions(s.resolved(w.Actions), r.Actions)
+			return w.Priority == r.Priority && sameActions(w.Actions, r.Actions)
 		},
-		func(w model.Rule, r *model.ObservedRule) bool { return sameActions(s.resolved(w.Actions), r.Actions) },
+		func(w model.Rule, r *model.ObservedRule) bool { return sameActions(w.Actions, r.Actions) },
 		func(w model.Rule, r *model.ObservedRule) bool { return w.Priority == r.Priority },
 		func(w model.Rule, r *model.ObservedRule) bool { return true },
 	} {
 		for i := range pairs {
-			for _, r := range byConditions[conditionsKey(pairs[i].wanted.Conditions)] {
+			for _, r := range alike[i] {
 				if fits(pairs[i].wanted, r) {
 					take(&pairs[i], r)
 				}
