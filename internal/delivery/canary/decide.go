@@ -98,6 +98,7 @@ func (d *draft) route(f *facts) Wait {
 	}
 	verified := f.shown() == ""
 	f.status.Canary.Weights.Verified = &verified
+	d.wait.Again = earlier(d.wait.Again, dispute.Again)
 	switch {
 	case dispute.Message != "":
 		d.evidence, d.wait.Reason, d.wait.Message = dispute, dispute.Reason, dispute.Message

@@ -175,7 +175,8 @@ func (f facts) route(canary int32, reason string) (ops []Operation, traffic []v1
 		held, err := split.Decode(i.Action)
 		there := err == nil && held.Equal(want) && i.Recorded
 		moved := !maps.Equal(entry.Intended, intended)
-		if !moved && !there && entry.WrittenAt != nil && !i.Ours {
+		lags := !moved && !there && f.lags(i, entry)
+		if !moved && !there && !lags && entry.WrittenAt != nil && !i.Ours {
 			entry.ForeignWrites = remember(entry.ForeignWrites, i, f.Now)
 		}
 		entry.ForeignWrites = recent(entry.ForeignWrites, f.Now.Add(-f.Settings.Contest))
@@ -188,6 +189,8 @@ func (f facts) route(canary int32, reason string) (ops []Operation, traffic []v1
 			if entry.WrittenAt == nil {
 				entry.WrittenAt = new(metav1.NewMicroTime(f.Now))
 			}
+		case lags:
+			wait.Again = earlier(wait.Again, entry.WrittenAt.Add(cacheLag))
 		case !moved && len(entry.ForeignWrites) >= f.Settings.ContestLimit:
 			wait = contested(entry, f.Settings.Contest)
 		default:
@@ -201,6 +204,16 @@ func (f facts) route(canary int32, reason string) (ops []Operation, traffic []v1
 		traffic = append(traffic, entry)
 	}
 	return ops, traffic, wait
+}
+
+// cacheLag is how long a cache may show an annotation from before our own last write.
+const cacheLag = 10 * time.Second
+
+// lags: the annotation that was seen may be older than our own last write. Writing it again would only
+// start the settle time anew; if it is somebody else's after all, it is put right a little later.
+func (f facts) lags(i Ingress, entry v1alpha1.TrafficStatus) bool {
+	at := entry.WrittenAt
+	return at != nil && f.Now.Sub(at.Time) < cacheLag && (i.Ours || !i.WrittenAt.After(at.Time))
 }
 
 // remember adds the write of somebody else, once.

@@ -84,13 +84,21 @@ func startManager(ctx context.Context, config *rest.Config) (stopped <-chan stru
 	admin, err = client.New(config, client.Options{Scheme: scheme})
 	must(err)
 	installCRDs(ctx)
+	return startController(ctx, "")
+}
+
+// startController runs a manager with the controller of one instance id until ctx ends.
+func startController(ctx context.Context, instance string) (stopped <-chan struct{}) {
 	logger := slog.New(slog.DiscardHandler)
 	if os.Getenv("LOCKSTEP_TEST_LOG") != "" {
 		logger = slog.New(slog.NewTextHandler(os.Stderr, nil))
 	}
-	manager, err := kube.NewManager(ctx, kube.Options{Config: config, Logger: logger})
+	manager, err := kube.NewManager(ctx, kube.Options{Config: adminConfig, Logger: logger, AllowSameNames: true})
 	must(err)
-	must(Add(manager, Options{Evidence: everywhere{}, Logger: logger, Settings: canary.Settings{Settle: settle, Poll: 200 * time.Millisecond}}))
+	must(Add(manager, Options{
+		Evidence: everywhere{}, Logger: logger, InstanceID: instance,
+		Settings: canary.Settings{Settle: settle, Poll: 200 * time.Millisecond},
+	}))
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -144,11 +152,19 @@ func (everywhere) Observe(_ context.Context, q evidence.Query, _ time.Time) (evi
 	return c.(*cloud).answer()
 }
 
-var wake func(namespace, ingress string)
+var subscribers sync.Map // *func -> nil
 
 func (everywhere) Subscribe(changed func(namespace, ingress string)) func() {
-	wake = changed
-	return func() {}
+	subscribers.Store(&changed, nil)
+	return func() { subscribers.Delete(&changed) }
+}
+
+// wake tells every controller that the evidence of an Ingress may have changed.
+func wake(namespace, ingress string) {
+	subscribers.Range(func(changed, _ any) bool {
+		(*changed.(*func(namespace, ingress string)))(namespace, ingress)
+		return true
+	})
 }
 
 // cloud imitates the load balancer half and AWS for one namespace, and the kubelet: it brings groups and
@@ -203,7 +219,7 @@ func (c *cloud) answer() (evidence.Snapshot, error) {
 func (c *cloud) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		pods := c.kubelet(ctx)
-		if pods != nil && c.step(ctx, pods) && wake != nil {
+		if pods != nil && c.step(ctx, pods) {
 			wake(c.namespace, "web")
 		}
 		select {
@@ -320,6 +336,8 @@ type shop struct {
 	ctx   context.Context
 	cloud *cloud
 	key   types.NamespacedName
+	// instance is the instance id of the controller that is to run the Rollout.
+	instance string
 }
 
 func newShop(t *testing.T, prepare func(*shop), steps ...v1alpha1.CanaryStep) *shop {
@@ -362,7 +380,11 @@ func openShop(t testing.TB, prepare func(*shop), steps ...v1alpha1.CanaryStep) *
 	if prepare != nil {
 		prepare(s)
 	}
-	s.create(&v1alpha1.Rollout{ObjectMeta: s.meta("web"), Spec: v1alpha1.RolloutSpec{
+	meta := s.meta("web")
+	if s.instance != "" {
+		meta.Labels = map[string]string{v1alpha1.InstanceIDLabel: s.instance}
+	}
+	s.create(&v1alpha1.Rollout{ObjectMeta: meta, Spec: v1alpha1.RolloutSpec{
 		Replicas: new(int32(4)), Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "web"}}, Template: template("web:1"),
 		Strategy: v1alpha1.RolloutStrategy{Canary: &v1alpha1.CanaryStrategy{
 			CanaryService: "canary", StableService: "stable", Steps: steps, ScaleDownDelaySeconds: new(int32(1)), AbortScaleDownDelaySeconds: new(int32(1)),

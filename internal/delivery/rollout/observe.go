@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"time"
@@ -232,10 +233,14 @@ func (c *Controller) ask(ctx context.Context, query evidence.Query, notBefore ti
 	defer cancel()
 	snapshot, err := c.Evidence.Observe(ctx, query, notBefore)
 	if err != nil {
-		return evidence.Snapshot{}, err.Error()
+		return evidence.Snapshot{}, requestID.ReplaceAllString(err.Error(), "")
 	}
 	return snapshot, ""
 }
+
+// requestID is the part of an AWS error that is another one each time. It must not reach the status: every
+// look would differ from the last, be written, and by that cause the next.
+var requestID = regexp.MustCompile(`,? ?[Rr]equest ?I[Dd]: [^,\s]*`)
 
 func readService(name string, service *corev1.Service, missing bool, r *v1alpha1.Rollout) canary.Service {
 	out := canary.Service{
