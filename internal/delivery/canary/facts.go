@@ -261,25 +261,31 @@ func (f facts) confirm(act string) Wait {
 }
 
 // watch makes a wait look at AWS every now and then: at once if the evidence is old, else when it will be.
-func (f facts) watch(w Wait) Wait {
+func (f facts) watch(w Wait) Wait { return f.watchEvery(f.Settings.Poll, w) }
+
+// watchTargets is watch for the health of targets, which the evidence's source polls by itself while
+// somebody asks for it: our own questions are only for the case that its news were missed.
+func (f facts) watchTargets(w Wait) Wait { return f.watchEvery(4*f.Settings.Poll, w) }
+
+func (f facts) watchEvery(poll time.Duration, w Wait) Wait {
 	again := time.Time{}
 	for _, i := range f.Ingresses {
 		if i.EvidenceError != "" {
-			again = earlier(again, f.Now.Add(f.Settings.Poll))
+			again = earlier(again, f.Now.Add(poll))
 			continue
 		}
-		next := i.seenAt().Add(f.Settings.Poll)
-		if e := f.traffic(i.Name); e != nil && e.WrittenAt != nil && e.WrittenAt.Add(f.Settings.Poll).After(next) {
+		next := i.seenAt().Add(poll)
+		if e := f.traffic(i.Name); e != nil && e.WrittenAt != nil && e.WrittenAt.Add(poll).After(next) {
 			// The half that writes reads back by itself and wakes us; asking meanwhile costs calls.
-			next = e.WrittenAt.Add(f.Settings.Poll)
+			next = e.WrittenAt.Add(poll)
 		}
 		if !next.After(f.Now) && !i.seenAt().Equal(f.Now) {
-			w.Fresh, next = f.Now, f.Now.Add(f.Settings.Poll)
+			w.Fresh, next = f.Now, f.Now.Add(poll)
 		}
 		again = earlier(again, next)
 	}
 	if again.IsZero() {
-		again = f.Now.Add(f.Settings.Poll)
+		again = f.Now.Add(poll)
 	}
 	w.Again = earlier(w.Again, again)
 	return w

@@ -48,7 +48,7 @@ func pointsAt(service, hash string) gate {
 func healthyAtLeast(service, hash string, wanted int32) gate {
 	return func(f facts) (Wait, bool) {
 		if got := f.healthy(service, hash); got < wanted {
-			return f.watch(Wait{Reason: "TargetsNotHealthy", Message: fmt.Sprintf("%d of %d pods of %s are healthy in the target group of Service %s", got, wanted, hash, service)}), false
+			return f.watchTargets(Wait{Reason: "TargetsNotHealthy", Message: fmt.Sprintf("%d of %d pods of %s are healthy in the target group of Service %s", got, wanted, hash, service)}), false
 		}
 		return Wait{}, true
 	}
@@ -58,7 +58,7 @@ func healthyAtLeast(service, hash string, wanted int32) gate {
 func aloneInGroup(service, hash string) gate {
 	return func(f facts) (Wait, bool) {
 		if n := f.liveOthers(service, hash); n > 0 {
-			return f.watch(Wait{Reason: "OtherTargetsLive", Message: fmt.Sprintf("%d targets of other versions are still in the target group of Service %s", n, service)}), false
+			return f.watchTargets(Wait{Reason: "OtherTargetsLive", Message: fmt.Sprintf("%d targets of other versions are still in the target group of Service %s", n, service)}), false
 		}
 		return Wait{}, true
 	}
@@ -141,7 +141,7 @@ func gone(rs ReplicaSet) gate {
 			return w, false
 		}
 		if n := f.holding(rs.Hash); n > 0 {
-			return f.watch(Wait{Reason: "Draining", Message: fmt.Sprintf("%d targets of ReplicaSet %s are still registered or draining", n, rs.Name)}), false
+			return f.watchTargets(Wait{Reason: "Draining", Message: fmt.Sprintf("%d targets of ReplicaSet %s are still registered or draining", n, rs.Name)}), false
 		}
 		return Wait{}, true
 	}

@@ -115,7 +115,7 @@ func (f facts) mayReturn(now int32) (int32, Wait) {
 		return 0, Wait{}
 	}
 	limit := min(now, totalWeight-totalWeight*stable/f.replicas)
-	return limit, f.watch(Wait{Reason: "StableNotHealthy", Message: fmt.Sprintf("%d of %d pods of the stable version are healthy; it takes traffic back as they come", stable, f.replicas)})
+	return limit, f.watchTargets(Wait{Reason: "StableNotHealthy", Message: fmt.Sprintf("%d of %d pods of the stable version are healthy; it takes traffic back as they come", stable, f.replicas)})
 }
 
 func available(rs *ReplicaSet) int32 {

@@ -400,7 +400,7 @@ func (f facts) finishShrink(r resized, op ScaleReplicaSet, leaving []string) res
 	}
 	if live > 0 || !seen.After(r.drain.MarkedAt.Time) {
 		r.drain.Since = nil
-		r.wait = f.watch(Wait{Reason: "Draining", Message: fmt.Sprintf("%d of %d pods of ReplicaSet %s that are to go are still targets", live, len(leaving), op.Name)})
+		r.wait = f.watchTargets(Wait{Reason: "Draining", Message: fmt.Sprintf("%d of %d pods of ReplicaSet %s that are to go are still targets", live, len(leaving), op.Name)})
 		return r
 	}
 	if r.drain.Since == nil {
@@ -409,7 +409,7 @@ func (f facts) finishShrink(r resized, op ScaleReplicaSet, leaving []string) res
 	end := r.drain.Since.Add(f.Settings.Settle)
 	switch {
 	case held > 0:
-		r.wait = f.watch(Wait{Reason: "Draining", Message: fmt.Sprintf("%d pods of ReplicaSet %s are draining", held, op.Name)})
+		r.wait = f.watchTargets(Wait{Reason: "Draining", Message: fmt.Sprintf("%d pods of ReplicaSet %s are draining", held, op.Name)})
 	case end.After(f.Now) && f.reachable():
 		r.wait = Wait{Reason: "Draining", Message: fmt.Sprintf("pods of ReplicaSet %s are deregistered; the last node has heard of it at %s", op.Name, end.UTC().Format(time.TimeOnly)), Again: end}
 	default:
