@@ -50,7 +50,8 @@ const (
 type Config struct {
 	// Name tells sandboxes of one user apart.
 	Name string
-	// Profile is how AWS behaves in time: ideal, typical (default) or pessimistic.
+	// Profile is how AWS behaves in time: ideal, typical (default), pessimistic, or the path of a YAML file with a
+	// profile of one's own (those of package profile are the pattern).
 	Profile string
 	// Scale multiplies every delay of the emulated AWS and the kubelet, 0.1 to 1 (default). What manifests say
 	// stays real time.
@@ -72,8 +73,8 @@ func (c Config) Validate() error {
 	if _, err := Directory(c.Name); err != nil {
 		return err
 	}
-	if c.Profile != "" && !slices.Contains(profile.Names(), c.Profile) {
-		return fmt.Errorf("--profile is %q: use one of %s", c.Profile, strings.Join(profile.Names(), ", "))
+	if _, err := loadProfile(c.Profile); err != nil {
+		return fmt.Errorf("--profile is %q: %w", c.Profile, err)
 	}
 	if c.Scale != 0 && (c.Scale < 0.1 || c.Scale > 1) {
 		return fmt.Errorf("--scale is %v: use 0.1 to 1", c.Scale)
@@ -88,6 +89,25 @@ func (c Config) Validate() error {
 	}
 	return nil
 }
+
+// loadProfile finds a profile by name, or in the YAML file of that path.
+func loadProfile(name string) (*profile.Profile, error) {
+	switch {
+	case name == "":
+		return profile.Load(defaultProfile)
+	case slices.Contains(profile.Names(), name):
+		return profile.Load(name)
+	case !strings.HasSuffix(name, ".yaml"):
+		return nil, fmt.Errorf("use %s, or the path of a .yaml file", strings.Join(profile.Names(), ", "))
+	}
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return nil, err
+	}
+	return profile.Parse(text)
+}
+
+const defaultProfile = "typical"
 
 // Sandbox is a running sandbox.
 type Sandbox struct {
@@ -115,7 +135,7 @@ func Up(ctx context.Context, c Config) (*Sandbox, error) {
 		return nil, err
 	}
 	if c.Profile == "" {
-		c.Profile = "typical"
+		c.Profile = defaultProfile
 	}
 	if c.Scale == 0 {
 		c.Scale = 1
@@ -175,7 +195,7 @@ func (s *Sandbox) prepare() error {
 }
 
 func (s *Sandbox) startAWS() error {
-	table, err := profile.Load(s.config.Profile)
+	table, err := loadProfile(s.config.Profile)
 	if err != nil {
 		return err
 	}

@@ -37,7 +37,7 @@ func newUp(streams cli.Streams) *cobra.Command {
 	nameFlag(cmd, &o.config.Name)
 	flags := cmd.Flags()
 	flags.BoolVar(&o.detach, "detach", false, "run in the background")
-	flags.StringVar(&o.config.Profile, "profile", "typical", "how AWS behaves in time: ideal, typical or pessimistic")
+	flags.StringVar(&o.config.Profile, "profile", "typical", "how AWS behaves in time: ideal, typical, pessimistic, or a YAML file")
 	flags.Float64Var(&o.config.Scale, "scale", 1, "factor on every simulated delay, 0.1 to 1")
 	flags.Int64Var(&o.config.Seed, "seed", 1, "seed of every random draw")
 	flags.IntVar(&o.config.NodesPerZone, "nodes-per-zone", 2, "Kubernetes nodes in each of the three zones")

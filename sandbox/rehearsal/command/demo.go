@@ -5,14 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/lockstep-delivery/lockstep/internal/cli"
-	"github.com/lockstep-delivery/lockstep/sandbox/aws/profile"
+	"github.com/lockstep-delivery/lockstep/sandbox"
 	"github.com/lockstep-delivery/lockstep/sandbox/rehearsal"
 )
 
@@ -51,7 +49,7 @@ func NewDemo(streams cli.Streams) *cobra.Command {
 	}
 	flags := cmd.Flags()
 	flags.Int64Var(&o.Seed, "seed", 1, "seed of every random draw")
-	flags.StringVar(&o.Profile, "profile", "typical", "how AWS behaves in time: ideal, typical or pessimistic")
+	flags.StringVar(&o.Profile, "profile", "typical", "how AWS behaves in time: ideal, typical, pessimistic, or a YAML file")
 	flags.Float64Var(&o.Scale, "scale", 0.1, "factor on every simulated delay and on the settle time, 0.1 to 1")
 	flags.Float64Var(&o.Rate, "rate", 1000, "requests per second")
 	flags.DurationVar(&o.Settle, "settle-time", 150*time.Second, "the controller's settle time, before --scale")
@@ -63,11 +61,10 @@ func NewDemo(streams cli.Streams) *cobra.Command {
 }
 
 func check(o *rehearsal.DemoOptions) error {
+	if err := (sandbox.Config{Name: "check", Profile: o.Profile, Scale: o.Scale}).Validate(); err != nil {
+		return cli.UsageError{Err: err}
+	}
 	switch {
-	case !slices.Contains(profile.Names(), o.Profile):
-		return cli.Usagef("--profile is %q: use one of %s", o.Profile, strings.Join(profile.Names(), ", "))
-	case o.Scale < 0.1 || o.Scale > 1:
-		return cli.Usagef("--scale is %v: use 0.1 to 1", o.Scale)
 	case o.Rate < 1 || o.Rate > 20000:
 		return cli.Usagef("--rate is %v: use 1 to 20000", o.Rate)
 	case o.Settle < 0:
