@@ -300,10 +300,13 @@ func notNeeded(w *world) {
 	s := w.service("shop", "waiting", labelled("waiting", "a"))
 	b := w.bind("shop", "waiting", group.ARN)
 	w.gated("shop", "waiting", b, "a")
-	p := w.pod("shop", "waiting-a", labelled("waiting", "a"))
-	// Before its health checks pass, the Service moves on.
+	p := w.admitted("shop", "waiting-a", labelled("waiting", "a"))
+	// Before it is a target, the Service moves on.
 	w.point(s, labelled("waiting", "b"))
-	w.opens(p, b)
+	w.eventually("the gate opens, since nobody needs it", func() (bool, string) {
+		c := w.gate(p, b)
+		return c.Status == corev1.ConditionTrue && c.Reason == "NotNeeded", fmt.Sprint(c)
+	})
 }
 
 func leases(w *world) {

@@ -312,13 +312,14 @@ func (w *world) bind(namespace, service, arn string) *elbv2.TargetGroupBinding {
 // pod makes a pod whose containers are ready, and serves its address.
 func (w *world) pod(namespace, name string, labels map[string]string) *corev1.Pod {
 	w.Helper()
-	a, err := w.aws.EC2().AssignPodAddress(w.instance)
-	w.must(err)
-	l, err := net.Listen("tcp", w.vpc.Real(netip.AddrPortFrom(a, 8080)).String())
-	w.must(err)
-	server := &http.Server{Handler: http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(rw, name) })}
-	go func() { _ = server.Serve(l) }()
-	w.Cleanup(func() { _ = server.Close() })
+	p := w.admitted(namespace, name, labels)
+	w.run(p)
+	return p
+}
+
+// admitted makes a pod that has not been started.
+func (w *world) admitted(namespace, name string, labels map[string]string) *corev1.Pod {
+	w.Helper()
 	p := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: labels, OwnerReferences: []metav1.OwnerReference{{
 			APIVersion: "v1", Kind: "ConfigMap", Name: w.owner.Name, UID: w.owner.UID, Controller: new(true)}}},
@@ -326,13 +327,25 @@ func (w *world) pod(namespace, name string, labels map[string]string) *corev1.Po
 			Ports: []corev1.ContainerPort{{Name: "http", ContainerPort: 8080}}}}},
 	}
 	w.must(w.client.Create(w.ctx, p))
+	return p
+}
+
+// run gives a pod an address that answers, and ready containers.
+func (w *world) run(p *corev1.Pod) {
+	w.Helper()
+	a, err := w.aws.EC2().AssignPodAddress(w.instance)
+	w.must(err)
+	l, err := net.Listen("tcp", w.vpc.Real(netip.AddrPortFrom(a, 8080)).String())
+	w.must(err)
+	server := &http.Server{Handler: http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(rw, p.Name) })}
+	go func() { _ = server.Serve(l) }()
+	w.Cleanup(func() { _ = server.Close() })
 	p.Status.Phase, p.Status.PodIP, p.Status.PodIPs = corev1.PodRunning, a.String(), []corev1.PodIP{{IP: a.String()}}
 	p.Status.Conditions = []corev1.PodCondition{
 		{Type: corev1.ContainersReady, Status: corev1.ConditionTrue},
 		{Type: corev1.PodReady, Status: ready(p)},
 	}
 	w.must(w.client.Status().Update(w.ctx, p))
-	return p
 }
 
 // ready is what a kubelet would say of a pod whose containers are ready.

@@ -1,0 +1,246 @@
+package firewall_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	elbv2 "github.com/lockstep-delivery/lockstep/api/elbv2/v1beta1"
+	"github.com/lockstep-delivery/lockstep/internal/balancing/binding"
+	"github.com/lockstep-delivery/lockstep/internal/balancing/firewall"
+	"github.com/lockstep-delivery/lockstep/internal/balancing/model"
+	"github.com/lockstep-delivery/lockstep/internal/cloud"
+	"github.com/lockstep-delivery/lockstep/sandbox/address"
+	"github.com/lockstep-delivery/lockstep/sandbox/aws"
+)
+
+// yard is a firewall against an emulated AWS with one pod's address.
+type yard struct {
+	*testing.T
+	aws      *aws.Emulator
+	cloud    *cloud.Cloud
+	firewall *firewall.Firewall
+	expected []types.NamespacedName
+	source   string
+	pod      string
+}
+
+func newYard(t *testing.T) *yard {
+	t.Helper()
+	y := &yard{T: t}
+	var err error
+	y.aws, err = aws.New(aws.Config{VPC: address.Mapping{Octet: 78}, WithoutTraffic: true, Unthrottled: true, Seed: 1, Log: slog.New(slog.DiscardHandler)})
+	y.must(err)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	y.must(err)
+	served := make(chan error, 1)
+	go func() { served <- y.aws.Serve(l) }()
+	t.Cleanup(func() {
+		if err := errors.Join(y.aws.Close(), <-served); err != nil {
+			t.Error(err)
+		}
+	})
+	endpoint := "http://" + l.Addr().String()
+	y.cloud, err = cloud.New(t.Context(), cloud.Config{
+		ClusterName: "lockstep", VPCID: y.aws.EC2().VPC(), Region: "eu-west-1",
+		Endpoints:   map[string]string{"Elastic Load Balancing v2": endpoint, "EC2": endpoint},
+		Credentials: credentials.NewStaticCredentialsProvider(aws.DefaultAccessKeyID, aws.DefaultSecretAccessKey, ""),
+		Settings:    cloud.Settings{NetworkTTL: time.Millisecond},
+	})
+	y.must(err)
+	t.Cleanup(y.cloud.Close)
+	y.source, err = y.cloud.CreateSecurityGroup(t.Context(), model.SecurityGroup{Name: "lb", Description: "lb"})
+	y.must(err)
+	instance, err := y.aws.EC2().AddInstance("eu-west-1a", "node-a")
+	y.must(err)
+	a, err := y.aws.EC2().AssignPodAddress(instance.ID)
+	y.must(err)
+	y.pod = a.String()
+	y.firewall = firewall.New(y.cloud, firewall.Settings{Cluster: "lockstep", Settle: time.Millisecond},
+		func(context.Context) ([]types.NamespacedName, error) { return y.expected, nil }, slog.New(slog.DiscardHandler))
+	return y
+}
+
+func (y *yard) must(err error) {
+	y.Helper()
+	if err != nil {
+		y.Fatal(err)
+	}
+}
+
+var web = types.NamespacedName{Namespace: "shop", Name: "web"}
+
+// allow asks for one TCP port from the load balancer.
+func (y *yard) allow(key types.NamespacedName, port int32) error {
+	return y.firewall.Allow(y.Context(), key, binding.Networking{
+		Rules: []elbv2.NetworkingIngressRule{{
+			From:  []elbv2.NetworkingPeer{{SecurityGroup: &elbv2.SecurityGroup{GroupID: y.source}}},
+			Ports: []elbv2.NetworkingPort{{Port: new(intstr.FromInt32(port))}},
+		}},
+		Endpoints: []binding.Endpoint{{IP: y.pod}},
+	})
+}
+
+// ranges are the port ranges that the load balancer is let into, straight from AWS.
+func (y *yard) ranges() []int32 {
+	y.Helper()
+	group, err := y.cloud.SecurityGroup(y.Context(), y.aws.EC2().NodeSecurityGroup())
+	y.must(err)
+	var all []int32
+	for _, p := range group.Ingress {
+		if p.SourceGroupID == y.source {
+			all = append(all, p.FromPort, p.ToPort)
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
+// tidied lets the firewall tidy up until the ranges are as wanted.
+func (y *yard) tidied(want ...int32) {
+	y.Helper()
+	deadline := time.Now().Add(10 * time.Second)
+	for {
+		y.must(y.firewall.Tidy(y.Context()))
+		got := y.ranges()
+		if slices.Equal(got, want) {
+			return
+		}
+		if time.Now().After(deadline) {
+			y.Fatalf("port ranges are %v, want %v", got, want)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+func (y *yard) calls(operation string) int {
+	n := 0
+	for _, r := range y.aws.Journal().Since(0) {
+		if r.Operation == operation && r.Code == "" {
+			n++
+		}
+	}
+	return n
+}
+
+// patiently repeats what the call budget has no token for.
+func patiently(call func() error) error {
+	for {
+		err := call()
+		wait, busy := cloud.RetryAfter(err)
+		if !busy {
+			return err
+		}
+		time.Sleep(wait)
+	}
+}
+
+func TestANewPortIsOpenBeforeTheOldOneIsClosed(t *testing.T) {
+	y := newYard(t)
+	y.expected = []types.NamespacedName{web}
+	y.must(y.allow(web, 8080))
+	y.tidied(8080, 8080)
+	y.must(y.allow(web, 9090))
+	if got := y.ranges(); !slices.Equal(got, []int32{8080, 8080, 9090, 9090}) {
+		t.Fatalf("right after the change the ranges are %v", got)
+	}
+	y.tidied(9090, 9090)
+}
+
+func TestTheSameWishCostsNoCall(t *testing.T) {
+	y := newYard(t)
+	y.expected = []types.NamespacedName{web}
+	y.must(y.allow(web, 8080))
+	y.tidied(8080, 8080)
+	y.must(y.firewall.Tidy(t.Context()))
+	before := len(y.aws.Journal().Since(0))
+	for range 3 {
+		y.must(y.allow(web, 8080))
+		y.must(y.firewall.Tidy(t.Context()))
+	}
+	if after := len(y.aws.Journal().Since(0)); after != before {
+		t.Errorf("%d calls are made for nothing", after-before)
+	}
+}
+
+func TestNothingIsRevokedBeforeEveryBindingIsKnown(t *testing.T) {
+	y := newYard(t)
+	y.expected = []types.NamespacedName{web}
+	y.must(y.allow(web, 8080))
+	y.tidied(8080, 8080)
+
+	// Another process takes over; it knows only one of the two bindings.
+	other := types.NamespacedName{Namespace: "shop", Name: "other"}
+	y.firewall = firewall.New(y.cloud, firewall.Settings{Cluster: "lockstep", Settle: time.Millisecond},
+		func(context.Context) ([]types.NamespacedName, error) { return []types.NamespacedName{web, other}, nil }, slog.New(slog.DiscardHandler))
+	y.must(y.allow(other, 9090))
+	for range 5 {
+		y.must(y.firewall.Tidy(t.Context()))
+	}
+	if got := y.calls("RevokeSecurityGroupIngress"); got != 0 {
+		t.Fatalf("%d revocations before the binding %s has been seen", got, web)
+	}
+	y.must(y.allow(web, 9090))
+	y.tidied(9090, 9090)
+}
+
+func TestAtTheLimitNothingIsRevokedToMakeRoom(t *testing.T) {
+	y := newYard(t)
+	y.expected = []types.NamespacedName{web}
+	y.must(y.allow(web, 8080))
+	y.tidied(8080, 8080)
+	id := y.aws.EC2().NodeSecurityGroup()
+	var port int32
+	for size := int32(32); size > 0; {
+		var some []model.Permission
+		for i := range size {
+			some = append(some, model.Permission{Protocol: "udp", FromPort: port + i, ToPort: port + i, CIDR: "192.0.2.0/24"})
+		}
+		err := patiently(func() error { return y.cloud.AuthorizeIngress(t.Context(), id, some) })
+		switch {
+		case err == nil:
+			port += size
+		case errors.Is(err, cloud.ErrLimit):
+			size /= 2
+		default:
+			t.Fatal(err)
+		}
+	}
+	err := patiently(func() error { return y.allow(web, 9090) })
+	if !errors.Is(err, cloud.ErrLimit) || !strings.Contains(err.Error(), "nothing is revoked to make room") {
+		t.Errorf("at the limit: %v", err)
+	}
+	if err := patiently(func() error { return y.firewall.Tidy(t.Context()) }); !errors.Is(err, cloud.ErrLimit) {
+		t.Errorf("tidying up at the limit: %v", err)
+	}
+	if got := y.ranges(); !slices.Equal(got, []int32{8080, 8080}) {
+		t.Errorf("port ranges are %v: the old port must stay open", got)
+	}
+}
+
+func TestAForgottenBindingsRulesGo(t *testing.T) {
+	y := newYard(t)
+	y.expected = []types.NamespacedName{web}
+	y.must(y.allow(web, 8080))
+	y.tidied(8080, 8080)
+	y.expected = nil
+	y.must(y.firewall.Forget(t.Context(), web))
+	y.tidied()
+}
+
+func TestAnAddressWithoutInterfaceIsSaid(t *testing.T) {
+	y := newYard(t)
+	y.pod = "10.78.200.200"
+	if err := y.allow(web, 8080); !errors.Is(err, cloud.ErrNotFound) || !strings.Contains(err.Error(), "10.78.200.200") {
+		t.Errorf("an unknown address: %v", err)
+	}
+}

@@ -1,0 +1,175 @@
+package kube_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"testing"
+	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
+
+	registration "k8s.io/api/admissionregistration/v1"
+
+	"github.com/lockstep-delivery/lockstep/internal/kube"
+	"github.com/lockstep-delivery/lockstep/sandbox/apiserver"
+)
+
+// replica is one controller process.
+type replica struct {
+	elected <-chan struct{}
+	stop    func()
+}
+
+func startReplica(t *testing.T, config *rest.Config, leases []types.NamespacedName, webhooks ...kube.Webhook) replica {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	m, err := kube.NewManager(ctx, kube.Options{Config: config, Leases: leases, Logger: slog.New(slog.DiscardHandler), AllowSameNames: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(webhooks) > 0 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := kube.ServeWebhooks(ctx, m, kube.WebhookOptions{Namespace: "default", Listener: l}, webhooks); err != nil {
+			t.Fatal(err)
+		}
+	}
+	done := make(chan error, 1)
+	go func() { done <- m.Start(ctx) }()
+	stopped := false
+	r := replica{elected: m.Elected(), stop: func() {
+		if cancel(); !stopped {
+			stopped = true
+			if err := <-done; err != nil {
+				t.Errorf("a manager ended with: %v", err)
+			}
+		}
+	}}
+	t.Cleanup(r.stop)
+	return r
+}
+
+func within(t *testing.T, limit time.Duration, what string, done <-chan struct{}) time.Duration {
+	t.Helper()
+	start := time.Now()
+	select {
+	case <-done:
+	case <-time.After(limit):
+		t.Fatalf("%s did not happen within %s", what, limit)
+	}
+	return time.Since(start)
+}
+
+func startControlPlane(t *testing.T) (*rest.Config, client.Client) {
+	t.Helper()
+	cp, err := apiserver.Start(t.Context(), apiserver.Config{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cp.Stop() })
+	config, err := cp.RESTConfig()
+	if err != nil {
+		t.Fatal(err)
+	}
+	scheme, err := kube.Scheme()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := client.New(config, client.Options{Scheme: scheme})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return config, c
+}
+
+func TestReplicas(t *testing.T) {
+	config, c := startControlPlane(t)
+
+	t.Run("LeadershipIsHandedOverWithinFiveSeconds", func(t *testing.T) {
+		leases, err := kube.FindLeases(t.Context(), c, "default", kube.LeaseLoadBalancer, kube.LeaseRollouts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		first := startReplica(t, config, leases)
+		within(t, 20*time.Second, "the election of the first replica", first.elected)
+		second := startReplica(t, config, leases)
+		first.stop()
+		if took := within(t, 20*time.Second, "the election of the second replica", second.elected); took > 5*time.Second {
+			t.Errorf("the planned hand-over took %s", took)
+		}
+		second.stop()
+	})
+
+	t.Run("TheLeaseOfAnotherControllerIsRespected", func(t *testing.T) {
+		other := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: "kube-public", Name: kube.LeaseRollouts},
+			Spec: coordinationv1.LeaseSpec{HolderIdentity: new("another"), LeaseDurationSeconds: new(int32(3)),
+				AcquireTime: new(metav1.NowMicro()), RenewTime: new(metav1.NewMicroTime(time.Now().Add(time.Hour)))}}
+		if err := c.Create(t.Context(), other); err != nil {
+			t.Fatal(err)
+		}
+		leases, err := kube.FindLeases(t.Context(), c, "default", kube.LeaseLoadBalancer, kube.LeaseRollouts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := (types.NamespacedName{Namespace: "kube-public", Name: kube.LeaseRollouts}); leases[1] != want {
+			t.Fatalf("the lease is looked for in %s, want %s", leases[1], want)
+		}
+		r := startReplica(t, config, leases)
+		// The other one goes on renewing its lease, for longer than its duration.
+		for i := range 10 {
+			select {
+			case <-r.elected:
+				t.Fatal("elected although another controller holds one of the leases")
+			case <-time.After(500 * time.Millisecond):
+			}
+			other.Spec.LeaseTransitions = new(int32(i))
+			if err := c.Update(t.Context(), other); err != nil {
+				t.Fatal(err)
+			}
+		}
+		// Then it is switched off.
+		within(t, 20*time.Second, "the election after the lease has run out", r.elected)
+	})
+
+	t.Run("EveryReplicasWebhooksAreTrusted", func(t *testing.T) {
+		hook := kube.Webhook{
+			Name: "test.lockstep.dev", Path: "/test", FailurePolicy: registration.Fail,
+			Rules: []registration.RuleWithOperations{{Operations: []registration.OperationType{registration.Create},
+				Rule: registration.Rule{APIGroups: []string{""}, APIVersions: []string{"v1"}, Resources: []string{"configmaps"}}}},
+			NamespaceSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"kubernetes.io/metadata.name": "default"}},
+			Handler: admission.HandlerFunc(func(_ context.Context, r admission.Request) admission.Response {
+				return admission.Denied("seen " + r.Name)
+			}),
+		}
+		for i := range 2 {
+			r := startReplica(t, config, nil, hook)
+			name := fmt.Sprintf("map-%d", i)
+			refused := make(chan struct{})
+			go func() {
+				for t.Context().Err() == nil {
+					err := c.Create(t.Context(), &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name}}, client.DryRunAll)
+					if err != nil && err.Error() == `admission webhook "test.lockstep.dev" denied the request: seen `+name {
+						close(refused)
+						return
+					}
+				}
+			}()
+			within(t, 20*time.Second, "a request through the webhook", refused)
+			r.stop()
+		}
+		var secret corev1.Secret
+		if err := c.Get(t.Context(), types.NamespacedName{Namespace: "default", Name: kube.CertificateSecret}, &secret); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
