@@ -2,12 +2,15 @@ package kubelet
 
 import (
 	"context"
+	"net/netip"
 	"testing"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/lockstep-delivery/lockstep/sandbox/kubelet/lifecycle"
 )
 
 // BenchmarkStart says how long 2,000 pods of one Deployment take from its creation until all are available, API
@@ -20,6 +23,7 @@ func BenchmarkStart(b *testing.B) {
 	for b.Loop() {
 		ns := c.namespace()
 		pod := echoPod(ns, nil)
+		pod.Spec.Containers[0].ReadinessProbe.PeriodSeconds = 10 // as where manifests say nothing
 		deployment := &appsv1.Deployment{
 			ObjectMeta: metav1.ObjectMeta{Name: "web"},
 			Spec: appsv1.DeploymentSpec{
@@ -43,5 +47,21 @@ func BenchmarkStart(b *testing.B) {
 		}
 		waitAtMost(c, 5*time.Minute, "the pods to go", func() bool { return len(c.kubelet.Pods()) == 0 })
 		b.ReportMetric(time.Since(begin).Seconds(), "s/2000-gone")
+	}
+}
+
+// BenchmarkProbe is one httpGet probe, the application's answer included:
+//
+//	go test ./sandbox/kubelet -run '^$' -bench Probe
+func BenchmarkProbe(b *testing.B) {
+	c := newCluster(b, nil)
+	pod := c.await(c.create(echoPod(c.namespace(), nil)), "it is ready", ready)
+	addr := netip.MustParseAddr(pod.Status.PodIP)
+	probe := lifecycle.Probe{Ref: lifecycle.Ref{Container: "web"}, Kind: lifecycle.Readiness, Spec: pod.Spec.Containers[0].ReadinessProbe}
+	b.ReportAllocs()
+	for b.Loop() {
+		if got := c.kubelet.runProbe(pod, addr, probe).(lifecycle.Probed); !got.OK {
+			b.Fatal(got.Message)
+		}
 	}
 }

@@ -105,8 +105,8 @@ func (c Config) withDefaults() (Config, error) {
 type Kubelet struct {
 	cfg    Config
 	client kubernetes.Interface
-	probes *http.Client
 	http   *http.Client
+	probes chan struct{} // holds one element for each probe under way
 	ready  chan struct{}
 
 	nodes     map[string]*node
@@ -143,7 +143,7 @@ func New(cfg Config) (*Kubelet, error) {
 		return nil, fmt.Errorf("kubelet: the API server's client configuration is unusable: %w", err)
 	}
 	k := &Kubelet{
-		cfg: cfg, client: client, http: hc, probes: newProbeClient(),
+		cfg: cfg, client: client, http: hc, probes: make(chan struct{}, probesAtOnce),
 		ready: make(chan struct{}), nodes: map[string]*node{}, pods: map[types.UID]*pod{},
 	}
 	k.life, k.end = context.WithCancel(context.Background())
@@ -172,7 +172,6 @@ func (k *Kubelet) Run(ctx context.Context) error {
 		k.background.Wait()
 		k.events.shutDown()
 		k.http.CloseIdleConnections()
-		k.probes.CloseIdleConnections()
 	}()
 	if err := k.registerNodes(ctx); err != nil {
 		if ctx.Err() != nil {

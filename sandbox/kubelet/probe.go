@@ -1,6 +1,7 @@
 package kubelet
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -9,8 +10,9 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"os"
 	"strconv"
-	"strings"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -22,19 +24,20 @@ import (
 // probeAgent is what applications see as the client of a probe.
 const probeAgent = "kube-probe/1.36"
 
-func newProbeClient() *http.Client {
-	return &http.Client{
-		Transport: &http.Transport{
-			DisableKeepAlives:  true, // each probe is a connection of its own, as a kubelet's are
-			DisableCompression: true,
-			DialContext:        (&net.Dialer{KeepAlive: -1}).DialContext,
-		},
-		// A redirect counts as success. Following it could lead out of the sandbox.
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
-}
+// probesAtOnce bounds the probes under way. A machine that is too busy for all probes in time must make them late,
+// not fail them: the time-out of a probe begins when it is sent.
+const probesAtOnce = 256
+
+var probeDialer = net.Dialer{KeepAlive: -1}
 
 func (k *Kubelet) runProbe(obj *corev1.Pod, addr netip.Addr, a lifecycle.Probe) lifecycle.Input {
+	result := lifecycle.Probed{Ref: a.Ref, Kind: a.Kind}
+	select {
+	case k.probes <- struct{}{}:
+		defer func() { <-k.probes }()
+	case <-k.life.Done():
+		return result
+	}
 	timeout := time.Duration(max(a.Spec.TimeoutSeconds, 1)) * time.Second
 	ctx, cancel := context.WithTimeout(k.life, timeout)
 	defer cancel()
@@ -48,11 +51,10 @@ func (k *Kubelet) runProbe(obj *corev1.Pod, addr netip.Addr, a lifecycle.Probe) 
 	default:
 		err = errors.New("the sandbox does not run exec and grpc probes: use httpGet or tcpSocket")
 	}
-	if errors.Is(err, context.DeadlineExceeded) {
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded) {
 		err = fmt.Errorf("no answer within %s: %w", timeout, err)
 	}
-	result := lifecycle.Probed{Ref: a.Ref, Kind: a.Kind, OK: err == nil}
-	if err != nil {
+	if result.OK = err == nil; !result.OK {
 		result.Message = err.Error()
 	}
 	return result
@@ -70,41 +72,70 @@ func (k *Kubelet) runHook(obj *corev1.Pod, addr netip.Addr, a lifecycle.RunHook)
 	return done
 }
 
+// httpGet asks once, over a connection of its own, and takes any status from 200 to 399 for success. A redirect is
+// not followed: it could lead out of the sandbox. It is written to the connection directly, since an
+// http.Client costs several times as much and thousands of pods are asked.
 func (k *Kubelet) httpGet(ctx context.Context, addr netip.Addr, spec *corev1.Container, get *corev1.HTTPGetAction) error {
+	if get.Scheme == corev1.URISchemeHTTPS {
+		return errors.New("the sandbox's applications do not speak HTTPS: use the scheme HTTP")
+	}
 	at, err := k.endpoint(addr, get.Host, get.Port, spec)
 	if err != nil {
 		return err
 	}
-	target := url.URL{Scheme: strings.ToLower(string(get.Scheme)), Host: at.String()}
-	if target.Scheme == "" {
-		target.Scheme = "http"
+	request, err := http.NewRequest(http.MethodGet, "http://"+net.JoinHostPort(addr.String(), portString(get.Port, spec)), nil)
+	if err != nil {
+		return fmt.Errorf("cannot ask %s: %w", at, err)
 	}
 	if path, err := url.Parse(get.Path); err == nil {
-		target.Path, target.RawQuery = path.Path, path.RawQuery
+		request.URL.Path, request.URL.RawQuery = path.Path, path.RawQuery
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target.String(), nil)
-	if err != nil {
-		return fmt.Errorf("cannot ask %s: %w", target.String(), err)
-	}
-	req.Host = net.JoinHostPort(addr.String(), portString(get.Port, spec))
-	req.Header.Set("User-Agent", probeAgent)
-	req.Header.Set("Accept", "*/*")
+	request.Close = true
 	for _, h := range get.HTTPHeaders {
 		if http.CanonicalHeaderKey(h.Name) == "Host" {
-			req.Host = h.Value
+			request.Host = h.Value
+			continue
 		}
-		req.Header.Set(h.Name, h.Value)
+		request.Header.Add(h.Name, h.Value)
 	}
-	resp, err := k.probes.Do(req)
+	for name, value := range map[string]string{"User-Agent": probeAgent, "Accept": "*/*"} {
+		if request.Header.Get(name) == "" {
+			request.Header.Set(name, value)
+		}
+	}
+	status, err := exchange(ctx, at, request)
 	if err != nil {
-		return fmt.Errorf("Get %q: %w", "http://"+req.Host+get.Path, errors.Unwrap(err))
+		return fmt.Errorf("Get %q: %w", request.URL, err)
 	}
-	defer resp.Body.Close()
-	_, _ = io.CopyN(io.Discard, resp.Body, 10<<10)
-	if resp.StatusCode < 200 || resp.StatusCode >= 400 {
-		return fmt.Errorf("HTTP probe failed with statuscode: %d", resp.StatusCode)
+	if status < 200 || status >= 400 {
+		return fmt.Errorf("HTTP probe failed with statuscode: %d", status)
 	}
 	return nil
+}
+
+var responseReaders = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, 1024) }}
+
+// exchange sends a request to an address and returns the status of the answer.
+func exchange(ctx context.Context, at netip.AddrPort, request *http.Request) (int, error) {
+	conn, err := probeDialer.DialContext(ctx, "tcp4", at.String())
+	if err != nil {
+		return 0, err
+	}
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
+	if err := request.Write(conn); err != nil {
+		return 0, err
+	}
+	r := responseReaders.Get().(*bufio.Reader)
+	r.Reset(conn)
+	defer responseReaders.Put(r)
+	response, err := http.ReadResponse(r, request)
+	if err != nil {
+		return 0, err
+	}
+	defer response.Body.Close()
+	_, _ = io.CopyN(io.Discard, response.Body, 10<<10)
+	return response.StatusCode, nil
 }
 
 func (k *Kubelet) tcpConnect(ctx context.Context, addr netip.Addr, spec *corev1.Container, sock *corev1.TCPSocketAction) error {
@@ -112,7 +143,7 @@ func (k *Kubelet) tcpConnect(ctx context.Context, addr netip.Addr, spec *corev1.
 	if err != nil {
 		return err
 	}
-	conn, err := (&net.Dialer{KeepAlive: -1}).DialContext(ctx, "tcp4", at.String())
+	conn, err := probeDialer.DialContext(ctx, "tcp4", at.String())
 	if err != nil {
 		return err
 	}
