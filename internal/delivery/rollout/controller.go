@@ -224,9 +224,12 @@ func (c *Controller) Reconcile(ctx context.Context, request reconcile.Request) (
 
 func (c *Controller) reconcile(ctx context.Context, key types.NamespacedName) (reconcile.Result, error) {
 	var rollout v1alpha1.Rollout
-	if err := c.cached.Get(ctx, key, &rollout); err != nil {
+	switch err := c.cached.Get(ctx, key, &rollout); {
+	case apierrors.IsNotFound(err):
 		c.forget(key)
-		return reconcile.Result{}, client.IgnoreNotFound(err)
+		return reconcile.Result{}, c.release(ctx, key)
+	case err != nil:
+		return reconcile.Result{}, err
 	}
 	switch {
 	case rollout.DeletionTimestamp != nil || !c.mine(&rollout):

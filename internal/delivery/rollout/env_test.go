@@ -177,6 +177,8 @@ type cloud struct {
 	throttled, frozen bool
 	weights           map[string]int32
 	groups            map[string]map[string]*target
+	// removal: the user has deleted everything, so nothing has to be kept.
+	removal bool
 	// broken are the laws that were seen broken.
 	broken []string
 }
@@ -299,6 +301,8 @@ func (c *cloud) register(service string, selector map[string]string, pods *corev
 	}
 	for uid, t := range group {
 		switch {
+		case !alive[uid] && c.removal:
+			delete(group, uid)
 		case !alive[uid]:
 			c.broken = append(c.broken, fmt.Sprintf("law 2: a pod of %s is gone while it is %s in the group of %s", t.hash, t.state, service))
 			delete(group, uid)

@@ -340,3 +340,27 @@ func TestSelectorCannotBeChanged(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestDeletedRolloutReleasesItsServices(t *testing.T) {
+	s := newShop(t, nil)
+	s.phase(v1alpha1.PhaseHealthy)
+	service := &corev1.Service{ObjectMeta: s.meta("stable")}
+	s.until("the Service selects the stable version", func(*v1alpha1.Rollout) bool {
+		if err := admin.Get(s.ctx, client.ObjectKeyFromObject(service), service); err != nil {
+			t.Fatal(err)
+		}
+		return service.Spec.Selector[v1alpha1.HashLabel] != ""
+	})
+	s.cloud.set(func(c *cloud) { c.removal = true })
+	if err := admin.Delete(s.ctx, &v1alpha1.Rollout{ObjectMeta: s.meta("web")}); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(patience); service.Spec.Selector[v1alpha1.HashLabel] != "" || service.Annotations[v1alpha1.ManagedByAnnotation] != ""; <-time.After(tick) {
+		if err := admin.Get(s.ctx, client.ObjectKeyFromObject(service), service); err != nil {
+			t.Fatal(err)
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the selector is still %v", service.Spec.Selector)
+		}
+	}
+}
