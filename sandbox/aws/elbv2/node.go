@@ -100,17 +100,29 @@ func (n *node) group(s *Service, arn string) *nodeGroup {
 	return known
 }
 
-// forget drops groups to which neither the node's listeners nor the API's refer any longer.
+// needs says whether the load balancer uses a group, in the API or still on this node. What arrives late for
+// another group is not worth knowing.
+func (n *node) needs(s *Service, arn string) bool {
+	if g := s.targetGroups[arn]; g != nil && g.balancer == n.balancer {
+		return true
+	}
+	for _, l := range n.listeners {
+		if slices.Contains(l.groups(), arn) {
+			return true
+		}
+	}
+	return false
+}
+
+// forget drops the groups that the node no longer needs.
 func (n *node) forget(s *Service) {
-	used := map[string]bool{}
 	for _, l := range n.listeners {
 		for _, arn := range l.groups() {
-			used[arn] = true
 			n.group(s, arn)
 		}
 	}
 	for arn := range n.groups {
-		if g := s.targetGroups[arn]; used[arn] || g != nil && g.balancer == n.balancer {
+		if n.needs(s, arn) {
 			continue
 		}
 		delete(n.groups, arn)

@@ -126,6 +126,9 @@ func (s *Service) changeTargets(g *targetGroup, what string, key profile.Key, ta
 	}
 	number := g.balancer.changes + 1
 	s.propagate(g.balancer, change{key: key, what: what, apply: func(n *node) {
+		if !n.needs(s, g.arn) || n.lanes[g.arn] > number {
+			return // said before the group was last announced, which said all
+		}
 		known := n.group(s, g.arn)
 		for _, t := range registrations {
 			lane := targetLane(g.arn, t.Key())
@@ -142,6 +145,36 @@ func (s *Service) changeTargets(g *targetGroup, what string, key profile.Key, ta
 				s.endDraining(n, g.arn, t, number)
 			}
 			known.drain(t)
+		}
+	}})
+}
+
+// announce lets the nodes learn which targets a group has that has come into use. A node may know the group
+// from an earlier use, with targets that have left since.
+func (s *Service) announce(g *targetGroup) {
+	present := map[dataplane.TargetKey]dataplane.Target{}
+	for key, t := range g.targets {
+		present[key] = t.registration(dataplane.Registered)
+	}
+	number := g.balancer.changes + 1
+	key := g.balancer.either(profile.ALBRegister, profile.NLBRegister)
+	s.propagate(g.balancer, change{key: key, what: "attach " + g.arn, apply: func(n *node) {
+		if !n.newer(g.arn, number) || !n.needs(s, g.arn) {
+			return
+		}
+		known := n.group(s, g.arn)
+		known.targetsChanged = true
+		for key, t := range known.targets {
+			// What drains leaves by itself.
+			_, there := present[key]
+			if !there && t.State == dataplane.Registered && n.newer(targetLane(g.arn, key), number) {
+				delete(known.targets, key)
+			}
+		}
+		for key, t := range present {
+			if n.newer(targetLane(g.arn, key), number) {
+				known.targets[key] = t
+			}
 		}
 	}})
 }

@@ -27,6 +27,7 @@ type recorder struct {
 
 	mu      sync.Mutex
 	configs []told
+	groups  map[string]dataplane.Group
 	targets map[string]dataplane.TargetSet
 	removed []string
 	closed  bool
@@ -46,7 +47,11 @@ func (r *recorder) Apply(c dataplane.NodeConfig) error {
 	r.configs = append(r.configs, told{time.Since(epoch), c})
 	return nil
 }
-func (r *recorder) ApplyGroup(dataplane.Group) {}
+func (r *recorder) ApplyGroup(g dataplane.Group) {
+	r.mu.Lock()
+	r.groups[g.ARN] = g
+	r.mu.Unlock()
+}
 func (r *recorder) ApplyTargets(group string, set dataplane.TargetSet) {
 	r.mu.Lock()
 	r.targets[group] = set
@@ -55,6 +60,8 @@ func (r *recorder) ApplyTargets(group string, set dataplane.TargetSet) {
 func (r *recorder) RemoveGroup(group string) {
 	r.mu.Lock()
 	r.removed = append(r.removed, group)
+	delete(r.groups, group)
+	delete(r.targets, group)
 	r.mu.Unlock()
 }
 
@@ -96,7 +103,7 @@ func newAccount(t *testing.T, profileName string, seed uint64) *account {
 	a.Service = New(Config{
 		Region: "eu-west-1", AccountID: "123456789012", Network: a.network, IDs: ids, Draws: draws,
 		NewNode: func(spec NodeSpec) Node {
-			r := &recorder{spec: spec, targets: map[string]dataplane.TargetSet{}}
+			r := &recorder{spec: spec, groups: map[string]dataplane.Group{}, targets: map[string]dataplane.TargetSet{}}
 			a.nodes[spec.Zone] = r
 			return r
 		},

@@ -20,7 +20,6 @@ const (
 	maxTargetsPerGroup    = 1000
 	maxTargetsPerBalancer = 1000
 	maxTargetsPerCall     = 200
-	maxRegistrations      = 1000 // of one target at one load balancer
 )
 
 // target is one registration.

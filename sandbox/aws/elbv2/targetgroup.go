@@ -144,8 +144,10 @@ func (s *Service) changeSettings(g *targetGroup, what string) {
 	}
 	document := settingsOf(g)
 	s.propagate(g.balancer, change{key: g.balancer.attributeChange(), what: what, lane: g.arn + "/settings", apply: func(n *node) {
-		known := n.group(s, g.arn)
-		known.settings, known.settingsChanged = document, true
+		if n.needs(s, g.arn) {
+			known := n.group(s, g.arn)
+			known.settings, known.settingsChanged = document, true
+		}
 	}})
 }
 
@@ -258,17 +260,12 @@ func (s *Service) attach(g *targetGroup, lb *loadBalancer) {
 	v := g.value.Get()
 	v.LoadBalancerArns = []string{lb.arn}
 	g.value.Put(v)
-	var registered []*target
 	for _, t := range g.targets {
-		if !t.draining {
-			registered = append(registered, t)
-		}
 		t.reports = map[string]dataplane.TargetHealth{}
 		t.shown = s.aggregate(g, t)
 	}
-	if len(registered) > 0 {
-		s.changeTargets(g, "attach "+g.arn, lb.either(profile.ALBRegister, profile.NLBRegister), registered, dataplane.Registered)
-	}
+	s.changeSettings(g, "attach "+g.arn)
+	s.announce(g)
 }
 
 func (s *Service) detach(g *targetGroup) {
