@@ -8,7 +8,8 @@
 // queue at a high priority, the plan needs no reads, traffic operations come first and nothing waits: a
 // call without a token ends the round.
 //
-// Nothing is remembered between rounds but which events were told already. Start reading at Reconcile.
+// Nothing is remembered between rounds but which events were told already, and since when old sources of a
+// security group overlap with new ones (a restart makes them stay a little longer). Start reading at Reconcile.
 package ingressgroup
 
 import (
@@ -54,6 +55,8 @@ type Options struct {
 	Settings ingress.Settings
 	// Settle is how long AWS may go on using a target group that no rule names any more; default 150 s.
 	Settle time.Duration
+	// FirewallSettle is how long old sources of the load balancer's security group stay beside new ones; default 30 s.
+	FirewallSettle time.Duration
 	// HealthAge is how old the read of a target group may be when a share rises on it; default 30 s.
 	HealthAge time.Duration
 	// Recheck is how soon health that is waited for is looked at again without an event; default 5 s.
@@ -71,7 +74,7 @@ func (o Options) withDefaults() Options {
 	for _, d := range []struct {
 		field *time.Duration
 		value time.Duration
-	}{{&o.Settle, 150 * time.Second}, {&o.HealthAge, 30 * time.Second}, {&o.Recheck, 5 * time.Second}} {
+	}{{&o.Settle, 150 * time.Second}, {&o.FirewallSettle, 30 * time.Second}, {&o.HealthAge, 30 * time.Second}, {&o.Recheck, 5 * time.Second}} {
 		if *d.field == 0 {
 			*d.field = d.value
 		}
@@ -105,6 +108,8 @@ type Controller struct {
 	backendGroupID string
 	// told are the last events of each Ingress, so that each is told once.
 	told map[types.NamespacedName]map[string]bool
+	// overlaps are plan.State.OverlapSince of each Ingress.
+	overlaps map[types.NamespacedName]map[string]time.Time
 }
 
 // Reconcile makes one pass over an Ingress.
@@ -114,6 +119,7 @@ func (c *Controller) Reconcile(ctx context.Context, request reconcile.Request) (
 	if err := c.client.Get(ctx, key, object); err != nil {
 		if apierrors.IsNotFound(err) {
 			c.tell(nil, key, nil)
+			c.remember(&round{key: key})
 			return reconcile.Result{}, nil
 		}
 		return reconcile.Result{}, fmt.Errorf("cannot read Ingress %s: %w", key, err)
@@ -169,7 +175,14 @@ func (c *Controller) pass(ctx context.Context, r *round) error {
 // decide plans; where that needs the health of target groups, it is read and planned once more. A read
 // that cannot be had now only leaves its share where it is.
 func (c *Controller) decide(ctx context.Context, r *round) {
+	c.mu.Lock()
+	r.state.OverlapSince = c.overlaps[r.key]
+	c.mu.Unlock()
 	r.plan = plan.Make(r.stack, r.observed, r.state)
+	defer c.remember(r)
+	if r.plan.StaleGroups {
+		c.readGroupsAgain(ctx, r)
+	}
 	if len(r.plan.Reads) == 0 {
 		return
 	}
@@ -183,6 +196,30 @@ func (c *Controller) decide(ctx context.Context, r *round) {
 		r.state.Health[arn] = plan.HealthOf(health, seenAt)
 	}
 	r.state.Now = c.Now()
+	r.plan = plan.Make(r.stack, r.observed, r.state)
+}
+
+// remember keeps what the next plan needs to know of this one.
+func (c *Controller) remember(r *round) {
+	after := plan.Overlapping(r.state.OverlapSince, r.plan, r.state.Now)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if delete(c.overlaps, r.key); len(after) > 0 {
+		c.overlaps[r.key] = after
+	}
+}
+
+// readGroupsAgain has the stack's security groups read from AWS and plans once more.
+func (c *Controller) readGroupsAgain(ctx context.Context, r *round) {
+	groups, err := c.Cloud.SecurityGroupsByTag(ctx, map[string]string{model.TagCluster: c.Settings.Cluster, model.TagStack: r.stack.ID})
+	if err != nil {
+		c.Logger.Warn("cannot read security groups", "ingress", r.key.String(), "error", err)
+		return
+	}
+	r.observed.SecurityGroups = groups
+	for i := range groups {
+		groups[i].ResourceID = groups[i].Tags[model.TagResource]
+	}
 	r.plan = plan.Make(r.stack, r.observed, r.state)
 }
 
@@ -253,7 +290,7 @@ func (c *Controller) next(r *round) time.Duration {
 			sooner(now.Add(c.Recheck))
 		}
 	}
-	if len(r.plan.Reads) > 0 || r.claim != ingress.Foreign && r.observed.Missing != "" {
+	if len(r.plan.Reads) > 0 || r.plan.StaleGroups || r.claim != ingress.Foreign && r.observed.Missing != "" {
 		sooner(now.Add(c.Recheck))
 	}
 	if at.IsZero() {

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
@@ -197,4 +198,31 @@ func TestServiceThatComesLater(t *testing.T) {
 		}
 		return ""
 	})
+}
+
+// The old sources of a load balancer are revoked when the new ones have been effective for the settle time.
+func TestSourcesOverlap(t *testing.T) {
+	e, namespace := newNamespace(t)
+	o := e.newIngress(t, namespace, map[string]string{actionRoot: weights(t, 0, 100), ingress.Prefix + "inbound-cidrs": "10.0.0.0/8"})
+	e.waitForHostname(t, o)
+	newest := e.newest()
+	e.annotate(t, o, ingress.Prefix+"inbound-cidrs", "10.1.0.0/16")
+	eventually(t, func() string {
+		observed, err := e.cloud.Cloud.Stack(t.Context(), ingress.StackID(namespace, "web"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if sources := observed.SecurityGroups[0].Ingress; len(sources) != 1 || sources[0].CIDR != "10.1.0.0/16" {
+			return fmt.Sprintf("sources are %v", sources)
+		}
+		return ""
+	})
+	at := map[string]time.Time{}
+	for _, r := range e.emulator.Journal().Since(newest) {
+		at[r.Operation] = r.Received
+	}
+	authorized, read, revoked := at["AuthorizeSecurityGroupIngress"], at["DescribeSecurityGroups"], at["RevokeSecurityGroupIngress"]
+	if authorized.IsZero() || revoked.Sub(authorized) < time.Second || !read.After(authorized.Add(time.Second)) || read.After(revoked) {
+		t.Errorf("authorized %s, read %s, revoked %s", authorized, read, revoked)
+	}
 }

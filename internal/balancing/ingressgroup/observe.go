@@ -66,7 +66,7 @@ func (c *Controller) kubernetesObjects(ctx context.Context, object *networkingv1
 // observe gathers what AWS and Kubernetes have for the stack. An error leaves an observation that is not
 // complete, with which weights can still be moved.
 func (c *Controller) observe(ctx context.Context, r *round) error {
-	r.state = plan.State{Now: c.Now(), Cluster: c.Settings.Cluster, Settle: c.Settle, HealthAge: c.HealthAge}
+	r.state = plan.State{Now: c.Now(), Cluster: c.Settings.Cluster, Settle: c.Settle, FirewallSettle: c.FirewallSettle, HealthAge: c.HealthAge}
 	var bindings elbv2.TargetGroupBindingList
 	err := c.client.List(ctx, &bindings, client.InNamespace(r.key.Namespace), client.MatchingLabels{
 		ingress.LabelStackNamespace: r.key.Namespace, ingress.LabelStackName: r.key.Name,

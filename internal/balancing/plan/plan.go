@@ -38,6 +38,11 @@ type Plan struct {
 	Blocked []Blocked
 	// Reads are ARNs of target groups whose targets must be read afresh before more can be said.
 	Reads []string
+	// Overlaps are the security groups whose old sources are kept beside the new ones for a while. Whoever
+	// plans again gives State.OverlapSince what Overlapping makes of them.
+	Overlaps []string
+	// StaleGroups says that a security group must be read from AWS again before old sources are revoked.
+	StaleGroups bool
 	// Gone says that a stack without load balancer has nothing left, in AWS and in Kubernetes.
 	Gone bool
 }
@@ -67,6 +72,10 @@ type State struct {
 	Settle time.Duration
 	// HealthAge is how old the read of a group's targets may be when a share is raised; 0 means any age.
 	HealthAge time.Duration
+	// FirewallSettle is how long a source takes to be effective after AWS has accepted it.
+	FirewallSettle time.Duration
+	// OverlapSince is since when all wanted sources of a security group have been in place beside old ones, by id.
+	OverlapSince map[string]time.Time
 	// Health holds reads of targets that are newer than those of the observation, by ARN.
 	Health map[string]Health
 	// Bindings are the TargetGroupBinding objects that carry the stack's labels.
@@ -75,6 +84,20 @@ type State struct {
 	BackendGroupID string
 	// Alone says that no other object of the cluster needs the shared security group, so that it goes with this stack.
 	Alone bool
+}
+
+// Overlapping is State.OverlapSince for the next plan: a group that still overlaps keeps its time. It may be
+// kept in memory alone: after a restart the old sources stay for one more settle time.
+func Overlapping(before map[string]time.Time, p Plan, now time.Time) map[string]time.Time {
+	after := map[string]time.Time{}
+	for _, id := range p.Overlaps {
+		since, known := before[id]
+		if !known {
+			since = now
+		}
+		after[id] = since
+	}
+	return after
 }
 
 // Health is what a read of a target group's targets said.

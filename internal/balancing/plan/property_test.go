@@ -70,7 +70,8 @@ func translate(t *rapid.T, o ingress.Objects) model.Stack {
 
 // step makes one plan and lets at most calls of its AWS calls through, as if the process died there.
 func step(t *rapid.T, w *applytest.World, stack model.Stack, calls int) plan.Plan {
-	state := plan.State{Now: w.Now, Cluster: "test", Settle: 150 * time.Second, Bindings: w.Bindings(), BackendGroupID: w.BackendGroupID()}
+	state := plan.State{Now: w.Now, Cluster: "test", Settle: 150 * time.Second, Bindings: w.Bindings(), BackendGroupID: w.BackendGroupID(),
+		FirewallSettle: 30 * time.Second, OverlapSince: map[string]time.Time{"sg-0002": w.Now.Add(-time.Minute)}}
 	p := plan.Make(stack, w.Observed(stack.ID), state)
 	w.Refuse = func(string) error {
 		if calls--; calls < 0 {

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"slices"
+	"time"
 
 	"github.com/lockstep-delivery/lockstep/internal/balancing/model"
 )
@@ -29,10 +30,30 @@ func (s *situation) securityGroups() {
 				s.wait(Wait{Reason: "security group " + wanted.ResourceID + ": the old sources are revoked when the new ones are seen in place"})
 			}
 		case len(extra) > 0:
-			s.add(stageRemoval, RevokeIngress{ref, extra})
+			s.revoke(ref, have, extra)
 		}
 		s.tags(ref, wanted.Tags, have.Tags)
 	}
+}
+
+// revoke takes old sources away when the new ones have been in place for the settle time, and a read since
+// then still shows them: until then clients of both could be cut off.
+func (s *situation) revoke(ref Ref, have *model.ObservedSecurityGroup, extra []model.Permission) {
+	since, known := s.state.OverlapSince[ref.ARN]
+	if !known {
+		since = s.state.Now
+	}
+	settled := since.Add(s.state.FirewallSettle)
+	if known && !s.state.Now.Before(settled) && !have.SeenAt.Before(settled) {
+		s.add(stageRemoval, RevokeIngress{ref, extra})
+		return
+	}
+	s.out.Overlaps = append(s.out.Overlaps, ref.ARN)
+	w := Wait{Reason: "security group " + ref.ResourceID + ": old sources are revoked when the new ones have been effective for a while", Until: settled}
+	if known && !s.state.Now.Before(settled) {
+		s.out.StaleGroups, w.Until = true, time.Time{}
+	}
+	s.wait(w)
 }
 
 // groupID resolves a reference to a security group; empty while it does not exist.

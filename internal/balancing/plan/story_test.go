@@ -86,6 +86,7 @@ type story struct {
 	world   *applytest.World
 	objects ingress.Objects
 	busy    string
+	overlap map[string]time.Time
 }
 
 func (s *story) happen(text string) {
@@ -123,6 +124,7 @@ func (s *story) rounds() string {
 	var b strings.Builder
 	for range 10 {
 		p := s.plan()
+		s.overlap = plan.Overlapping(s.overlap, p, s.world.Now)
 		if len(p.Operations) == 0 {
 			b.WriteString(p.String())
 			return b.String()
@@ -155,7 +157,7 @@ func (s *story) plan() plan.Plan {
 	}
 	return plan.Make(stack, s.world.Observed(stack.ID), plan.State{
 		Now: s.world.Now, Cluster: "test", Settle: 150 * time.Second, HealthAge: time.Minute,
-		Bindings: s.world.Bindings(), BackendGroupID: s.world.BackendGroupID(), Alone: true,
+		FirewallSettle: 30 * time.Second, OverlapSince: s.overlap, Bindings: s.world.Bindings(), BackendGroupID: s.world.BackendGroupID(), Alone: true,
 	})
 }
 

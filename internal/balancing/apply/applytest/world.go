@@ -69,6 +69,7 @@ func (w *World) Observed(stackID string) model.Observed {
 	}
 	for _, g := range w.firewall {
 		if g.Tags[model.TagStack] == stackID {
+			g.SeenAt = w.Now
 			o.SecurityGroups = append(o.SecurityGroups, g)
 		}
 	}
