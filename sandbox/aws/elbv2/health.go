@@ -2,6 +2,7 @@ package elbv2
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
 
@@ -14,8 +15,8 @@ func (s *Service) report(n *node, h dataplane.HealthChange) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	g := s.targetGroups[h.Group]
-	if s.closed || g == nil || g.balancer != n.balancer {
-		return
+	if s.closed || g == nil || g.balancer != n.balancer || !slices.Contains(n.balancer.nodes, n) {
+		return // a node that leaves has no say any more
 	}
 	t := g.targets[h.Target]
 	if t == nil || t.draining {
@@ -58,9 +59,13 @@ func (s *Service) aggregate(g *targetGroup, t *target) types.TargetHealth {
 	case s.config.Network.OwnedByBalancer(t.address):
 		return health(types.TargetHealthStateEnumUnused, types.TargetHealthReasonEnumIpUnusable, "Target IP address is in use by a load balancer")
 	}
-	healthy, initial := 0, false
+	healthy, asked, initial := 0, 0, false
 	for _, n := range g.balancer.nodes {
 		found, told := t.reports[n.zone]
+		if !told && n.joined {
+			continue
+		}
+		asked++
 		switch {
 		case told && found.State == dataplane.Unhealthy:
 			return health(types.TargetHealthStateEnumUnhealthy, types.TargetHealthReasonEnum(found.Reason), found.Description)
@@ -71,7 +76,7 @@ func (s *Service) aggregate(g *targetGroup, t *target) types.TargetHealth {
 		}
 	}
 	switch {
-	case healthy == len(g.balancer.nodes):
+	case asked > 0 && healthy == asked:
 		return types.TargetHealth{State: types.TargetHealthStateEnumHealthy}
 	case initial || healthy > 0:
 		return health(types.TargetHealthStateEnumInitial, types.TargetHealthReasonEnumInitialHealthChecking, "Initial health checks in progress")

@@ -22,6 +22,9 @@ type node struct {
 	// active nodes serve. A load balancer that is being provisioned has nodes that learn but do not serve.
 	active bool
 	gone   bool
+	// joined is true for a node of a zone that was added later. It does not make targets that are healthy
+	// elsewhere initial again before it has looked at them.
+	joined bool
 	// lanes hold the number of the newest change that was taken, per thing that changes. A change that
 	// comes later than a newer one of its lane is skipped: a node never goes back.
 	lanes      map[string]int

@@ -2,11 +2,13 @@ package elbv2
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 
 	elb "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
 	"github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
 
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/dataplane"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/eventual"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/profile"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/wire"
@@ -102,6 +104,7 @@ func (s *Service) move(lb *loadBalancer, v types.LoadBalancer, placements []plac
 	lb.leaving = append(lb.leaving, gone...)
 	lb.changes++
 	for _, n := range added {
+		n.joined = true
 		s.catchUp(n)
 		s.after(s.config.Draws.PerNode(profile.SetSubnets, lb.event(), n.zone), func() []*node {
 			n.active = !lb.deleted && lb.value.Get().State.Code == types.LoadBalancerStateEnumActive
@@ -117,17 +120,23 @@ func (s *Service) move(lb *loadBalancer, v types.LoadBalancer, placements []plac
 			return nil
 		})
 	}
-	s.rezone(lb)
+	var left []string
+	for _, n := range gone {
+		left = append(left, n.zone)
+	}
+	s.rezone(lb, left)
 	return nil
 }
 
-// rezone looks again at which targets are in a zone of the load balancer.
-func (s *Service) rezone(lb *loadBalancer) {
+// rezone looks again at which targets are in a zone of the load balancer, and forgets what the nodes of
+// zones that were left have said of them.
+func (s *Service) rezone(lb *loadBalancer, left []string) {
 	for _, g := range s.targetGroups {
 		if g.balancer != lb {
 			continue
 		}
 		for _, t := range g.targets {
+			maps.DeleteFunc(t.reports, func(zone string, _ dataplane.TargetHealth) bool { return slices.Contains(left, zone) })
 			t.shown = s.aggregate(g, t)
 		}
 	}
