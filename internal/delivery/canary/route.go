@@ -23,7 +23,8 @@ func (f facts) wish() (weight int32, reason string) {
 		return 0, "the update is aborted"
 	case f.paused():
 		return f.recorded(), "the rollout is paused"
-	case f.promoted() && f.stableHash() != f.Rollout.Hash && f.canaryHash() == f.Rollout.Hash:
+	case f.promoted() && f.stableHash() != "" && f.stableHash() != f.Rollout.Hash && f.canaryHash() == f.Rollout.Hash &&
+		f.liveOthers(f.strategy.StableService, f.Rollout.Hash) > 0:
 		// Whatever has moved it meanwhile: the stable Service can only be switched at weight 0.
 		return totalWeight, "the stable Service still selects the version before"
 	case f.promoted():

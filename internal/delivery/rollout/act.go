@@ -66,7 +66,7 @@ func (c *Controller) do(ctx context.Context, o *observed, d *canary.Decision, op
 	case canary.SyncReplicaSet:
 		return c.sync(ctx, o, op)
 	case canary.SetDeadline:
-		return c.patch(ctx, o.replicaSets[op.Name], deadline(op.At))
+		return c.noted(o, o.replicaSets[op.Name], c.patch(ctx, o.replicaSets[op.Name], deadline(op.At)))
 	case canary.MarkPods:
 		return c.mark(ctx, o, op)
 	case canary.DeleteReplicaSet:
@@ -111,6 +111,14 @@ func (c *Controller) merge(ctx context.Context, o client.Object, f fields) error
 	return nil
 }
 
+// noted remembers the version of an object that was written, so that no older one is decided on.
+func (c *Controller) noted(o *observed, object client.Object, err error) error {
+	if err == nil {
+		c.written.note(client.ObjectKeyFromObject(o.rollout), object)
+	}
+	return err
+}
+
 // patchRollout patches the Rollout itself, and goes on with its new version.
 func (c *Controller) patchRollout(ctx context.Context, o *observed, f fields) error {
 	changed := o.rollout.DeepCopy()
@@ -118,7 +126,7 @@ func (c *Controller) patchRollout(ctx context.Context, o *observed, f fields) er
 		return err
 	}
 	o.rollout = changed
-	c.wrote(changed)
+	c.written.note(client.ObjectKeyFromObject(changed), changed)
 	return nil
 }
 
@@ -172,7 +180,7 @@ func (c *Controller) scale(ctx context.Context, o *observed, op canary.ScaleRepl
 	if op.To < op.From {
 		write = c.patch // Only on the state that was looked at.
 	}
-	if err := write(ctx, rs, f); err != nil {
+	if err := c.noted(o, rs, write(ctx, rs, f)); err != nil {
 		return err
 	}
 	direction := "up"
@@ -191,7 +199,7 @@ func (c *Controller) sync(ctx context.Context, o *observed, op canary.SyncReplic
 			annotations[key] = value
 		}
 	}
-	return c.merge(ctx, rs, fields{"metadata": fields{"annotations": annotations}, "spec": fields{"minReadySeconds": op.MinReadySeconds}})
+	return c.noted(o, rs, c.merge(ctx, rs, fields{"metadata": fields{"annotations": annotations}, "spec": fields{"minReadySeconds": op.MinReadySeconds}}))
 }
 
 func deadline(at time.Time) fields {
@@ -207,7 +215,7 @@ func (c *Controller) point(ctx context.Context, o *observed, op canary.PointServ
 		"metadata": fields{"annotations": fields{v1alpha1.ManagedByAnnotation: o.rollout.Name}},
 		"spec":     fields{"selector": fields{v1alpha1.HashLabel: op.To}},
 	})
-	if err != nil {
+	if err := c.noted(o, o.services[op.Service], err); err != nil {
 		return err
 	}
 	c.record(o, false, "SwitchService", "Switched selector for service '%s' from '%s' to '%s'", op.Service, op.From, op.To)
@@ -250,7 +258,7 @@ func (c *Controller) publish(ctx context.Context, o *observed, status v1alpha1.R
 		return fmt.Errorf("cannot publish the status of Rollout %s/%s: %w", changed.Namespace, changed.Name, err)
 	}
 	o.rollout = changed
-	c.wrote(changed)
+	c.written.note(client.ObjectKeyFromObject(changed), changed)
 	return nil
 }
 

@@ -10,8 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strconv"
-	"sync"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -61,9 +59,7 @@ type Controller struct {
 	live   client.Reader
 	events events.EventRecorder
 
-	mu sync.Mutex
-	// written is the resource version of the last own write per Rollout.
-	written map[types.NamespacedName]string
+	written written
 }
 
 // Indexes of Rollouts by what they name.
@@ -84,7 +80,7 @@ const (
 func Add(m manager.Manager, o Options) error {
 	c := &Controller{
 		Options: o.withDefaults(), cached: m.GetClient(), live: m.GetAPIReader(),
-		events: m.GetEventRecorder("rollouts-controller"), written: map[types.NamespacedName]string{},
+		events: m.GetEventRecorder("rollouts-controller"), written: written{now: time.Now},
 	}
 	if err := c.index(m.GetFieldIndexer()); err != nil {
 		return fmt.Errorf("cannot index Rollouts: %w", err)
@@ -213,8 +209,8 @@ func (c *Controller) Reconcile(ctx context.Context, request reconcile.Request) (
 	result, err := c.reconcile(ctx, request.NamespacedName)
 	reconcileSeconds.WithLabelValues(request.Namespace, request.Name).Observe(time.Since(began).Seconds())
 	switch {
-	case apierrors.IsConflict(err):
-		// Somebody wrote at the same time; the next look sees it.
+	case apierrors.IsConflict(err) || errors.Is(err, errLag):
+		// Somebody wrote at the same time, or the cache is behind our own write; the next look sees it.
 		return reconcile.Result{RequeueAfter: cacheLag}, nil
 	case err != nil:
 		reconcileErrors.WithLabelValues(request.Namespace, request.Name).Inc()
@@ -226,7 +222,7 @@ func (c *Controller) reconcile(ctx context.Context, key types.NamespacedName) (r
 	var rollout v1alpha1.Rollout
 	switch err := c.cached.Get(ctx, key, &rollout); {
 	case apierrors.IsNotFound(err):
-		c.forget(key)
+		c.written.forget(key)
 		return reconcile.Result{}, c.release(ctx, key)
 	case err != nil:
 		return reconcile.Result{}, err
@@ -234,7 +230,7 @@ func (c *Controller) reconcile(ctx context.Context, key types.NamespacedName) (r
 	switch {
 	case rollout.DeletionTimestamp != nil || !c.mine(&rollout):
 		return reconcile.Result{}, nil
-	case c.lags(&rollout):
+	case c.written.lag(key, &rollout):
 		return reconcile.Result{RequeueAfter: cacheLag}, nil
 	}
 	if err := c.adopt(ctx, &rollout); err != nil {
@@ -266,25 +262,4 @@ func (c *Controller) again(d canary.Decision) time.Duration {
 		return 0
 	}
 	return max(soon, d.Wait.Again.Sub(c.Now()))
-}
-
-// lags: the cache has not seen our own last write yet.
-func (c *Controller) lags(rollout *v1alpha1.Rollout) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	written, err := strconv.ParseUint(c.written[client.ObjectKeyFromObject(rollout)], 10, 64)
-	held, err2 := strconv.ParseUint(rollout.ResourceVersion, 10, 64)
-	return err == nil && err2 == nil && held < written
-}
-
-func (c *Controller) wrote(rollout *v1alpha1.Rollout) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.written[client.ObjectKeyFromObject(rollout)] = rollout.ResourceVersion
-}
-
-func (c *Controller) forget(key types.NamespacedName) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	delete(c.written, key)
 }

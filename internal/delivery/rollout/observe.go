@@ -107,6 +107,9 @@ func (c *Controller) observePods(ctx context.Context, reader client.Reader, o *o
 		if !metav1.IsControlledBy(rs, r) {
 			continue
 		}
+		if c.written.lag(client.ObjectKeyFromObject(r), rs) {
+			return errLag
+		}
 		pods := byOwner[rs.UID]
 		slices.SortFunc(pods, func(a, b canary.Pod) int { return cmp.Compare(a.Name, b.Name) })
 		o.replicaSets[rs.Name] = rs
@@ -202,6 +205,9 @@ func (c *Controller) observeTraffic(ctx context.Context, reader client.Reader, o
 		err := reader.Get(ctx, types.NamespacedName{Namespace: r.Namespace, Name: name}, service)
 		if client.IgnoreNotFound(err) != nil {
 			return fmt.Errorf("cannot read Service %s/%s: %w", r.Namespace, name, err)
+		}
+		if c.written.lag(client.ObjectKeyFromObject(r), service) {
+			return errLag
 		}
 		o.services[name] = service
 		o.snapshot.Services = append(o.snapshot.Services, readService(name, service, err != nil, r))
