@@ -22,12 +22,14 @@ import (
 // balancing moves traffic: the controller of the Ingress.
 type balancing struct {
 	actor
+	// mirror is that of the process: a late call of a former one does not reach its successor's.
+	mirror *mirror
 	// stacks are translations by what they were made of, since the same few come again and again.
 	stacks map[string]model.Stack
 }
 
 func newBalancing(w *world) *balancing {
-	b := &balancing{actor: actor{w: w, name: "balancing"}, stacks: map[string]model.Stack{}}
+	b := &balancing{actor: actor{w: w, name: "balancing"}, mirror: w.mirror, stacks: map[string]model.Stack{}}
 	b.round = func() { b.plan(0) }
 	return b
 }
@@ -35,7 +37,7 @@ func newBalancing(w *world) *balancing {
 // plan translates, plans and carries out, one operation after the other.
 func (b *balancing) plan(reads int) {
 	in, _ := b.w.ingresses.cached.get(ingressName)
-	observed, err := b.w.mirror.observed()
+	observed, err := b.mirror.observed()
 	if in == nil || err != nil {
 		b.failed()
 		return
@@ -47,12 +49,12 @@ func (b *balancing) plan(reads int) {
 	}
 	p := b.w.brain.Balancer(stack, observed, plan.State{
 		Now: b.w.now(), Cluster: cluster, Settle: b.w.config.Settle, HealthAge: 15 * time.Second,
-		Health: b.w.mirror.healths(), Bindings: b.w.aws.Bindings(), BackendGroupID: b.w.aws.BackendGroupID(),
+		Health: b.mirror.healths(), Bindings: b.w.aws.Bindings(), BackendGroupID: b.w.aws.BackendGroupID(),
 	})
 	b.w.decisions++
 	if len(p.Reads) > 0 && reads < 3 {
 		for _, arn := range p.Reads {
-			if b.w.mirror.readTargets(arn) != nil {
+			if b.mirror.readTargets(arn) != nil {
 				b.failed()
 				return
 			}
@@ -98,8 +100,8 @@ func (b *balancing) do(op plan.Operation) apply.Result {
 	b.w.note("%s", op)
 	b.w.writes++
 	result := apply.Round{Cloud: b.w.aws, Objects: b.w.aws, BackendGroupID: b.w.aws.BackendGroupID(), Now: b.w.now()}.Do(context.Background(), []plan.Operation{op})
-	if result.Err == nil && result.Again.IsZero() {
-		b.w.mirror.wrote()
+	if result.Err == nil && result.Again.IsZero() && b.mirror == b.w.mirror {
+		b.mirror.wrote()
 		for _, binding := range b.w.bindings {
 			binding.wake()
 		}

@@ -11,13 +11,15 @@ import (
 type binding struct {
 	actor
 	service string
+	// mirror is that of the process: a late call of a former one does not reach its successor's.
+	mirror *mirror
 	// podAt and zeroSince are lost with the process.
 	podAt     map[string]string
 	zeroSince time.Time
 }
 
 func newBinding(w *world, service string) *binding {
-	b := &binding{actor: actor{w: w, name: "binding of " + service}, service: service, podAt: map[string]string{}}
+	b := &binding{actor: actor{w: w, name: "binding of " + service}, service: service, mirror: w.mirror, podAt: map[string]string{}}
 	b.round = func() { b.look(false) }
 	return b
 }
@@ -54,7 +56,7 @@ func (b *binding) observe(g *group, fresh bool) (bindings.Snapshot, bool) {
 		notBefore = w.now()
 	}
 	s := bindings.Snapshot{Now: w.now(), Fresh: fresh, Settings: bindings.Settings{Settle: w.config.Settle, Freshness: 15 * time.Second}}
-	if w.mirror.freshTargets(g.arn, notBefore) != nil || w.mirror.freshRoutes(notBefore) != nil {
+	if b.mirror.freshTargets(g.arn, notBefore) != nil || b.mirror.freshRoutes(notBefore) != nil {
 		return s, false
 	}
 	selector, _ := w.services.at(fresh).get(b.service)
@@ -62,7 +64,7 @@ func (b *binding) observe(g *group, fresh bool) (bindings.Snapshot, bool) {
 		p, _ := w.pods.cached.get(name)
 		s.Pods = append(s.Pods, b.pod(name, p, selector))
 	}
-	for _, t := range w.mirror.targets[g.arn].health {
+	for _, t := range b.mirror.targets[g.arn].health {
 		known := bindings.Target{TargetHealth: t, RegisteredUID: b.podAt[t.ID]}
 		known.Gone = known.RegisteredUID != "" && w.podAt(t.ID, false) == nil
 		s.Targets = append(s.Targets, known)
@@ -109,7 +111,7 @@ func (b *binding) pod(name string, p *pod, selector *service) bindings.Pod {
 
 // share is the weight of the group and since when it is 0, as the rollout has recorded or this process has seen.
 func (b *binding) share(g *group) bindings.Share {
-	m := b.w.mirror
+	m := b.mirror
 	share := bindings.Share{Known: m.known && m.rule != "", SeenAt: m.routesAt, Stickiness: m.routes.Stickiness}
 	for _, t := range m.routes.TargetGroups {
 		if t.ARN == g.arn {
@@ -191,7 +193,7 @@ func (b *binding) step(steps []func(), done func()) {
 func (b *binding) call(g *group, targets []model.Target, call func(string, []model.Target) error) (failed bool) {
 	b.w.writes++
 	err := call(g.arn, targets)
-	b.w.mirror.wroteTargets(g.arn)
+	b.mirror.wroteTargets(g.arn)
 	if err != nil {
 		b.w.note("  refused: %v", err)
 	}

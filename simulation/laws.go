@@ -39,6 +39,8 @@ type laws struct {
 	// resizedAt is when people last changed the number of pods.
 	resizedAt time.Time
 	wanted    int32
+	// splits are the times of the newest writes of the annotation.
+	splits []time.Time
 }
 
 // A fault excuses its consequences for so long: checks, a decision, AWS, and a throttle storm in between.
@@ -114,6 +116,7 @@ func (l *laws) writing(s split.Split) {
 	was, _ := before.Weight(canaryService)
 	action, _ := split.Encode(s)
 	l.w.shownAction = action
+	l.busy()
 	if err != nil || now <= was || !l.on() || l.excused() || l.lately(l.resizedAt, excuse) || l.lately(l.editAt, time.Minute) {
 		return
 	}
@@ -134,6 +137,18 @@ func (l *laws) writing(s split.Split) {
 	}
 	if was == 0 && others > 0 {
 		l.w.violate(1, "the canary's share rises from 0 while %d targets of other versions are live in its group", others)
+	}
+}
+
+// busy: liveness, the annotation is not written over and over.
+func (l *laws) busy() {
+	const many, window = 15, 10 * time.Second
+	l.splits = append(l.splits, l.w.now())
+	if len(l.splits) > many {
+		l.splits = l.splits[1:]
+		if l.w.now().Sub(l.splits[0]) < window {
+			l.w.violate(0, "the annotation is written %d times within %s", many, l.w.now().Sub(l.splits[0]))
+		}
 	}
 }
 

@@ -122,8 +122,7 @@ func newWorld(o Options) *world {
 	w.ingresses, w.pods = newTable[ingress](w), newTable[pod](w)
 	w.workload, w.laws, w.faults, w.people = newWorkload(w), &laws{w: w}, &faults{w: w}, &people{w: w}
 	w.aws = newAWS(w)
-	w.mirror, w.delivery, w.balancing = newMirror(w), newDelivery(w), newBalancing(w)
-	w.bindings = []*binding{newBinding(w, canaryService), newBinding(w, stableService)}
+	w.process()
 	w.connect()
 	return w
 }
@@ -192,6 +191,11 @@ func (w *world) start() {
 func (w *world) stop() {
 	w.life++
 	w.down = true
+	w.process()
+}
+
+// process makes controllers that know nothing yet.
+func (w *world) process() {
 	w.mirror = newMirror(w)
 	w.delivery, w.balancing = newDelivery(w), newBalancing(w)
 	w.bindings = []*binding{newBinding(w, canaryService), newBinding(w, stableService)}
