@@ -100,10 +100,14 @@ type readRetryer struct {
 	backoff  time.Duration
 }
 
-// IsErrorRetryable is the SDK's own judgement, except that a missing token is not to be asked for again.
+// IsErrorRetryable is the SDK's own judgement of AWS's answers, and true for an answer that came broken. A
+// missing token is not to be asked for again.
 func (r readRetryer) IsErrorRetryable(err error) bool {
-	if _, busy := errors.AsType[*budget.BusyError](err); busy {
+	if _, busy := errors.AsType[*budget.BusyError](err); busy || interrupted(err) {
 		return false
+	}
+	if _, broken := errors.AsType[*smithy.DeserializationError](err); broken {
+		return true
 	}
 	return retry.IsErrorRetryables(retry.DefaultRetryables).IsErrorRetryable(err).Bool() || throttleCodes[errorCode(err)]
 }

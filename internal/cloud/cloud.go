@@ -225,6 +225,7 @@ func loadSDK(ctx context.Context, cfg Config) (aws.Config, error) {
 	if cfg.HTTPClient != nil { // not as an option of the chain: that would want to add AWS_CA_BUNDLE to it
 		sdk.HTTPClient = cfg.HTTPClient
 	}
+	sdk.HTTPClient = wholeRequests{sdk.HTTPClient}
 	if sdk.Region == "" {
 		return sdk, fmt.Errorf("cannot reach AWS without a region: set --aws-region or AWS_REGION")
 	}

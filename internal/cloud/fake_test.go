@@ -221,7 +221,7 @@ func (f *fake) made(prefix string) int {
 func (f *fake) forgetCalls() { f.set(func(f *fake) { f.calls = nil }) }
 
 // connect starts the fake on an in-memory network and a cloud on it. Both end with the test.
-func (f *fake) connect(t *testing.T, settings cloud.Settings) *cloud.Cloud {
+func (f *fake) connect(t testing.TB, settings cloud.Settings) *cloud.Cloud {
 	t.Helper()
 	network := &memoryListener{conns: make(chan net.Conn), closed: make(chan struct{})}
 	server := &http.Server{Handler: f, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0)}

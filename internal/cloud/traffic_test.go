@@ -357,3 +357,18 @@ func TestAWeightDoesNotWaitForTheListOfALargeAccount(t *testing.T) {
 		}
 	})
 }
+
+// An endpoint on the same machine answers before the SDK has noticed that it sent everything: no answer may
+// be lost to that.
+func TestNoAnswerOfANearEndpointIsLost(t *testing.T) {
+	f := newFake()
+	f.others = 1000
+	c := f.connect(t, cloud.Settings{CallMargin: 1000, ReadAttempts: 1})
+	eventually(t, "everything is listed", func() bool {
+		observed, err := c.Stack(t.Context(), "shop/web")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return observed.Complete
+	})
+}
