@@ -4,7 +4,7 @@
 // It performs nothing and knows no client and no clock. What only AWS can tell (subnets, security groups
 // and target groups by name) is named by NeededLookups first and handed to Translate as Resolved:
 //
-//	claim, err := ingress.Claimed(settings, objects)      // is this Ingress ours?
+//	claim, params, err := ingress.Claimed(settings, objects) // is this Ingress ours?
 //	needed := ingress.NeededLookups(objects, existing)
 //	stack, events, err := ingress.Translate(settings, objects, resolved)
 //
