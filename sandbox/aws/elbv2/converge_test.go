@@ -158,7 +158,7 @@ func (w *walk) checkNodes(seed uint64) {
 	byRule := cmpopts.SortSlices(func(a, b dataplane.Rule) bool { return a.ARN < b.ARN })
 	for _, n := range lb.nodes {
 		told := n.traffic.(*recorder)
-		last := told.configs[len(told.configs)-1].config
+		last, _ := told.last()
 		if diff := cmp.Diff(w.nodeConfig(fresh), last, byArn, byRule, cmpopts.IgnoreFields(dataplane.NodeConfig{}, "Version")); diff != "" {
 			w.Fatalf("seed %d: node of %s (-API +node):\n%s", seed, n.zone, diff)
 		}

@@ -30,7 +30,7 @@ func TestZonesComeAndGo(t *testing.T) {
 			subnets[*z.ZoneName] = *z.SubnetId
 		}
 
-		leaving := a.nodes[zones[2]]
+		leaving := a.node(zones[2])
 		retry(a, a.SetSubnets, &elb.SetSubnetsInput{LoadBalancerArn: &lb, Subnets: []string{subnets[zones[0]], subnets[zones[1]]}})
 		a.wantHealth(group, "unused", "Target.NotInUse") // its zone is not enabled
 		retry(a, a.ModifyListener, &elb.ModifyListenerInput{ListenerArn: &listener, DefaultActions: []types.Action{
@@ -38,12 +38,12 @@ func TestZonesComeAndGo(t *testing.T) {
 		}})
 		time.Sleep(50 * time.Second) // a zone takes at least 60 s to go, a rule at most 40 s to arrive
 		synctest.Wait()
-		if last := leaving.configs[len(leaving.configs)-1].config.Listeners[0].Default.Fixed; leaving.closed || last == nil || last.Status != 204 {
-			t.Errorf("the leaving node is closed: %v, and acts on %+v", leaving.closed, last)
+		if last, ended := leaving.last(); ended || last.Listeners[0].Default.Fixed == nil || last.Listeners[0].Default.Fixed.Status != 204 {
+			t.Errorf("the leaving node is closed: %v, and acts on %+v", ended, last.Listeners)
 		}
 		time.Sleep(5 * time.Minute)
 		synctest.Wait()
-		if !leaving.closed || len(a.Applied()) != 2 {
+		if _, ended := leaving.last(); !ended || len(a.Applied()) != 2 {
 			t.Errorf("the node of a zone that was taken away is still there: %+v", a.Applied())
 		}
 
@@ -55,7 +55,7 @@ func TestZonesComeAndGo(t *testing.T) {
 		a.register(group, []types.TargetDescription{{Id: new(near.Address.String())}})
 		time.Sleep(time.Minute)
 		for _, zone := range zones[:2] {
-			a.nodes[zone].spec.Health(dataplane.HealthChange{Group: group, Zone: zone, Target: dataplane.TargetKey{ID: near.Address.String(), Port: 8080}, TargetHealth: dataplane.TargetHealth{State: dataplane.Healthy}})
+			a.node(zone).spec.Health(dataplane.HealthChange{Group: group, Zone: zone, Target: dataplane.TargetKey{ID: near.Address.String(), Port: 8080}, TargetHealth: dataplane.TargetHealth{State: dataplane.Healthy}})
 		}
 		time.Sleep(3 * time.Second)
 		state := func() types.TargetHealthStateEnum {
@@ -73,8 +73,8 @@ func TestZonesComeAndGo(t *testing.T) {
 		retry(a, a.SetSubnets, &elb.SetSubnetsInput{LoadBalancerArn: &lb, Subnets: []string{subnets[zones[0]], subnets[zones[2]]}})
 		time.Sleep(10 * time.Minute)
 		synctest.Wait()
-		added := a.nodes[zones[2]]
-		if added == leaving || len(added.configs[len(added.configs)-1].config.Listeners) != 1 {
+		added := a.node(zones[2])
+		if last, _ := added.last(); added == leaving || len(last.Listeners) != 1 {
 			t.Error("the new node does not serve the listener")
 		}
 		if set := added.known(group); len(set.Targets) != 2 || set.Targets[0].State != dataplane.Registered {

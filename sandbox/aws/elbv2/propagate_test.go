@@ -65,6 +65,23 @@ func (r *recorder) RemoveGroup(group string) {
 	r.mu.Unlock()
 }
 
+// last is what the node was told last of its listeners, ended says that it was closed.
+func (r *recorder) last() (config dataplane.NodeConfig, ended bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.configs) > 0 {
+		config = r.configs[len(r.configs)-1].config
+	}
+	return config, r.closed
+}
+
+// dropped says whether the node was told to remove a group.
+func (r *recorder) dropped(group string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Contains(r.removed, group)
+}
+
 // known is what the node was last told of the targets of a group.
 func (r *recorder) known(group string) dataplane.TargetSet {
 	r.mu.Lock()
@@ -83,8 +100,15 @@ type account struct {
 	*testing.T
 	*Service
 	network *ec2.Service
+	told    sync.Mutex
 	nodes   map[string]*recorder // by zone
-	applied []Application
+}
+
+// node is the newest node of a zone.
+func (a *account) node(zone string) *recorder {
+	a.told.Lock()
+	defer a.told.Unlock()
+	return a.nodes[zone]
 }
 
 var zones = []string{"eu-west-1a", "eu-west-1b", "eu-west-1c"}
@@ -104,10 +128,11 @@ func newAccount(t *testing.T, profileName string, seed uint64) *account {
 		Region: "eu-west-1", AccountID: "123456789012", Network: a.network, IDs: ids, Draws: draws,
 		NewNode: func(spec NodeSpec) Node {
 			r := &recorder{spec: spec, groups: map[string]dataplane.Group{}, targets: map[string]dataplane.TargetSet{}}
+			a.told.Lock()
+			defer a.told.Unlock()
 			a.nodes[spec.Zone] = r
 			return r
 		},
-		Applied: func(one Application) { a.applied = append(a.applied, one) },
 	})
 	t.Cleanup(a.Service.Close)
 	return a
@@ -168,6 +193,8 @@ func (a *account) listenerARN(lb string, actions []types.Action) string {
 
 // weights is the row of weights of the second group that a node was told, with the times.
 func (r *recorder) weights() (row []int, at []time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	for _, c := range r.configs {
 		if len(c.config.Listeners) == 0 || c.config.Listeners[0].Default.Forward == nil {
 			continue
@@ -248,10 +275,10 @@ func TestTargetsGoThroughTheirStates(t *testing.T) {
 		time.Sleep(10 * time.Minute)
 		synctest.Wait()
 		report := func(zone string, h dataplane.TargetHealth) {
-			a.nodes[zone].spec.Health(dataplane.HealthChange{Group: group, Zone: zone, Target: dataplane.TargetKey{ID: *target[0].Id, Port: 8080}, TargetHealth: h})
+			a.node(zone).spec.Health(dataplane.HealthChange{Group: group, Zone: zone, Target: dataplane.TargetKey{ID: *target[0].Id, Port: 8080}, TargetHealth: h})
 		}
 		for _, zone := range zones {
-			if set := a.nodes[zone].known(group); len(set.Targets) != 1 || set.Targets[0].State != dataplane.Registered {
+			if set := a.node(zone).known(group); len(set.Targets) != 1 || set.Targets[0].State != dataplane.Registered {
 				t.Fatalf("node of %s has targets %+v", zone, set.Targets)
 			}
 			report(zone, dataplane.TargetHealth{State: dataplane.Initial})
@@ -273,7 +300,7 @@ func TestTargetsGoThroughTheirStates(t *testing.T) {
 		time.Sleep(299 * time.Second)
 		a.wantHealth(group, "draining", "Target.DeregistrationInProgress")
 		for _, zone := range zones {
-			if set := a.nodes[zone].known(group); len(set.Targets) != 1 || set.Targets[0].State != dataplane.Draining {
+			if set := a.node(zone).known(group); len(set.Targets) != 1 || set.Targets[0].State != dataplane.Draining {
 				t.Errorf("node of %s has targets %+v", zone, set.Targets)
 			}
 		}
@@ -281,7 +308,7 @@ func TestTargetsGoThroughTheirStates(t *testing.T) {
 		a.wantHealth(group, "unused", "Target.NotRegistered")
 		time.Sleep(time.Minute) // a node drains from the moment it has learned, up to 60 s later
 		for _, zone := range zones {
-			if set := a.nodes[zone].known(group); len(set.Targets) != 0 {
+			if set := a.node(zone).known(group); len(set.Targets) != 0 {
 				t.Errorf("node of %s still has %+v", zone, set.Targets)
 			}
 		}
@@ -294,7 +321,7 @@ func TestTargetsGoThroughTheirStates(t *testing.T) {
 		time.Sleep(10 * time.Minute)
 		a.wantHealth(group, "initial", "Elb.RegistrationInProgress")
 		for _, zone := range zones {
-			if set := a.nodes[zone].known(group); len(set.Targets) != 1 || set.Targets[0].State != dataplane.Registered {
+			if set := a.node(zone).known(group); len(set.Targets) != 1 || set.Targets[0].State != dataplane.Registered {
 				t.Errorf("node of %s lost a target that was registered again: %+v", zone, set.Targets)
 			}
 		}
@@ -308,7 +335,7 @@ func TestTargetsGoThroughTheirStates(t *testing.T) {
 		time.Sleep(5 * time.Minute)
 		synctest.Wait()
 		for _, zone := range zones {
-			if !slices.Contains(a.nodes[zone].removed, group) {
+			if !a.node(zone).dropped(group) {
 				t.Errorf("node of %s still checks a group that nothing refers to", zone)
 			}
 		}

@@ -64,7 +64,7 @@ func TestNodesAreToldWhatTheAPIHolds(t *testing.T) {
 			}},
 		}
 		for zone, node := range a.nodes {
-			got := node.configs[len(node.configs)-1].config
+			got, _ := node.last()
 			if diff := cmp.Diff(want, got, cmpopts.IgnoreFields(dataplane.NodeConfig{}, "Version")); diff != "" {
 				t.Errorf("node of %s (-want +got):\n%s", zone, diff)
 			}
