@@ -72,7 +72,8 @@ type State struct {
 	Settle time.Duration
 	// HealthAge is how old the read of a group's targets may be when a share is raised; 0 means any age.
 	HealthAge time.Duration
-	// FirewallSettle is how long a source takes to be effective after AWS has accepted it.
+	// FirewallSettle is how long a source takes to be effective after AWS has accepted it; 0 waits for no more
+	// than an observation that shows it.
 	FirewallSettle time.Duration
 	// OverlapSince is since when all wanted sources of a security group have been in place beside old ones, by id.
 	OverlapSince map[string]time.Time

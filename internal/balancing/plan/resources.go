@@ -44,7 +44,7 @@ func (s *situation) revoke(ref Ref, have *model.ObservedSecurityGroup, extra []m
 		since = s.state.Now
 	}
 	settled := since.Add(s.state.FirewallSettle)
-	if known && !s.state.Now.Before(settled) && !have.SeenAt.Before(settled) {
+	if s.state.FirewallSettle == 0 || known && !s.state.Now.Before(settled) && !have.SeenAt.Before(settled) {
 		s.add(stageRemoval, RevokeIngress{ref, extra})
 		return
 	}
