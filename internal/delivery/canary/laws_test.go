@@ -168,6 +168,30 @@ func TestReSyncWithDynamicStableScale(t *testing.T) {
 	}
 }
 
+func TestLaw4PromoteDoesNotSkipEvidence(t *testing.T) {
+	w := stable(t, 4, weight(25), pause(), weight(50), pause())
+	w.image("B")
+	w.still()
+	w.kubelet()
+	w.targets()
+	w.wantWait(w.still(), "WeightNotSeen")
+	for range 2 { // Once over the weight, once over the pause.
+		w.promote()
+		w.still()
+	}
+	w.kubelet()
+	w.targets()
+	w.still()
+	if got := w.s.Rollout.Status; got.Canary.Weights.Canary.Weight != 25 || len(got.PauseConditions) > 0 {
+		t.Fatalf("promote led to %d %% and %v while AWS shows 0", got.Canary.Weights.Canary.Weight, got.PauseConditions)
+	}
+	w.weights()
+	w.still()
+	if got := w.s.Rollout.Status.Canary.Weights.Canary.Weight; got != 50 {
+		t.Errorf("the canary has %d %% after 25 was seen\n%s", got, w.last)
+	}
+}
+
 // Between any two operations the process may stop: whatever was done of a decision, the next looks lead
 // to the same end.
 func TestCrashAnywhere(t *testing.T) {

@@ -92,7 +92,8 @@ func (c *Controller) observePods(ctx context.Context, reader client.Reader, o *o
 		return fmt.Errorf("cannot list the ReplicaSets of Rollout %s/%s: %w", r.Namespace, r.Name, err)
 	}
 	var pods corev1.PodList
-	if err := reader.List(ctx, &pods, client.InNamespace(r.Namespace), client.MatchingLabelsSelector{Selector: selector}); err != nil {
+	// The pods are only read, so the cache need not copy hundreds of them for each look.
+	if err := reader.List(ctx, &pods, client.InNamespace(r.Namespace), client.MatchingLabelsSelector{Selector: selector}, client.UnsafeDisableDeepCopy); err != nil {
 		return fmt.Errorf("cannot list the pods of Rollout %s/%s: %w", r.Namespace, r.Name, err)
 	}
 	byOwner := map[types.UID][]canary.Pod{}
@@ -134,6 +135,10 @@ func (c *Controller) identify(ctx context.Context, o *observed) error {
 			}
 		}
 	}
+	if hash := alreadyIdentified(o); hash != "" {
+		into.Hash = hash
+		return nil
+	}
 	trial := replicaset.New(r, into.Hash, 0, 0)
 	trial.Name, trial.GenerateName, trial.OwnerReferences = "", r.Name+"-", nil
 	err := c.cached.Create(ctx, trial, client.DryRunAll)
@@ -152,6 +157,26 @@ func (c *Controller) identify(ctx context.Context, o *observed) error {
 		}
 	}
 	return nil
+}
+
+// alreadyIdentified is the hash that the status names for this very spec, so that an adopted ReplicaSet is
+// not compared anew at each look. A status that calls the spec invalid was published without comparing.
+func alreadyIdentified(o *observed) string {
+	status := o.rollout.Status
+	if status.ObservedGeneration != strconv.FormatInt(o.rollout.Generation, 10) {
+		return ""
+	}
+	for _, c := range status.Conditions {
+		if c.Type == v1alpha1.ConditionInvalidSpec {
+			return ""
+		}
+	}
+	for _, rs := range o.snapshot.ReplicaSets {
+		if rs.Hash == status.CurrentPodHash {
+			return rs.Hash
+		}
+	}
+	return ""
 }
 
 func readReplicaSet(rs *appsv1.ReplicaSet, pods []canary.Pod) canary.ReplicaSet {
