@@ -79,7 +79,7 @@ func (b *balancing) apply(operations []plan.Operation, next int, again time.Time
 		return
 	}
 	delay := b.w.between(5*time.Millisecond, 120*time.Millisecond)
-	if b.w.faults.mayCrash(func() { b.do(operations[next]) }) {
+	if b.w.faults.mayCrash(4, func() { b.do(operations[next]) }) {
 		return
 	}
 	b.later(delay, func() {

@@ -181,7 +181,7 @@ func (b *binding) step(steps []func(), done func()) {
 		return
 	}
 	delay := b.w.between(5*time.Millisecond, 100*time.Millisecond)
-	if b.w.faults.mayCrash(steps[0]) {
+	if b.w.faults.mayCrash(4, steps[0]) {
 		return
 	}
 	b.later(delay, func() {

@@ -74,12 +74,41 @@ func (a *actor) failed() { a.done(a.w.now().Add(a.w.between(50*time.Millisecond,
 // delivery moves pods: the controller of the Rollout.
 type delivery struct {
 	actor
-	// wrote is the version of the last own write of the Rollout, to notice a cache that lags.
-	wrote int64
+	// wrote are the versions of the last own writes, to notice a cache that lags.
+	wrote written
+}
+
+// written are versions by name of the Rollout, ReplicaSets and Services.
+type written struct {
+	rollout               int64
+	replicaSets, services map[string]int64
+	// at is the time of the newest; it is not waited for longer than longestLag.
+	at time.Time
+}
+
+// longestLag is how long production waits for its cache.
+const longestLag = 5 * time.Second
+
+// lag reports whether the cache holds an object from before our own last write of it.
+func (d *delivery) lag() bool {
+	if _, version := d.w.rollouts.cached.get(rolloutName); version < d.wrote.rollout {
+		return true
+	}
+	for name, wrote := range d.wrote.replicaSets {
+		if rs, version := d.w.replicaSets.cached.get(name); rs != nil && version < wrote {
+			return true
+		}
+	}
+	for name, wrote := range d.wrote.services {
+		if _, version := d.w.services.cached.get(name); version < wrote {
+			return true
+		}
+	}
+	return false
 }
 
 func newDelivery(w *world) *delivery {
-	d := &delivery{actor: actor{w: w, name: "delivery"}}
+	d := &delivery{actor: actor{w: w, name: "delivery"}, wrote: written{replicaSets: map[string]int64{}, services: map[string]int64{}}}
 	d.round = func() { d.look(0, canary.Wait{}) }
 	return d
 }
@@ -95,7 +124,7 @@ type seenRollout struct {
 // look gathers a snapshot and decides. Looks follow each other as in canary.Round, with time between them
 // in which the world goes on.
 func (d *delivery) look(n int, before canary.Wait) {
-	if _, version := d.w.rollouts.cached.get(rolloutName); version < d.wrote {
+	if before.Fresh.IsZero() && d.w.now().Sub(d.wrote.at) < longestLag && d.lag() {
 		d.done(d.w.now().Add(100 * time.Millisecond))
 		return
 	}
@@ -182,7 +211,7 @@ func (d *delivery) act(decision *canary.Decision, from *seenRollout, next int) {
 		return
 	}
 	delay := d.w.between(time.Millisecond, 40*time.Millisecond)
-	if d.w.faults.mayCrash(func() { d.do(decision, from, next) }) {
+	if d.w.faults.mayCrash(1, func() { d.do(decision, from, next) }) {
 		return
 	}
 	d.later(delay, func() {
@@ -213,6 +242,7 @@ func (d *delivery) do(decision *canary.Decision, from *seenRollout, index int) b
 			return false
 		}
 		_, from.replicaSets[name] = w.replicaSets.live.get(name)
+		d.wrote.replicaSets[name], d.wrote.at = from.replicaSets[name], w.now()
 		return true
 	}
 	switch op := op.(type) {
@@ -248,6 +278,7 @@ func (d *delivery) do(decision *canary.Decision, from *seenRollout, index int) b
 		}
 		w.laws.pointed(op, o.hash)
 		_, from.services[op.Service] = w.services.live.get(op.Service)
+		d.wrote.services[op.Service], d.wrote.at = from.services[op.Service], w.now()
 		return true
 	case canary.WriteSplit:
 		action, err := split.Encode(op.Split)
@@ -287,7 +318,7 @@ func (d *delivery) setRollout(from *seenRollout, edit func(*rollout)) bool {
 		return false
 	}
 	from.object, from.version = d.w.rollouts.live.get(rolloutName)
-	d.wrote = from.version
+	d.wrote.rollout, d.wrote.at = from.version, d.w.now()
 	return true
 }
 

@@ -89,8 +89,9 @@ func (f *faults) written() {
 }
 
 // mayCrash crashes the controller before an operation, now and then; the operation may still arrive late.
-func (f *faults) mayCrash(late func()) bool {
-	if f.quiet || !f.w.laws.judging || !f.w.chance(f.w.config.Faults.Crash) {
+// Calls to AWS are fewer than writes to Kubernetes, and so are made to count for more.
+func (f *faults) mayCrash(counts float64, late func()) bool {
+	if f.quiet || !f.w.laws.judging || !f.w.chance(counts*f.w.config.Faults.Crash) {
 		return false
 	}
 	f.crash(late)
@@ -108,7 +109,7 @@ func (f *faults) crash(late func()) {
 	w.stop()
 	takeover := w.between(100*time.Millisecond, 15*time.Second)
 	if late != nil && w.config.Faults.LateCalls && w.chance(0.5) {
-		w.after(w.between(0, takeover+5*time.Second), func() {
+		w.after(w.between(0, 2*takeover+5*time.Second), func() {
 			w.note("FAULT: a late call of the former leader:")
 			w.reach("late call")
 			w.laws.meddled()

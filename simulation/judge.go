@@ -12,12 +12,21 @@ func (w *world) judge() {
 		return
 	}
 	for _, n := range w.aws.nodes {
-		total := int32(0)
+		total, serving := int32(0), 0
 		for _, d := range n.routes {
 			total += d.weight
+			if d.weight > 0 {
+				serving++
+			}
 			if n.carries(d) {
+				if d.weight == 0 {
+					w.reach("sticky clients at weight 0")
+				}
 				w.judgeGroup(n, d)
 			}
+		}
+		if serving > 1 {
+			w.reach("two versions serve")
 		}
 		if total == 0 {
 			w.violate(3, "the node in %s has no group with a weight: every request is answered 503", n.zone)

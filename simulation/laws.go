@@ -93,6 +93,9 @@ func (l *laws) stopping(name string, p *pod) {
 // scaling: law 8, the stable version keeps its size until the new one is stable.
 func (l *laws) scaling(op canary.ScaleReplicaSet) {
 	r, _ := l.w.rollouts.live.get(rolloutName)
+	if op.To < op.From && op.To < *r.spec.Replicas && op.To > 0 && op.Hash == r.status.StableRS && r.status.StableRS != r.image {
+		l.w.reach("stable shrinks with its share")
+	}
 	if !l.judging || l.w.config.DynamicStableScale || r.status.StableRS == r.image || op.Hash != r.status.StableRS {
 		return
 	}

@@ -92,16 +92,21 @@ func allHealthy(s canary.Snapshot) canary.Snapshot {
 func TestMutantOfLaw2DropsTheSettleTime(t *testing.T) {
 	caught(t, func() Brain {
 		b := Production()
-		b.Rollout = func(s canary.Snapshot) canary.Decision {
-			s.Settings.Settle = 0
-			return canary.Decide(s)
-		}
+		b.Rollout = unsettled(b.Rollout)
 		b.Targets = func(s bindings.Snapshot) bindings.Decision {
 			s.Settings.Settle = 0
 			return bindings.Plan(s)
 		}
 		return b
 	}, 2, 3)
+}
+
+// unsettled decides as if every weight were settled as soon as it is seen.
+func unsettled(decide func(canary.Snapshot) canary.Decision) func(canary.Snapshot) canary.Decision {
+	return func(s canary.Snapshot) canary.Decision {
+		s.Settings.Settle = 0
+		return decide(s)
+	}
 }
 
 // A version that no Service selects is scaled down without waiting for its targets to be gone.

@@ -3,6 +3,7 @@ package simulation
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"flag"
 	"fmt"
 	"os"
@@ -17,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/lockstep-delivery/lockstep/api/rollouts/v1alpha1"
+	"github.com/lockstep-delivery/lockstep/internal/balancing/model"
 )
 
 var update = flag.Bool("update", false, "write the transcripts in testdata anew")
@@ -29,7 +31,7 @@ var update = flag.Bool("update", false, "write the transcripts in testdata anew"
 //	set image B                         likewise promote, promote --full, abort, retry, roll back, scale 3
 //	until Paused                        the world goes on until the rollout is in that phase
 //	run 3m                              the world goes on for so long
-//	crash, throttle 5m, write "..."     faults
+//	crash, throttle 5m, write ...       faults; late 50 50 is a call of a former leader that arrives now
 //	rest                                until the wish is fulfilled, and proof that nothing is written any more
 func TestRowsOfTheWalk(t *testing.T) {
 	files, err := filepath.Glob("testdata/rows/*.txtar")
@@ -165,6 +167,8 @@ func (s *story) do(line string) {
 		w.faults.crash(nil)
 	case word == "write":
 		w.faults.foreign(rest)
+	case word == "late":
+		s.late(rest)
 	case word == "throttle":
 		w.aws.busyUntil = w.now().Add(s.duration(rest))
 		w.note("FAULT: AWS throttles for %s", rest)
@@ -181,6 +185,21 @@ func (s *story) do(line string) {
 		w.untilRest()
 	default:
 		s.t.Fatalf("%q is no line of a story", line)
+	}
+}
+
+// late has a call of a former leader arrive now: ModifyRule with these weights for the canary and the stable group.
+func (s *story) late(weights string) {
+	var canary, stable int32
+	if _, err := fmt.Sscanf(weights, "%d %d", &canary, &stable); err != nil {
+		s.t.Fatalf("late %s: %v", weights, err)
+	}
+	a := s.w.aws
+	s.w.note("FAULT: a late call of the former leader")
+	s.w.laws.meddled()
+	forward := model.Forward{TargetGroups: []model.WeightedTargetGroup{{ARN: a.groupOf(canaryService).arn, Weight: canary}, {ARN: a.groupOf(stableService).arn, Weight: stable}}}
+	if err := a.ModifyRule(context.Background(), a.shown[0].rule, []model.Action{{Type: model.ActionForward, Forward: &forward}}, nil); err != nil {
+		s.t.Fatal(err)
 	}
 }
 

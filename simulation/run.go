@@ -71,7 +71,9 @@ type world struct {
 	shownAction string
 	images      int
 	retried     bool
-	calmAt      time.Time
+	// stable is the version that was last published as such.
+	stable string
+	calmAt time.Time
 
 	violation *Violation
 	reached   map[string]int
@@ -314,6 +316,10 @@ func (w *world) describe() {
 // published is called when the rollout's status has been stored.
 func (w *world) published(s v1alpha1.RolloutStatus) {
 	w.note("status: %s", phaseOf(s))
+	if s.StableRS != w.stable {
+		w.stable = s.StableRS
+		w.promoted++
+	}
 	for _, c := range s.Conditions {
 		if c.Type == v1alpha1.ConditionTrafficContested && c.Status == "True" {
 			w.reach("TrafficContested")
