@@ -51,8 +51,9 @@ func (t *translation) plainForward(service, port string) ([]model.Action, error)
 }
 
 // annotatedAction takes the action from the annotation actions.<name>. One that a rollout writes and that
-// is missing or broken keeps what is live: the rollout will write it again, and until then no request
-// should be lost.
+// is missing, broken or no forward keeps what is live: the rollout will write it again, and until then no
+// request should be lost. A missing one without an owner keeps what is live too, since whatever replaces
+// an Ingress as a whole takes the owner's note away together with the action.
 func (t *translation) annotatedAction(name string) (routed, error) {
 	suffix := actionPrefix + name
 	key := Prefix + suffix
@@ -61,7 +62,11 @@ func (t *translation) annotatedAction(name string) (routed, error) {
 	var err error
 	if found {
 		var actions []model.Action
-		if actions, err = t.action(suffix, text, owner == ""); err == nil {
+		actions, err = t.action(suffix, text, owner == "")
+		if err == nil && owner != "" && actions[0].Forward == nil {
+			err = fmt.Errorf("it forwards to no Service")
+		}
+		if err == nil {
 			return routed{actions: actions}, nil
 		}
 	}
@@ -80,8 +85,8 @@ func (t *translation) annotatedAction(name string) (routed, error) {
 	case t.settings.Strict:
 		return routed{}, &InvalidError{Object: t.given.object, Field: "annotation " + key, Problem: "it is missing, but a backend uses it", Remedy: "add it"}
 	}
-	t.warn(ReasonBackendMissing, "annotation %s is missing: the rule answers 503", key)
-	return routed{actions: fallback}, nil
+	t.warn(ReasonBackendMissing, "annotation %s is missing: a new rule answers 503, a live one is kept", key)
+	return routed{actions: fallback, hold: fmt.Sprintf("annotation %s is missing", key)}, nil
 }
 
 // action translates one actions annotation; tolerant lets a forward to one missing Service answer 503.
