@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	elbv2 "github.com/lockstep-delivery/lockstep/api/elbv2/v1beta1"
@@ -20,24 +21,9 @@ import (
 // checkpoint writes the digest by which an earlier controller, should it come back, knows that there is
 // nothing to do. Lockstep itself does not read it: the mirror tells more, at no cost.
 func (c *Controller) checkpoint(ctx context.Context, r *round, o observation) error {
-	var pods corev1.PodList
-	err := c.Client.List(ctx, &pods, client.InNamespace(r.key.Namespace), client.MatchingLabelsSelector{Selector: o.members.exact}, client.UnsafeDisableDeepCopy)
+	identifiers, err := c.identifiers(ctx, r, o)
 	if err != nil {
-		return fmt.Errorf("cannot list the pods of Service %s: %w", o.service.Name, err)
-	}
-	registered := map[string]bool{}
-	for _, t := range o.Targets {
-		if t.Live() {
-			registered[plan.Address(t.ID, t.Port)] = true
-		}
-	}
-	var identifiers []string
-	for i := range pods.Items {
-		pod := &pods.Items[i]
-		ip, port := address(pod, o.members.ipv6), targetPort(pod, o.members.port)
-		if registered[plan.Address(ip, port)] {
-			identifiers = append(identifiers, fmt.Sprintf("%s:%d:%d", ip, port, pod.CreationTimestamp.UnixMilli()))
-		}
+		return err
 	}
 	value, err := checkpoint(identifiers, r.binding.Spec)
 	if err != nil || r.binding.Annotations[elbv2.AnnotationCheckpoint] == value {
@@ -55,7 +41,43 @@ func (c *Controller) checkpoint(ctx context.Context, r *round, o observation) er
 	return nil
 }
 
-// checkpoint is the digest of endpoints, each "<ip>:<port>:<pod creation in ms>", and of the spec.
+// identifiers name what is registered: "<ip>:<port>:<pod creation in ms>", or the same with instances.
+func (c *Controller) identifiers(ctx context.Context, r *round, o observation) ([]string, error) {
+	registered := map[string]bool{}
+	for _, t := range o.Targets {
+		if t.Live() {
+			registered[plan.Address(t.ID, t.Port)] = true
+		}
+	}
+	var identifiers []string
+	add := func(id string, port int32, created metav1.Time) {
+		if registered[plan.Address(id, port)] {
+			identifiers = append(identifiers, fmt.Sprintf("%s:%d:%d", id, port, created.UnixMilli()))
+		}
+	}
+	if ofInstances(r.binding) {
+		var nodes corev1.NodeList
+		if err := c.Client.List(ctx, &nodes, client.UnsafeDisableDeepCopy); err != nil {
+			return nil, fmt.Errorf("cannot list nodes: %w", err)
+		}
+		for i := range nodes.Items {
+			add(instanceOf(&nodes.Items[i]), o.members.port.NodePort, nodes.Items[i].CreationTimestamp)
+		}
+		return identifiers, nil
+	}
+	var pods corev1.PodList
+	err := c.Client.List(ctx, &pods, client.InNamespace(r.key.Namespace), client.MatchingLabelsSelector{Selector: o.members.exact}, client.UnsafeDisableDeepCopy)
+	if err != nil {
+		return nil, fmt.Errorf("cannot list the pods of Service %s: %w", o.service.Name, err)
+	}
+	for i := range pods.Items {
+		pod := &pods.Items[i]
+		add(address(pod, o.members.ipv6), targetPort(pod, o.members.port), pod.CreationTimestamp)
+	}
+	return identifiers, nil
+}
+
+// checkpoint is the digest of the endpoints' identifiers and of the spec.
 func checkpoint(identifiers []string, spec elbv2.TargetGroupBindingSpec) (string, error) {
 	slices.Sort(identifiers)
 	content, err := json.Marshal(spec)

@@ -55,12 +55,17 @@ func (c *Controller) bind(ctx context.Context, r *round) (plan.Decision, error) 
 	if err != nil {
 		return d, err
 	}
-	networking := c.allow(ctx, r, o)
-	if networking != nil {
+	// Targets do not wait for the firewall: a dying one must leave, whatever its calls wait for.
+	allowed := make(chan error, 1)
+	go func() { allowed <- c.allow(ctx, r, o) }()
+	err = c.act(ctx, r, d)
+	networking := <-allowed
+	if networking != nil && r.memory.networking != networking.Error() && !errors.Is(networking, cloud.ErrBusy) {
 		c.event(r, corev1.EventTypeWarning, "FailedNetworkReconcile", "Reconcile", networking.Error())
+		r.memory.networking = networking.Error()
 	}
-	err = errors.Join(c.act(ctx, r, d), networking)
-	if err == nil {
+	if err = errors.Join(err, networking); err == nil {
+		r.memory.networking = ""
 		err = c.publish(ctx, r, o, d)
 	}
 	return d, err
@@ -95,8 +100,8 @@ func (c *Controller) servable(ctx context.Context, r *round) error {
 	switch {
 	case spec.TargetGroupARN == "":
 		return &problem{"FailedReconcile", "spec.targetGroupARN is empty: set it, or create the binding again with spec.targetGroupName, whose ARN the webhook looks up"}
-	case spec.TargetType == nil || *spec.TargetType != elbv2.TargetTypeIP:
-		return &problem{"UnsupportedTargetType", "spec.targetType is not ip: only ip targets are served; the targets are left as they are"}
+	case spec.TargetType == nil:
+		return &problem{"FailedReconcile", "spec.targetType is empty: set it to ip or instance, or create the binding again, so that the webhook fills it in"}
 	case spec.MultiClusterTargetGroup:
 		return &problem{"UnsupportedMultiCluster", "spec.multiClusterTargetGroup is true: target groups shared with other clusters are not served; the targets are left as they are"}
 	case spec.IamRoleArnToAssume != "":
@@ -125,20 +130,36 @@ func (c *Controller) owner(ctx context.Context, b *elbv2.TargetGroupBinding) (cl
 	return client.ObjectKeyFromObject(&oldest), nil
 }
 
-// allow lets the load balancer's traffic reach the pods, before they are registered.
+// allow lets the load balancer's traffic reach the pods or nodes.
 func (c *Controller) allow(ctx context.Context, r *round, o observation) error {
 	if c.Firewall == nil || r.binding.Spec.Networking == nil {
 		return nil
 	}
-	want := Networking{Rules: r.binding.Spec.Networking.Ingress}
-	var list corev1.PodList
-	err := c.Client.List(ctx, &list, client.InNamespace(r.key.Namespace), client.MatchingLabelsSelector{Selector: o.members.anyVersion}, client.UnsafeDisableDeepCopy)
-	if err != nil {
-		return fmt.Errorf("cannot list the pods of Service %s: %w", o.service.Name, err)
+	find := func() ([]Endpoint, error) { return c.podEndpoints(ctx, o.members) }
+	if ofInstances(r.binding) {
+		find = func() ([]Endpoint, error) { return c.nodeEndpoints(ctx, r.binding) }
 	}
+	endpoints, err := find()
+	if err == nil {
+		err = c.Firewall.Allow(ctx, r.key, Networking{Rules: r.binding.Spec.Networking.Ingress, Endpoints: endpoints})
+	}
+	if err != nil {
+		return fmt.Errorf("cannot let traffic reach the targets of %s: %w", r.key, err)
+	}
+	return nil
+}
+
+// podEndpoints are the addresses and named ports of a Service's pods, of whatever version.
+func (c *Controller) podEndpoints(ctx context.Context, m members) ([]Endpoint, error) {
+	var list corev1.PodList
+	err := c.Client.List(ctx, &list, client.InNamespace(m.service.Namespace), client.MatchingLabelsSelector{Selector: m.anyVersion}, client.UnsafeDisableDeepCopy)
+	if err != nil {
+		return nil, fmt.Errorf("cannot list the pods of Service %s: %w", m.service.Name, err)
+	}
+	var endpoints []Endpoint
 	for i := range list.Items {
 		pod := &list.Items[i]
-		ip := address(pod, o.members.ipv6)
+		ip := address(pod, m.ipv6)
 		if ip == "" || pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed {
 			continue
 		}
@@ -146,12 +167,9 @@ func (c *Controller) allow(ctx context.Context, r *round, o observation) error {
 		for _, p := range ports(pod) {
 			e.Ports[p.Name] = p.ContainerPort
 		}
-		want.Endpoints = append(want.Endpoints, e)
+		endpoints = append(endpoints, e)
 	}
-	if err := c.Firewall.Allow(ctx, r.key, want); err != nil {
-		return fmt.Errorf("cannot let traffic reach the targets of %s: %w", r.key, err)
-	}
-	return nil
+	return endpoints, nil
 }
 
 // cleanUp takes the binding's targets and rules away, and lets it go.
@@ -163,8 +181,8 @@ func (c *Controller) cleanUp(ctx context.Context, r *round) error {
 	if err != nil {
 		return err
 	}
-	ip := r.binding.Spec.TargetType != nil && *r.binding.Spec.TargetType == elbv2.TargetTypeIP && r.arn() != ""
-	if owner == r.key && ip && !r.binding.Spec.MultiClusterTargetGroup {
+	served := r.binding.Spec.TargetType != nil && r.arn() != "" && r.binding.Spec.IamRoleArnToAssume == "" && !r.binding.Spec.MultiClusterTargetGroup
+	if owner == r.key && served {
 		_, d, err := c.decide(ctx, r)
 		if err == nil {
 			err = c.act(ctx, r, d)
@@ -251,7 +269,7 @@ func (c *Controller) result(ctx context.Context, r *round, d plan.Decision, err 
 		return reconcile.Result{RequeueAfter: max(wait, minimumRetry)}, nil
 	}
 	if err != nil {
-		if r.memory.problem != err.Error() && ctx.Err() == nil {
+		if r.memory.problem != err.Error() && r.memory.networking != err.Error() && ctx.Err() == nil {
 			c.event(r, corev1.EventTypeWarning, "FailedReconcile", "Reconcile", err.Error())
 		}
 		r.memory.problem = err.Error()

@@ -2,6 +2,7 @@ package binding_test
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -10,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	elbv2 "github.com/lockstep-delivery/lockstep/api/elbv2/v1beta1"
@@ -42,6 +44,7 @@ func TestBindings(t *testing.T) {
 		{"AWrongServicePortChangesNothing", wrongPort},
 		{"WebhooksRefuseWhatCannotWork", refusals},
 		{"APodThatIsNoLongerSelectedDoesNotWait", notNeeded},
+		{"NodesAreTheTargetsOfInstanceGroups", instances},
 		{"TheLeasesOfBothOriginalControllersAreOurs", leases},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -306,6 +309,49 @@ func notNeeded(w *world) {
 	w.eventually("the gate opens, since nobody needs it", func() (bool, string) {
 		c := w.gate(p, b)
 		return c.Status == corev1.ConditionTrue && c.Reason == "NotNeeded", fmt.Sprint(c)
+	})
+}
+
+func instances(w *world) {
+	group := w.groupOf(model.TargetInstance, "nodes", 100)
+	s := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "nodes"}, Spec: corev1.ServiceSpec{
+		Type: corev1.ServiceTypeNodePort, Selector: map[string]string{"app": "nodes"}, Ports: []corev1.ServicePort{{Port: 80}}}}
+	w.must(w.client.Create(w.ctx, s))
+	port := s.Spec.Ports[0].NodePort
+	w.serve(netip.AddrPortFrom(w.node, uint16(port)))
+	b := &elbv2.TargetGroupBinding{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "nodes"},
+		Spec: elbv2.TargetGroupBindingSpec{
+			TargetGroupARN: group.ARN, ServiceRef: elbv2.ServiceReference{Name: "nodes", Port: intstr.FromInt32(80)},
+			Networking: &elbv2.TargetGroupBindingNetworking{Ingress: []elbv2.NetworkingIngressRule{{
+				From:  []elbv2.NetworkingPeer{{SecurityGroup: &elbv2.SecurityGroup{GroupID: w.group}}},
+				Ports: []elbv2.NetworkingPort{{Port: new(intstr.FromInt32(port))}},
+			}}},
+		},
+	}
+	w.must(w.client.Create(w.ctx, b))
+	if b.Spec.TargetType == nil || *b.Spec.TargetType != elbv2.TargetTypeInstance {
+		w.Fatalf("the webhook fills in target type %v", b.Spec.TargetType)
+	}
+	w.eventually("the node is a healthy target", func() (bool, string) {
+		got := w.states(group.ARN)
+		return got[w.instance] == "healthy", fmt.Sprint(got)
+	})
+	node := &corev1.Node{}
+	w.must(w.client.Get(w.ctx, types.NamespacedName{Name: "node-a"}, node))
+	before := node.DeepCopy()
+	node.Labels = map[string]string{"node.kubernetes.io/exclude-from-external-load-balancers": "true"}
+	w.must(w.client.Patch(w.ctx, node, client.MergeFrom(before)))
+	w.eventually("the excluded node leaves", func() (bool, string) {
+		got := w.states(group.ARN)
+		return got[w.instance] != "healthy", fmt.Sprint(got)
+	})
+	before = node.DeepCopy()
+	delete(node.Labels, "node.kubernetes.io/exclude-from-external-load-balancers")
+	w.must(w.client.Patch(w.ctx, node, client.MergeFrom(before)))
+	w.eventually("the node is back", func() (bool, string) {
+		got := w.states(group.ARN)
+		return got[w.instance] == "healthy", fmt.Sprint(got)
 	})
 }
 

@@ -22,6 +22,8 @@ type memory struct {
 	// waiting says that an event told what is waited for, problem which problem an event told last.
 	waiting bool
 	problem string
+	// networking is the last problem of the firewall that an event told.
+	networking string
 	// watched is the target group whose health is being watched; empty when none is.
 	watched string
 }

@@ -64,8 +64,12 @@ func (c *Controller) observe(ctx context.Context, r *round, fresh bool) (observa
 			o.service.Name, r.binding.Spec.ServiceRef.Port.String())}
 	}
 	o.members = newMembers(r.binding, o.service, port, func(node string) bool { return c.nodeAnswers(ctx, node) })
+	instances := ofInstances(r.binding)
+	if instances && port.NodePort == 0 && o.Removal == "" {
+		return o, &problem{"BackendNotFound", fmt.Sprintf("Service %s has no node port: give it type NodePort or LoadBalancer, or use target type ip; until then the targets stay as they are", o.service.Name)}
+	}
 	if len(o.service.Spec.Selector) == 0 {
-		if o.Removal == "" {
+		if o.Removal == "" && !instances {
 			return o, &problem{"BackendNotFound", fmt.Sprintf("Service %s has no selector: give it one, its pods become the targets; until then the targets stay as they are", o.service.Name)}
 		}
 		o.members.exact, o.members.anyVersion = labels.Nothing(), labels.Nothing()
@@ -82,10 +86,12 @@ func (c *Controller) observe(ctx context.Context, r *round, fresh bool) (observa
 	for _, t := range health {
 		o.Targets = append(o.Targets, plan.Target{TargetHealth: t, RegisteredUID: r.memory.podAt[plan.Address(t.ID, t.Port)]})
 	}
-	if err := c.findPods(ctx, r, &o); err != nil {
-		return o, err
+	if instances {
+		err = c.findNodes(ctx, r, &o)
+	} else if err = c.findPods(ctx, r, &o); err == nil {
+		o.Replicas, err = c.replicas(ctx, o.service)
 	}
-	if o.Replicas, err = c.replicas(ctx, o.service); err != nil {
+	if err != nil {
 		return o, err
 	}
 	if o.Deleted || !o.mayLeave() {
@@ -130,12 +136,7 @@ func (c *Controller) nodeAnswers(ctx context.Context, name string) bool {
 	if err := c.Client.Get(ctx, types.NamespacedName{Name: name}, &node, &client.GetOptions{UnsafeDisableDeepCopy: new(true)}); err != nil {
 		return false
 	}
-	for _, condition := range node.Status.Conditions {
-		if condition.Type == corev1.NodeReady {
-			return condition.Status == corev1.ConditionTrue
-		}
-	}
-	return false
+	return nodeReady(&node) == corev1.ConditionTrue
 }
 
 // findPods gathers the pods of the Service in any version, those that have a registered address, and those

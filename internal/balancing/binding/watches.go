@@ -72,6 +72,7 @@ func (c *Controller) SetUp(ctx context.Context, m manager.Manager) error {
 		Watches(&elbv2.TargetGroupBinding{}, handler.EnqueueRequestsFromMapFunc(c.rivals), builder.WithPredicates(onlyDeletions)).
 		Watches(&corev1.Service{}, handler.EnqueueRequestsFromMapFunc(c.ofService)).
 		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(c.ofPod), builder.WithPredicates(podMatters)).
+		Watches(&corev1.Node{}, handler.EnqueueRequestsFromMapFunc(c.ofNode), builder.WithPredicates(nodeMatters)).
 		WatchesRawSource(source.Func(c.ofCloud)).
 		WithOptions(controller.Options{
 			MaxConcurrentReconciles: c.Settings.Workers,

@@ -50,6 +50,8 @@ type world struct {
 	cloud    *cloud.Cloud
 	vpc      *address.VPC
 	instance string
+	// node is the address of the only node.
+	node     netip.Addr
 	balancer model.ObservedLoadBalancer
 	listener model.ObservedListener
 	// group is the security group of the load balancer.
@@ -162,7 +164,7 @@ func (w *world) startAWS() {
 	w.vpc, err = address.Claim()
 	w.must(err)
 	w.Cleanup(func() { _ = w.vpc.Release() })
-	w.aws, err = aws.New(aws.Config{VPC: w.vpc.Mapping, Seed: 1, Log: slog.New(slog.DiscardHandler)})
+	w.aws, err = aws.New(aws.Config{VPC: w.vpc.Mapping, Seed: 1, Unthrottled: true, Log: slog.New(slog.DiscardHandler)})
 	w.must(err)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	w.must(err)
@@ -178,17 +180,18 @@ func (w *world) startAWS() {
 		ClusterName: "lockstep", VPCID: w.aws.EC2().VPC(), Region: "eu-west-1",
 		Endpoints:   map[string]string{"Elastic Load Balancing v2": endpoint, "EC2": endpoint},
 		Credentials: credentials.NewStaticCredentialsProvider(aws.DefaultAccessKeyID, aws.DefaultSecretAccessKey, ""),
-		Settings:    cloud.Settings{HealthFast: 100 * time.Millisecond, HealthSlow: time.Second, NetworkTTL: 200 * time.Millisecond, ListInterval: 100 * time.Millisecond},
+		Settings:    cloud.Settings{CallMargin: 20, HealthFast: 100 * time.Millisecond, HealthSlow: time.Second, NetworkTTL: 200 * time.Millisecond, ListInterval: 100 * time.Millisecond},
 	})
 	w.must(err)
 	w.Cleanup(w.cloud.Close)
 	instance, err := w.aws.EC2().AddInstance("eu-west-1a", "node-a")
 	w.must(err)
-	w.instance = instance.ID
-	w.must(w.client.Create(w.ctx, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node-a"}}))
+	w.instance, w.node = instance.ID, instance.Address
+	w.must(w.client.Create(w.ctx, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node-a"}, Spec: corev1.NodeSpec{ProviderID: "aws:///eu-west-1a/" + instance.ID}}))
 	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node-a"}}
 	w.must(w.client.Get(w.ctx, client.ObjectKeyFromObject(node), node))
 	node.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}
+	node.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: w.node.String()}}
 	w.must(w.client.Status().Update(w.ctx, node))
 
 	w.group, err = w.cloud.CreateSecurityGroup(w.ctx, model.SecurityGroup{Name: "lb", Description: "lb", Tags: map[string]string{model.TagCluster: "lockstep"}})
@@ -208,7 +211,7 @@ func (w *world) startAWS() {
 		Tags:           model.TrackingTags("lockstep", "shop/web", "80"),
 		DefaultActions: []model.Action{{Type: model.ActionFixedResponse, FixedResponse: &model.FixedResponse{StatusCode: "404", ContentType: "text/plain"}}}})
 	w.must(err)
-	w.other = w.newGroup("other", nil)
+	w.other = w.newGroup(model.TargetIP, "other", nil)
 }
 
 // patiently repeats what the call budget has no token for.
@@ -228,7 +231,12 @@ func patiently[T any](w *world, call func() (T, error)) T {
 // targetGroup makes a target group for a Service, and a rule that gives it a weight of 100.
 func (w *world) targetGroup(service string, weight int32) model.ObservedTargetGroup {
 	w.Helper()
-	group := w.newGroup(service, model.TrackingTags("lockstep", "shop/web", "shop/web-"+service+":80"))
+	return w.groupOf(model.TargetIP, service, weight)
+}
+
+func (w *world) groupOf(kind model.TargetType, service string, weight int32) model.ObservedTargetGroup {
+	w.Helper()
+	group := w.newGroup(kind, service, model.TrackingTags("lockstep", "shop/web", "shop/web-"+service+":80"))
 	patiently(w, func() (any, error) {
 		return nil, w.cloud.ModifyTargetGroupAttributes(w.ctx, group.ARN, map[string]string{"deregistration_delay.timeout_seconds": "1"})
 	})
@@ -244,11 +252,11 @@ func (w *world) targetGroup(service string, weight int32) model.ObservedTargetGr
 	return group
 }
 
-func (w *world) newGroup(name string, tags map[string]string) model.ObservedTargetGroup {
+func (w *world) newGroup(kind model.TargetType, name string, tags map[string]string) model.ObservedTargetGroup {
 	w.Helper()
 	return patiently(w, func() (model.ObservedTargetGroup, error) {
 		return w.cloud.CreateTargetGroup(w.ctx, model.TargetGroup{
-			Name: name, TargetType: model.TargetIP, Port: 8080, Protocol: "HTTP", ProtocolVersion: "HTTP1", IPAddressType: "ipv4", Tags: tags,
+			Name: name, TargetType: kind, Port: 8080, Protocol: "HTTP", ProtocolVersion: "HTTP1", IPAddressType: "ipv4", Tags: tags,
 			HealthCheck: model.HealthCheck{Protocol: "HTTP", Port: "traffic-port", Path: "/", Interval: 5 * time.Second, Timeout: 2 * time.Second,
 				HealthyThreshold: 2, UnhealthyThreshold: 2, HTTPCodes: "200"},
 		})
@@ -335,17 +343,23 @@ func (w *world) run(p *corev1.Pod) {
 	w.Helper()
 	a, err := w.aws.EC2().AssignPodAddress(w.instance)
 	w.must(err)
-	l, err := net.Listen("tcp", w.vpc.Real(netip.AddrPortFrom(a, 8080)).String())
-	w.must(err)
-	server := &http.Server{Handler: http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(rw, p.Name) })}
-	go func() { _ = server.Serve(l) }()
-	w.Cleanup(func() { _ = server.Close() })
+	w.serve(netip.AddrPortFrom(a, 8080))
 	p.Status.Phase, p.Status.PodIP, p.Status.PodIPs = corev1.PodRunning, a.String(), []corev1.PodIP{{IP: a.String()}}
 	p.Status.Conditions = []corev1.PodCondition{
 		{Type: corev1.ContainersReady, Status: corev1.ConditionTrue},
 		{Type: corev1.PodReady, Status: ready(p)},
 	}
 	w.must(w.client.Status().Update(w.ctx, p))
+}
+
+// serve answers at an address of the VPC.
+func (w *world) serve(at netip.AddrPort) {
+	w.Helper()
+	l, err := net.Listen("tcp", w.vpc.Real(at).String())
+	w.must(err)
+	server := &http.Server{Handler: http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(rw, "ok") })}
+	go func() { _ = server.Serve(l) }()
+	w.Cleanup(func() { _ = server.Close() })
 }
 
 // ready is what a kubelet would say of a pod whose containers are ready.

@@ -73,6 +73,11 @@ func (g grouped) allowed(s Snapshot) ([]Deregistration, string) {
 				stay = "the Service selects a version that has no pods yet"
 				continue
 			}
+			// When nobody says how many pods are wanted, those that exist may be only the first of them: then
+			// all of them are to be healthy before an older one leaves.
+			if s.Replicas == 0 && staying < g.need && m.pod.Drain == Stay {
+				continue
+			}
 			if m.State == healthy {
 				if spare == 0 {
 					continue

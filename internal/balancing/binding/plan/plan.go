@@ -9,7 +9,8 @@
 //	is dying, or not ready                    at once
 //	is gone, or its address is another pod's  at once
 //	was taken out of the Service by hand      at once
-//	is of another version than the Service's  as many as healthy(all) - wanted, or when the share is 0 and settled
+//	is of another version than the Service's  as many as healthy(all) - wanted, or when the share is 0 and settled;
+//	                                          all of the new must be healthy when no ReplicaSet tells how many are wanted
 //	is marked to be drained                   the same
 //	listens on a port that no longer counts   the same
 //	is not known (a foreign target)           when it is not healthy, or as many of ours are healthy as wanted, and one

@@ -122,10 +122,15 @@ func TestPlan(t *testing.T) {
 		wait: "2 older targets stay: 0 of 2 targets of the wanted version are healthy",
 	}, {
 		name: "as many older targets leave as newer are healthy",
-		snapshot: Snapshot{Fresh: true, Share: serving, Pods: []Pod{podAt(1, older), podAt(2, older), podAt(3), podAt(4)},
+		snapshot: Snapshot{Fresh: true, Share: serving, Replicas: 2, Pods: []Pod{podAt(1, older), podAt(2, older), podAt(3), podAt(4)},
 			Targets: []Target{targetAt(1, healthy), targetAt(2, healthy), targetAt(3, healthy), targetAt(4, "initial")}},
 		deregister: []string{"10.0.0.1:8080"},
 		wait:       "1 older target stay",
+	}, {
+		name: "the first pods of an unknown number do not let the older go before they are healthy",
+		snapshot: Snapshot{Fresh: true, Share: serving, Pods: []Pod{podAt(1, older), podAt(2, older), podAt(3)},
+			Targets: []Target{targetAt(1, healthy), targetAt(2, healthy), targetAt(3, "initial")}},
+		wait: "2 older targets stay: 0 of 1 targets of the wanted version are healthy",
 	}, {
 		name: "nothing alive leaves on the word of a cache",
 		snapshot: Snapshot{Share: serving, Pods: []Pod{podAt(1, older), podAt(3)},
