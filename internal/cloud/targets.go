@@ -139,7 +139,9 @@ type poller struct {
 	leased    time.Time
 	running   bool
 	changedAt time.Time
-	wake      chan struct{}
+	// moving says that some of the targets are between states.
+	moving bool
+	wake   chan struct{}
 }
 
 func (p *pollers) of(arn string) *poller {
@@ -234,14 +236,28 @@ func (c *Cloud) pollInterval(arn string, p *poller) time.Duration {
 		return t.State == "initial" || t.State == "draining" || t.State == "unhealthy.draining"
 	})
 	c.poll.mu.Lock()
+	defer c.poll.mu.Unlock()
+	p.moving = moving
 	quiet := c.now().Sub(p.changedAt)
-	slow := max(c.settings.HealthSlow, time.Duration(len(c.poll.list))*steadyShare)
-	c.poll.mu.Unlock()
+	slow := max(c.settings.HealthSlow, time.Duration(len(c.poll.list))*pollShare)
 	if !moving && quiet >= c.settings.HealthSlow {
 		return slow
 	}
-	return min(max(quiet/10, c.settings.HealthFast), slow)
+	fast := max(c.settings.HealthFast, time.Duration(c.poll.movingGroups())*pollShare)
+	return min(max(quiet/10, fast), slow)
 }
 
-// steadyShare is the least time between two reads of all steady groups together: a third of AWS's rate.
-const steadyShare = 300 * time.Millisecond
+// movingGroups is the number of watched groups with targets between states. The lock must be held.
+func (p *pollers) movingGroups() int {
+	n := 0
+	for _, poller := range p.list {
+		if poller.moving {
+			n++
+		}
+	}
+	return n
+}
+
+// pollShare is the least time between two polls of all moving groups together, and of all steady ones: each
+// takes at most a third of the account's calls, so that polling never starves what is polled for.
+const pollShare = 300 * time.Millisecond
