@@ -19,6 +19,8 @@ type memory struct {
 	podAt map[string]string
 	// zeroSince is when the share was first seen to be 0, without another answer since.
 	zeroSince time.Time
+	// servedAt is when the share was last seen to be more.
+	servedAt time.Time
 	// waiting says that an event told what is waited for, problem which problem an event told last.
 	waiting bool
 	problem string

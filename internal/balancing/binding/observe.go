@@ -89,7 +89,7 @@ func (c *Controller) observe(ctx context.Context, r *round, fresh bool) (observa
 	if instances {
 		err = c.findNodes(ctx, r, &o)
 	} else if err = c.findPods(ctx, r, &o); err == nil {
-		o.Replicas, err = c.replicas(ctx, o.service)
+		o.Replicas, err = c.replicas(ctx, o.service, fresh)
 	}
 	if err != nil {
 		return o, err
@@ -192,14 +192,19 @@ func (c *Controller) findPods(ctx context.Context, r *round, o *observation) err
 	return nil
 }
 
-// replicas is how many pods the version that the Service selects is meant to have, zero when unknown.
-func (c *Controller) replicas(ctx context.Context, service *corev1.Service) (int, error) {
+// replicas is how many pods the version that the Service selects is meant to have, zero when unknown. What
+// may leave depends on it, so a fresh look does not take a cache's word for it.
+func (c *Controller) replicas(ctx context.Context, service *corev1.Service, fresh bool) (int, error) {
 	hash := service.Spec.Selector[rollouts.HashLabel]
 	if hash == "" {
 		return 0, nil
 	}
+	reader := client.Reader(c.Client)
+	if fresh {
+		reader = c.Live
+	}
 	var list appsv1.ReplicaSetList
-	err := c.Client.List(ctx, &list, client.InNamespace(service.Namespace), client.MatchingLabels{rollouts.HashLabel: hash}, client.UnsafeDisableDeepCopy)
+	err := reader.List(ctx, &list, client.InNamespace(service.Namespace), client.MatchingLabels{rollouts.HashLabel: hash}, client.UnsafeDisableDeepCopy)
 	if err != nil {
 		return 0, fmt.Errorf("cannot list the ReplicaSets of Service %s: %w", service.Name, err)
 	}

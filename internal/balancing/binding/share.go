@@ -52,7 +52,7 @@ func (c *Controller) share(ctx context.Context, r *round, notBefore time.Time) (
 	}
 	share := shareOf(seen, r.binding.Spec.ServiceRef.Name, r.arn())
 	if !share.Known || share.Weight != 0 {
-		r.memory.zeroSince = time.Time{}
+		r.memory.zeroSince, r.memory.servedAt = time.Time{}, share.SeenAt
 		return share, settle, nil
 	}
 	if r.memory.zeroSince.IsZero() {
@@ -64,7 +64,9 @@ func (c *Controller) share(ctx context.Context, r *round, notBefore time.Time) (
 			if record.Settle > 0 {
 				settle = record.Settle
 			}
-			if record.Weight == 0 && !record.Since.IsZero() && record.Since.Before(share.Since) {
+			// The owner looks more often: it may have seen the group serve in between, or, after our restart,
+			// have seen it at 0 for longer.
+			if record.Weight == 0 && !record.Since.IsZero() && !record.Since.Before(r.memory.servedAt) {
 				share.Since = record.Since
 			}
 		}
