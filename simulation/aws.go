@@ -167,12 +167,13 @@ func (a *aws) ModifyRule(ctx context.Context, arn string, actions []model.Action
 // placed records what the rule now forwards to, and lets each node learn of it at its own moment.
 func (a *aws) placed(rule string, actions []model.Action) {
 	for _, action := range actions {
-		if action.Forward == nil {
-			continue
+		var forward model.Forward // another action than a forward leads to no target
+		if action.Forward != nil {
+			forward = *action.Forward
 		}
 		a.changes++
 		now, event := a.w.now(), fmt.Sprintf("rule#%d", a.changes)
-		p := placed{since: now, rule: rule, forward: *action.Forward}
+		p := placed{since: now, rule: rule, forward: forward}
 		if a.w.draws.Chance(a.w.draws.Profile().Probabilities[profile.ReadOldState], event) {
 			p.staleUntil = now.Add(a.w.draws.Once(profile.ReadWindow, event))
 			a.w.reach("stale read")
@@ -188,6 +189,9 @@ func (a *aws) placed(rule string, actions []model.Action) {
 }
 
 func (a *aws) describe(f model.Forward) string {
+	if len(f.TargetGroups) == 0 {
+		return "an answer without any target"
+	}
 	text := ""
 	for _, t := range f.TargetGroups {
 		if g := a.group(t.ARN); g != nil {

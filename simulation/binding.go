@@ -1,6 +1,7 @@
 package simulation
 
 import (
+	"slices"
 	"time"
 
 	bindings "github.com/lockstep-delivery/lockstep/internal/balancing/binding/plan"
@@ -14,8 +15,8 @@ type binding struct {
 	// mirror is that of the process: a late call of a former one does not reach its successor's.
 	mirror *mirror
 	// podAt and zeroSince are lost with the process.
-	podAt     map[string]string
-	zeroSince time.Time
+	podAt               map[string]string
+	zeroSince, servedAt time.Time
 }
 
 func newBinding(w *world, service string) *binding {
@@ -69,18 +70,32 @@ func (b *binding) observe(g *group, fresh bool) (bindings.Snapshot, bool) {
 		known.Gone = known.RegisteredUID != "" && w.podAt(t.ID, false) == nil
 		s.Targets = append(s.Targets, known)
 	}
-	for _, name := range w.replicaSets.cached.names {
-		if rs, _ := w.replicaSets.cached.get(name); rs.hash == selector.hash {
+	sets := w.replicaSets.at(fresh)
+	for _, name := range sets.names {
+		if rs, _ := sets.get(name); rs.hash == selector.hash {
 			s.Replicas += int(rs.replicas)
 		}
 	}
-	s.Share = b.share(g)
+	if s.Share = b.share(g); !mayLeave(s) {
+		b.zeroSince, s.Share = time.Time{}, bindings.Share{} // as production, which does not even look then
+	}
 	for _, t := range s.Targets {
 		if p := w.podAt(t.ID, false); p != nil && (selector.hash == "" || selector.hash == p.hash) && !p.terminating {
 			b.podAt[t.ID] = p.uid
 		}
 	}
 	return s, true
+}
+
+// mayLeave: some target is not that of a pod which should stay.
+func mayLeave(s bindings.Snapshot) bool {
+	staying := map[string]bool{}
+	for _, p := range s.Pods {
+		if p.Selected && p.Drain == bindings.Stay && p.Life != bindings.Dying {
+			staying[p.IP] = true
+		}
+	}
+	return slices.ContainsFunc(s.Targets, func(t bindings.Target) bool { return t.Live() && !staying[t.ID] })
 }
 
 func (b *binding) pod(name string, p *pod, selector *service) bindings.Pod {
@@ -112,14 +127,17 @@ func (b *binding) pod(name string, p *pod, selector *service) bindings.Pod {
 // share is the weight of the group and since when it is 0, as the rollout has recorded or this process has seen.
 func (b *binding) share(g *group) bindings.Share {
 	m := b.mirror
-	share := bindings.Share{Known: m.known && m.rule != "", SeenAt: m.routesAt, Stickiness: m.routes.Stickiness}
-	for _, t := range m.routes.TargetGroups {
-		if t.ARN == g.arn {
-			share.Weight = t.Weight
+	share := bindings.Share{Known: m.known && m.rule != "", SeenAt: m.routesAt}
+	if believed := m.believedRule(); believed != nil {
+		share.Stickiness = believed.Stickiness
+		for _, t := range believed.TargetGroups {
+			if t.ARN == g.arn {
+				share.Weight = t.Weight
+			}
 		}
 	}
 	if !share.Known || share.Weight != 0 {
-		b.zeroSince = time.Time{}
+		b.zeroSince, b.servedAt = time.Time{}, share.SeenAt
 		return share
 	}
 	if b.zeroSince.IsZero() {
@@ -128,7 +146,7 @@ func (b *binding) share(g *group) bindings.Share {
 	share.Since = b.zeroSince
 	if r, _ := b.w.rollouts.cached.get(rolloutName); r != nil {
 		for _, t := range r.status.Traffic {
-			if weight, ok := t.Weights[b.service]; ok && weight == 0 && t.Since != nil && t.Since.Time.Before(share.Since) {
+			if weight, ok := t.Weights[b.service]; ok && weight == 0 && t.Since != nil && !t.Since.Time.Before(b.servedAt) {
 				share.Since = t.Since.Time
 			}
 		}

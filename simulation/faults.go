@@ -1,9 +1,11 @@
 package simulation
 
 import (
+	"strings"
 	"time"
 
 	"github.com/lockstep-delivery/lockstep/api/rollouts/v1alpha1"
+	"github.com/lockstep-delivery/lockstep/internal/split"
 )
 
 // faults lets things go wrong until quiet is set.
@@ -58,11 +60,22 @@ func (f *faults) losePod() {
 func (f *faults) edit() {
 	w := f.w
 	action := []string{
-		"", "{",
-		`{"type":"forward","forwardConfig":{"targetGroups":[{"serviceName":"shop-canary","servicePort":"80","weight":100},{"serviceName":"shop-stable","servicePort":"80","weight":0}]}}`,
-		`{"type":"forward","forwardConfig":{"targetGroups":[{"serviceName":"shop-canary","servicePort":"80","weight":0},{"serviceName":"shop-stable","servicePort":"80","weight":100}]}}`,
-	}[w.intn(4)]
+		"", "{", `{"type":"fixed-response","fixedResponseConfig":{"contentType":"text/plain","statusCode":"503"}}`,
+		w.action(100, 0), w.action(0, 100),
+	}[w.intn(5)]
+	// Without the bookkeeping nobody can tell that the action is not its author's to decide.
+	if in, _ := w.ingresses.live.get(ingressName); !in.recorded && strings.Contains(action, "fixed-response") {
+		action = ""
+	}
 	f.foreign(action)
+}
+
+// action is an annotation as a person would write it.
+func (w *world) action(canary, stable int32) string {
+	text, _ := split.Encode(split.Split{Stickiness: w.config.Stickiness, Destinations: []split.Destination{
+		{Service: canaryService, Port: "80", Weight: canary}, {Service: stableService, Port: "80", Weight: stable},
+	}})
+	return text
 }
 
 func (f *faults) foreign(action string) {
@@ -73,6 +86,9 @@ func (f *faults) foreign(action string) {
 	w.ingresses.change(ingressName, func(i *ingress) {
 		i.action, i.writer, i.writtenAt = action, "argocd", w.now()
 		i.other, i.otherAt = "argocd", w.now()
+		if action == "" && w.chance(0.5) {
+			i.recorded = false // the object was replaced as a whole
+		}
 	})
 }
 

@@ -279,19 +279,42 @@ func (l *laws) serves(g *group) bool {
 	return false
 }
 
+// wayBack: law 8, while the canary has a share and is not stable yet, the stable version is all there and
+// healthy in its group (with dynamicStableScale: as much of it as its share needs, which others judge).
+func (l *laws) wayBack(status v1alpha1.RolloutStatus) {
+	r, _ := l.w.rollouts.live.get(rolloutName)
+	if !l.on() || l.w.config.DynamicStableScale || l.excused() || l.lately(l.resizedAt, excuse) || status.StableRS == r.image || l.hash(canaryService) == status.StableRS {
+		return
+	}
+	served := int32(0)
+	for _, t := range l.w.aws.forward().TargetGroups {
+		if l.w.aws.group(t.ARN).service == canaryService {
+			served = t.Weight
+		}
+	}
+	if served == 0 {
+		return
+	}
+	healthy := int32(0)
+	for _, t := range l.w.aws.groupOf(stableService).targets {
+		if p := l.w.podAt(t.ip, true); p != nil && p.hash == status.StableRS && !p.terminating && t.state == "healthy" {
+			healthy++
+		}
+	}
+	if healthy < *r.spec.Replicas {
+		l.w.violate(8, "the canary has %d %% and only %d of %d pods of the stable version %s could take them back", served, healthy, *r.spec.Replicas, status.StableRS)
+	}
+}
+
 // publishing: law 4, nothing counts as done before AWS shows the weights, and a wait for them is visible.
 func (l *laws) publishing(old, status v1alpha1.RolloutStatus) {
+	l.wayBack(status)
 	if !l.judging || l.lately(l.editAt, 30*time.Second) || len(status.Traffic) == 0 {
 		return
 	}
-	shown := map[string]int32{}
 	newest := l.w.aws.shown[len(l.w.aws.shown)-1]
-	for _, t := range newest.forward.TargetGroups {
-		if g := l.w.aws.group(t.ARN); g != nil {
-			shown[g.service] = t.Weight
-		}
-	}
-	if len(old.Traffic) > 0 && !maps.Equal(shown, old.Traffic[0].Intended) && l.stepped(old, status) {
+	shown := l.weights(newest)
+	if len(old.Traffic) > 0 && !l.shownLately(old.Traffic[0].Intended) && l.stepped(old, status) {
 		l.w.violate(4, "step %d counts as done though AWS has %v and intended was %v", *old.CurrentStepIndex, shown, old.Traffic[0].Intended)
 	}
 	if maps.Equal(shown, status.Traffic[0].Intended) {
@@ -299,7 +322,7 @@ func (l *laws) publishing(old, status v1alpha1.RolloutStatus) {
 	}
 	differs := fmt.Sprintf("AWS has %v and intended is %v", shown, status.Traffic[0].Intended)
 	switch {
-	case len(status.PauseConditions) > 0 && len(old.PauseConditions) == 0 && (len(old.Traffic) == 0 || !maps.Equal(shown, old.Traffic[0].Intended)):
+	case len(status.PauseConditions) > 0 && len(old.PauseConditions) == 0 && (len(old.Traffic) == 0 || !l.shownLately(old.Traffic[0].Intended)):
 		l.w.violate(4, "a pause begins though %s", differs)
 	case status.Phase == v1alpha1.PhaseHealthy && old.Phase != v1alpha1.PhaseHealthy:
 		l.w.violate(4, "Healthy is reported though %s", differs)
@@ -308,6 +331,32 @@ func (l *laws) publishing(old, status v1alpha1.RolloutStatus) {
 	case verified(status) && l.w.now().Sub(newest.since) > 10*time.Second:
 		l.w.violate(4, "TrafficVerified is not False though %s", differs)
 	}
+}
+
+// weights are those of a forward by Service.
+func (l *laws) weights(p placed) map[string]int32 {
+	weights := map[string]int32{}
+	for _, t := range p.forward.TargetGroups {
+		if g := l.w.aws.group(t.ARN); g != nil {
+			weights[g.service] = t.Weight
+		}
+	}
+	return weights
+}
+
+// shownLately: AWS had these weights at some moment of the last seconds. The next split may have been written,
+// and even have reached AWS, before the status of the last one is published.
+func (l *laws) shownLately(weights map[string]int32) bool {
+	for i := len(l.w.aws.shown) - 1; i >= 0; i-- {
+		if maps.Equal(l.weights(l.w.aws.shown[i]), weights) {
+			return true
+		}
+		if l.lately(l.w.aws.shown[i].since, 3*time.Second) {
+			continue
+		}
+		return false
+	}
+	return false
 }
 
 // stepped: a setWeight step counts as done that did not before, by no wish of a person.

@@ -44,6 +44,9 @@ func (m *mirror) observed() (model.Observed, error) {
 			return model.Observed{}, err
 		}
 		m.believe()
+		for _, b := range m.w.bindings {
+			b.wake()
+		}
 	}
 	return m.believed, nil
 }
@@ -105,9 +108,9 @@ func (m *mirror) readRoutes() error {
 		return nil
 	}
 	newest := shown[len(shown)-1]
-	m.routes, m.rule = newest.forward, newest.rule
+	m.shows(newest)
 	if len(shown) > 1 && m.w.now().Before(newest.staleUntil) && m.w.chance(0.5) {
-		m.routes = shown[len(shown)-2].forward
+		m.shows(shown[len(shown)-2])
 		return nil
 	}
 	// What somebody else wrote is a reason to plan anew.
@@ -116,8 +119,19 @@ func (m *mirror) readRoutes() error {
 		m.w.reach("foreign write in AWS noticed")
 		m.w.balancing.wake()
 		m.w.delivery.wake()
+		for _, b := range m.w.bindings {
+			b.wake()
+		}
 	}
 	return nil
+}
+
+// shows takes the answer of a read; a rule that forwards to no group holds no split.
+func (m *mirror) shows(p placed) {
+	m.routes, m.rule = p.forward, p.rule
+	if len(p.forward.TargetGroups) == 0 {
+		m.rule = ""
+	}
 }
 
 func (m *mirror) believedRule() *model.Forward {

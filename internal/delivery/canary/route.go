@@ -19,14 +19,13 @@ const totalWeight = split.DefaultTotalWeight
 // wish is the canary's weight that the step, an abort or a promotion asks for, before the laws.
 func (f facts) wish() (weight int32, reason string) {
 	switch {
-	case f.status.Abort:
-		return 0, "the update is aborted"
 	case f.paused():
 		return f.recorded(), "the rollout is paused"
-	case f.promoted() && f.stableHash() != "" && f.stableHash() != f.Rollout.Hash && f.canaryHash() == f.Rollout.Hash &&
-		f.liveOthers(f.strategy.StableService, f.Rollout.Hash) > 0:
-		// Whatever has moved it meanwhile: the stable Service can only be switched at weight 0.
+	case f.behind():
+		// Whatever is wished for next: the stable Service can only be switched at weight 0.
 		return totalWeight, "the stable Service still selects the version before"
+	case f.status.Abort:
+		return 0, "the update is aborted"
 	case f.promoted():
 		return 0, "the new version is stable"
 	case f.canaryHash() != f.Rollout.Hash:
@@ -35,6 +34,13 @@ func (f facts) wish() (weight int32, reason string) {
 		return totalWeight, "all steps are done"
 	}
 	return f.stepWeight(f.stepIndex()), fmt.Sprintf("step %d of %d", f.stepIndex()+1, len(f.strategy.Steps))
+}
+
+// behind: between the rows end 2 and end 4 the canary Service serves the stable version, while the stable
+// Service still holds the one before.
+func (f facts) behind() bool {
+	held, stable := f.stableHash(), f.status.StableRS
+	return held != "" && held != stable && f.canaryHash() == stable && f.liveOthers(f.strategy.StableService, stable) > 0
 }
 
 // stepWeight is the nearest setWeight at or before the step, 0 without one.
@@ -76,10 +82,13 @@ func (f facts) lostCanary() bool {
 
 // mayRise asks whether the canary's share may grow (law 1, law 4).
 func (f facts) mayRise(to int32) (Wait, bool) {
-	k, hash := f.strategy.CanaryService, f.Rollout.Hash
+	k, hash, size := f.strategy.CanaryService, f.Rollout.Hash, f.canarySize(to)
+	if f.behind() {
+		hash, size = f.status.StableRS, f.replicas
+	}
 	gates := []gate{pointsAt(k, hash), evidenceKnown, splitShown}
 	if f.replicas > 0 {
-		gates = append(gates, healthyAtLeast(k, hash, max(1, f.threshold(f.canarySize(to)))))
+		gates = append(gates, healthyAtLeast(k, hash, max(1, f.threshold(size))))
 	}
 	if f.recorded() == 0 {
 		gates = append(gates, aloneInGroup(k, hash))
