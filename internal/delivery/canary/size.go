@@ -89,7 +89,7 @@ func (f facts) nextSize() int32 {
 
 // stableSize is what the stable ReplicaSet should have now.
 func (f facts) stableSize() int32 {
-	if !f.strategy.DynamicStableScale || f.promoted() || f.status.Abort {
+	if !f.strategy.DynamicStableScale || f.promoted() || f.status.Abort || f.behind() {
 		return f.replicas
 	}
 	// What traffic is to come back needs its pods first.
@@ -270,6 +270,9 @@ func (f facts) sizeOther(rs ReplicaSet, waiting *int) resized {
 // deregistration delay is over before the last node has heard of the deregistration.
 func (f facts) remove(rs ReplicaSet, reason string) resized {
 	op := f.scale(rs, 0, reason)
+	if !lawTwo {
+		return resized{ops: []Operation{op}}
+	}
 	if w, ok := f.pass(unselected(rs)); !ok {
 		return resized{wait: w}
 	}
@@ -324,7 +327,7 @@ func (f facts) resize(rs ReplicaSet, to int32, reason string) resized {
 // names them and every node has heard of it, and then scales down (law 2).
 func (f facts) shrink(rs ReplicaSet, to int32, reason string) resized {
 	leaving := leaving(rs, to)
-	if op := f.scale(rs, to, reason); len(leaving) == 0 {
+	if op := f.scale(rs, to, reason); len(leaving) == 0 || !lawTwo {
 		return resized{ops: []Operation{op}} // The pods have not been created yet.
 	}
 	gates := []gate{weightsSettled}

@@ -1,0 +1,5 @@
+//go:build without_law2
+
+package canary
+
+const lawTwo = false
