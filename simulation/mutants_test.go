@@ -14,7 +14,7 @@ import (
 
 // A mutant is a controller that breaks one law on purpose. Each must be caught within so many seeds, with
 // a law that names what it did; otherwise the simulation proves nothing about that law.
-const within = 150
+const within = 300
 
 // caught runs the mutant until a law is seen broken, and fails when none is or when it is not one of those expected.
 func caught(t *testing.T, mutant func() Brain, laws ...int) {
