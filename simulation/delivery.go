@@ -294,6 +294,9 @@ func (d *delivery) do(decision *canary.Decision, from *seenRollout, index int) b
 		w.faults.written()
 		return true
 	case canary.MarkPods:
+		if op.Value == "" {
+			w.laws.unmarkedAt = w.now()
+		}
 		for _, p := range op.Pods {
 			if old, _ := w.pods.live.get(p.Name); old != nil && old.uid == p.UID {
 				w.pods.change(p.Name, func(pod *pod) { pod.drain = op.Value })

@@ -271,10 +271,13 @@ func (m *mirror) stirred() {
 	})
 }
 
+// audit is how often the rules are read when nobody waits.
+const audit = 5 * time.Minute
+
 // audit reads the rules now and then, also when nobody waits.
 func (m *mirror) audit() {
 	life := m.w.life
-	m.w.after(5*time.Minute, func() {
+	m.w.after(audit, func() {
 		if life == m.w.life {
 			_ = m.readRoutes()
 			m.audit()
