@@ -382,14 +382,23 @@ func (f facts) finishShrink(r resized, op ScaleReplicaSet, leaving []string) res
 		r.wait = w
 		return r
 	}
-	live, held, seen := 0, 0, f.Now
+	// Each group was read at its own time: all of them after the marks, and the last one began when no live
+	// target had been left in any.
+	live, held, seen, last := 0, 0, f.Now, time.Time{}
 	for _, i := range f.Ingresses {
 		if i.Evidence.SeenAt.Before(seen) {
 			seen = i.Evidence.SeenAt
 		}
 		for _, g := range i.Evidence.Groups {
-			if !g.SeenAt.IsZero() && g.SeenAt.Before(seen) {
-				seen = g.SeenAt
+			at := g.SeenAt
+			if at.IsZero() {
+				at = i.Evidence.SeenAt
+			}
+			if at.Before(seen) {
+				seen = at
+			}
+			if at.After(last) {
+				last = at
 			}
 			for _, t := range g.Targets {
 				if slices.Contains(leaving, t.PodUID) {
@@ -401,13 +410,16 @@ func (f facts) finishShrink(r resized, op ScaleReplicaSet, leaving []string) res
 			}
 		}
 	}
+	if last.IsZero() { // no group: nothing can reach the pods
+		last = seen
+	}
 	if live > 0 || !seen.After(r.drain.MarkedAt.Time) {
 		r.drain.Since = nil
 		r.wait = f.watchTargets(Wait{Reason: "Draining", Message: fmt.Sprintf("%d of %d pods of ReplicaSet %s that are to go are still targets", live, len(leaving), op.Name)})
 		return r
 	}
 	if r.drain.Since == nil {
-		r.drain.Since = new(metav1.NewMicroTime(seen))
+		r.drain.Since = new(metav1.NewMicroTime(last))
 	}
 	end := r.drain.Since.Add(f.Settings.Settle)
 	switch {
