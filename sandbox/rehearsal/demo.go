@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -19,8 +18,10 @@ type DemoOptions struct {
 	Options
 	// Rate of the load in requests/s.
 	Rate float64
-	// Kill kills the controller at a random moment of the rollout, drawn from the seed, and starts it again.
-	Kill bool
+	// Disturb names what goes wrong during the release; see Disturbances.
+	Disturb []string
+	// StopWhenLost ends the run as soon as a request has failed.
+	StopWhenLost bool
 }
 
 // images of the demo: the first version, the one that never finishes, and the one that replaces it midway.
@@ -81,7 +82,7 @@ func (d *demo) underLoad(ctx context.Context) error {
 	}()
 	showing, hide := context.WithCancel(ctx)
 	go d.showProgress(showing)
-	err = d.release(ctx)
+	err = d.release(d.untilLost(ctx))
 	hide()
 	stop()
 	last := <-ended
@@ -96,11 +97,30 @@ func (d *demo) underLoad(ctx context.Context) error {
 	return nil
 }
 
+// errLost ends a release whose outcome is already known.
+var errLost = errors.New("a request has failed")
+
+// untilLost is a context that ends when a request has failed, if that is to end the run.
+func (d *demo) untilLost(ctx context.Context) context.Context {
+	if !d.options.StopWhenLost {
+		return ctx
+	}
+	ctx, lost := context.WithCancelCause(ctx)
+	go func() {
+		for pause(ctx, lookEvery) {
+			if d.generator.Snapshot().Failed > 0 {
+				lost(errLost)
+			}
+		}
+	}()
+	return ctx
+}
+
 // release sets version 2, then version 3 in mid-canary, and waits until nothing else is left.
 func (d *demo) release(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, d.limit(rolloutLimit))
 	defer cancel()
-	killed := d.scheduleKill(ctx)
+	disturbed := d.disturb(ctx)
 	if err := d.setImage(ctx, secondImage); err != nil {
 		return err
 	}
@@ -112,6 +132,9 @@ func (d *demo) release(ctx context.Context) error {
 		return err
 	}
 	d.milestone("version 2 has %d %% of the traffic", midway)
+	if err := d.disturbMidway(ctx); err != nil {
+		return err
+	}
 	if err := d.setImage(ctx, thirdImage); err != nil {
 		return err
 	}
@@ -130,7 +153,7 @@ func (d *demo) release(ctx context.Context) error {
 		return err
 	}
 	d.milestone("version 3 is Healthy, the others are gone")
-	if err := <-killed; err != nil {
+	if err := disturbed.Wait(); err != nil {
 		return err
 	}
 	return d.linger(ctx)
@@ -168,33 +191,4 @@ func (d *demo) linger(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-}
-
-// scheduleKill kills the controller once, at a moment of the release drawn from the seed.
-func (d *demo) scheduleKill(ctx context.Context) <-chan error {
-	done := make(chan error, 1)
-	if !d.options.Kill {
-		done <- nil
-		return done
-	}
-	draw := rand.New(rand.NewPCG(uint64(d.options.Seed), 0x6b696c6c))
-	wait := time.Duration(draw.Float64() * 0.6 * float64(time.Minute) * max(1, d.options.Scale*10))
-	go func() {
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
-			done <- nil
-			return
-		}
-		d.mu.Lock()
-		d.report.Kills = append(d.report.Kills, time.Now())
-		d.mu.Unlock()
-		d.milestone("killing the controller")
-		if err := d.process.kill(); err != nil {
-			done <- err
-			return
-		}
-		done <- d.process.start()
-	}()
-	return done
 }

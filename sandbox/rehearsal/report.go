@@ -24,8 +24,8 @@ type Report struct {
 	Profile       string  `json:"profile"`
 	Scale         float64 `json:"scale"`
 	SettleSeconds float64 `json:"settleSeconds"`
-	// Kills are the moments at which the controller was killed and started again.
-	Kills []time.Time `json:"kills,omitempty"`
+	// Disturbances are what went wrong on purpose, and when.
+	Disturbances []Milestone `json:"disturbances,omitempty"`
 
 	Started time.Time `json:"started"`
 	Ended   time.Time `json:"ended"`

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -26,7 +28,7 @@ func NewDemo(streams cli.Streams) *cobra.Command {
 		Short: "Run a canary under load in a sandbox, change the image in the middle, and report lost requests",
 		Example: `  lockstep demo
   lockstep demo --seed 7 --profile pessimistic --output out/demo.json
-  lockstep demo --kill`,
+  lockstep demo --disturb kill,edit`,
 		Args: cli.Args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := check(&o); err != nil {
@@ -53,7 +55,7 @@ func NewDemo(streams cli.Streams) *cobra.Command {
 	flags.Float64Var(&o.Scale, "scale", 0.1, "factor on every simulated delay and on the settle time, 0.1 to 1")
 	flags.Float64Var(&o.Rate, "rate", 1000, "requests per second")
 	flags.DurationVar(&o.Settle, "settle-time", 150*time.Second, "the controller's settle time, before --scale")
-	flags.BoolVar(&o.Kill, "kill", false, "kill the controller at a random moment and start it again")
+	flags.StringSliceVar(&o.Disturb, "disturb", nil, "what goes wrong at a moment drawn from the seed: "+strings.Join(rehearsal.Disturbances(), ", "))
 	flags.StringVar(&o.Controller, "controller", "", "executable whose command 'controller' is rehearsed (default this one)")
 	flags.StringVar(&o.ControllerLog, "controller-log", "", "file for the controller's log (default in the sandbox's folder)")
 	flags.StringVar(&output, "output", "out/demo.json", "file for the report")
@@ -69,6 +71,11 @@ func check(o *rehearsal.DemoOptions) error {
 		return cli.Usagef("--rate is %v: use 1 to 20000", o.Rate)
 	case o.Settle < 0:
 		return cli.Usagef("--settle-time is %s: use 0 or more", o.Settle)
+	}
+	for _, name := range o.Disturb {
+		if !slices.Contains(rehearsal.Disturbances(), name) {
+			return cli.Usagef("--disturb names %q: use %s", name, strings.Join(rehearsal.Disturbances(), ", "))
+		}
 	}
 	if o.Controller == "" {
 		self, err := os.Executable()
