@@ -222,7 +222,11 @@ func (l *laws) modified(before *model.Forward, actions []model.Action) {
 
 // deregistering: law 3, a target that is alive leaves a group that serves only when enough others are healthy.
 func (l *laws) deregistering(g *group, targets []model.Target) {
-	if !l.on() || l.excused() || l.lately(l.resizedAt, time.Minute) || l.lately(l.unmarkedAt, 10*time.Second) || !l.serves(g) {
+	if !l.on() || l.excused() || !l.serves(g) {
+		return
+	}
+	// A call on its way may cross what people, others and marks have changed meanwhile.
+	if l.lately(l.resizedAt, time.Minute) || l.lately(l.unmarkedAt, 10*time.Second) || l.lately(l.editAt, time.Minute) {
 		return
 	}
 	leaves := map[string]bool{}
@@ -326,6 +330,8 @@ func (l *laws) publishing(old, status v1alpha1.RolloutStatus) {
 	switch {
 	case len(status.PauseConditions) > 0 && len(old.PauseConditions) == 0 && (len(old.Traffic) == 0 || !l.shownLately(old.Traffic[0].Intended)):
 		l.w.violate(4, "a pause begins though %s", differs)
+	case l.shownLately(status.Traffic[0].Intended):
+		// Another call of ours has overtaken the read; the next look sees it.
 	case status.Phase == v1alpha1.PhaseHealthy && old.Phase != v1alpha1.PhaseHealthy:
 		l.w.violate(4, "Healthy is reported though %s", differs)
 	case status.StableRS != old.StableRS:

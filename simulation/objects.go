@@ -31,19 +31,18 @@ type rollout struct {
 
 // replicaSet is a ReplicaSet with its status.
 type replicaSet struct {
-	hash        string
-	created     time.Time
-	revision    int64
-	replicas    int32
-	desired     int32
-	minReady    int32
-	deadline    time.Time
-	generation  int64
-	observed    int64
-	current     int32
-	ready       int32
-	available   int32
-	deletedOnce bool
+	hash       string
+	created    time.Time
+	revision   int64
+	replicas   int32
+	desired    int32
+	minReady   int32
+	deadline   time.Time
+	generation int64
+	observed   int64
+	current    int32
+	ready      int32
+	available  int32
 }
 
 // service is a Service; an empty hash selects all pods of the rollout.

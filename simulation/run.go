@@ -271,10 +271,17 @@ func (w *world) unfulfilled() string {
 		if hash := w.laws.hash(name); hash != version {
 			return fmt.Sprintf("Service %s selects %s", name, hash)
 		}
+		healthy := int32(0)
 		for _, t := range w.aws.groupOf(name).targets {
 			if p := w.podAt(t.ip, true); p == nil || p.hash != version {
 				return fmt.Sprintf("%s is still a target (%s) in the group of %s", w.named(t.ip), t.state, name)
 			}
+			if t.state == "healthy" {
+				healthy++
+			}
+		}
+		if healthy != *r.spec.Replicas {
+			return fmt.Sprintf("%d of %d pods are healthy in the group of %s", healthy, *r.spec.Replicas, name)
 		}
 	}
 	for _, t := range w.aws.forward().TargetGroups {
