@@ -133,7 +133,7 @@ func (a *aws) CreateTargetGroup(ctx context.Context, g model.TargetGroup) (model
 	made, err := a.World.CreateTargetGroup(ctx, g)
 	if err == nil {
 		service := stableService
-		if slices.Contains([]string{stackID + "-" + canaryService + ":80"}, g.ResourceID) {
+		if g.ResourceID == stackID+"-"+canaryService+":80" {
 			service = canaryService
 		}
 		a.groups = append(a.groups, &group{arn: made.ARN, service: service})
