@@ -118,6 +118,7 @@ type Sandbox struct {
 	vpc      *address.VPC
 	control  *apiserver.ControlPlane
 	emulator *aws.Emulator
+	endpoint net.Listener
 	log      io.Closer
 
 	stop    context.CancelFunc
@@ -211,7 +212,7 @@ func (s *Sandbox) startAWS() error {
 	if err != nil {
 		return fmt.Errorf("cannot serve the emulated AWS at %s (--aws-port): %w", at, err)
 	}
-	s.state.AWSEndpoint = "http://" + listener.Addr().String()
+	s.endpoint, s.state.AWSEndpoint = listener, "http://"+listener.Addr().String()
 	s.running.Go(func() {
 		if err := s.emulator.Serve(listener); err != nil {
 			s.fail(fmt.Errorf("the emulated AWS ended: %w", err))
@@ -346,6 +347,9 @@ func (s *Sandbox) Close() error {
 	}
 	if s.emulator != nil {
 		problems = append(problems, s.emulator.Close())
+	}
+	if s.endpoint != nil {
+		_ = s.endpoint.Close() // again, if the emulator had not begun to serve it
 	}
 	s.running.Wait()
 	if s.vpc != nil {

@@ -16,7 +16,7 @@ const module = "github.com/lockstep-delivery/lockstep/"
 // pure are the packages whose values and decisions must run anywhere: in tests, in the simulation, offline.
 var pure = []string{
 	"internal/split", "internal/evidence", "internal/balancing/model", "internal/balancing/plan", "internal/balancing/ingress",
-	"internal/balancing/binding/plan", "internal/balancing/firewall/plan", "internal/delivery/canary", "internal/delivery/bluegreen",
+	"internal/balancing/binding/plan", "internal/balancing/firewall/plan", "internal/delivery/canary", "internal/delivery/replicaset",
 	"internal/cloud/budget", "internal/cloud/mirror",
 }
 

@@ -1,0 +1,121 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+func up(t *testing.T, c Config) *Sandbox {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	s, err := Up(ctx, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+func TestTwoSandboxesRunSideBySideAndLeaveNothing(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir())
+	first, second := up(t, Config{Name: "first", Profile: "ideal"}), up(t, Config{Name: "second", Profile: "ideal", NodesPerZone: 2})
+	for s, nodes := range map[*Sandbox]int{first: 3, second: 6} {
+		c, err := client.New(s.RESTConfig(), client.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var list corev1.NodeList
+		if err := c.List(t.Context(), &list); err != nil || len(list.Items) != nodes {
+			t.Errorf("%d nodes, want %d: %v", len(list.Items), nodes, err)
+		}
+		if overview, err := Inspect(t.Context(), s.State()); err != nil || len(overview.LoadBalancers) != 0 {
+			t.Errorf("%+v: %v", overview, err)
+		}
+	}
+	state, err := Running("first")
+	if err != nil || state.VPCCIDR == second.State().VPCCIDR {
+		t.Errorf("%+v: %v", state, err)
+	}
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Running("first"); !errors.Is(err, ErrNotRunning) {
+		t.Errorf("after Close: %v", err)
+	}
+	for _, url := range []string{state.AWSEndpoint, first.RESTConfig().Host} {
+		address := url[strings.LastIndex(url, "/")+1:]
+		if conn, err := net.Dial("tcp", address); err == nil {
+			conn.Close()
+			t.Errorf("%s still listens", address)
+		}
+	}
+	if second.Err() != nil {
+		t.Errorf("the other sandbox: %v", second.Err())
+	}
+}
+
+func TestAKilledControlPlaneIsSaidPlainly(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir())
+	s := up(t, Config{Name: "killed", Profile: "ideal"})
+	process, err := os.FindProcess(s.control.PID())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	<-s.Done()
+	if err := s.Err(); err == nil || !strings.Contains(err.Error(), "the control plane exited") {
+		t.Errorf("%v", err)
+	}
+}
+
+// A sandbox that cannot come up says why and leaves nothing, not even a goroutine that waits.
+func TestASandboxThatCannotComeUp(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir())
+	busy, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer busy.Close()
+	port := busy.Addr().(*net.TCPAddr).Port
+	for want, c := range map[string]Config{
+		"--aws-port":             {Name: "busy-aws", AWSPort: port},
+		"address already in use": {Name: "busy-api", APIPort: port},
+	} {
+		if _, err := Up(t.Context(), c); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%+v: %v", c, err)
+		}
+	}
+	t.Setenv("LOCKSTEP_CONTROLPLANE", filepath.Join(t.TempDir(), "nosuch"))
+	if _, err := Up(t.Context(), Config{Name: "missing"}); err == nil || !strings.Contains(err.Error(), "nosuch") {
+		t.Errorf("without a control plane: %v", err)
+	}
+}
+
+func TestConfigNamesTheWrongFlag(t *testing.T) {
+	for want, c := range map[string]Config{
+		"cannot be a sandbox's name": {Name: "UPPER"},
+		"--profile":                  {Name: "a", Profile: "stormy"},
+		"--scale":                    {Name: "a", Scale: 3},
+		"--api-port":                 {Name: "a", APIPort: 70000},
+	} {
+		if err := c.Validate(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%+v: %v, want %q", c, err, want)
+		}
+	}
+}
