@@ -178,6 +178,7 @@ func (p *people) act() {
 		p.scale()
 	case 11:
 		paused := !r.spec.Paused
+		p.w.laws.resizedAt = p.w.now() // a size that was wished for meanwhile comes only when it goes on
 		p.edit("pause or resume", func(r *rollout) { r.spec.Paused = paused; r.generation++ })
 	}
 }
@@ -276,6 +277,7 @@ func (p *people) carryOn() {
 	r, _ := p.w.rollouts.live.get(rolloutName)
 	switch {
 	case r.spec.Paused:
+		p.w.laws.resizedAt = p.w.now() // a size that was wished for meanwhile comes only now
 		p.edit("resume", func(r *rollout) { r.spec.Paused = false; r.generation++ })
 	case len(r.status.PauseConditions) > 0 && p.indefinite(r.status):
 		p.promote()
