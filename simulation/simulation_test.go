@@ -80,7 +80,7 @@ var sometimes = map[string]int{
 	"re-sync":                       60, "abort during a re-sync": 2, "fourth image during a re-sync": 10, "new image after an abort": 5,
 	"user: roll back": 40, "user: promote": 40, "user: promote --full": 20, "user: abort": 30, "user: retry": 20, "user: pause or resume": 20,
 	"user: scale": 60, "user: scale to 0": 20, "back from 0 pods": 3,
-	"two versions serve": 100, "stable shrinks with its share": 5, "sticky clients at weight 0": 10,
+	"two versions serve": 100, "stable shrinks with its share": 1, "sticky clients at weight 0": 10,
 }
 
 func wantReached(t *testing.T, reached map[string]int) {
