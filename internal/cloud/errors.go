@@ -60,8 +60,9 @@ type BusyError struct {
 	Operation string
 }
 
+// Error leaves Until out: the text ends in conditions, where a time that changes would be written over and over.
 func (e *BusyError) Error() string {
-	return fmt.Sprintf("cannot call %s now: no token in the call budget until %s", e.Operation, e.Until.Format(time.RFC3339Nano))
+	return fmt.Sprintf("cannot call %s now: no token in the call budget", e.Operation)
 }
 
 // Is makes errors.Is(err, ErrBusy) true.
