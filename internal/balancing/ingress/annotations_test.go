@@ -73,6 +73,7 @@ func TestWhoseIngress(t *testing.T) {
 		{name: "being deleted", class: "alb", classes: []networkingv1.IngressClass{alb}, finalizer: true, deleting: true, want: Leaving},
 		{name: "being deleted, and nothing is left", class: "alb", classes: []networkingv1.IngressClass{alb}, deleting: true, want: Foreign},
 		{name: "gone to another class", class: "nginx", classes: []networkingv1.IngressClass{alb, nginx}, finalizer: true, want: Leaving},
+		{name: "a class that was deleted keeps what is there", class: "alb", finalizer: true, want: Member, err: "no such IngressClass"},
 		{name: "a class that broke keeps what is there", class: "alb", classes: []networkingv1.IngressClass{class("alb", ClassController, false, "gone")}, finalizer: true, want: Member, err: "no such IngressClassParams"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -124,7 +124,12 @@ func ofOurClass(s Settings, o Objects) (bool, *elbv2.IngressClassParams, error) 
 				return classServed(o, &o.Classes[i])
 			}
 		}
-		return false, nil, nil // a class that does not exist is nobody's
+		if !hasFinalizer(o.Ingress) {
+			return false, nil, nil // a class that does not exist is nobody's
+		}
+		// Whoever installs a class anew deletes it first: that must not cost the load balancers.
+		return false, nil, &InvalidError{Object: objectName(o), Field: "spec.ingressClassName", Value: *name, Problem: "no such IngressClass exists, so it is not known whether the load balancer is still wanted",
+			Remedy: "create it, name another, or delete the Ingress"}
 	}
 	var defaults []*networkingv1.IngressClass
 	for i := range o.Classes {
