@@ -226,6 +226,7 @@ func (s *webhookServer) configure(ctx context.Context, authority []byte) error {
 		})
 	}
 	for _, configuration := range []client.Object{mutating, validating} {
+		//lint:ignore SA1019 the typed objects are complete: there is nothing that apply configurations would leave out
 		if err := s.client.Patch(ctx, configuration, client.Apply, client.FieldOwner("lockstep"), client.ForceOwnership); err != nil {
 			return fmt.Errorf("cannot register webhooks in %s %s: %w", configuration.GetObjectKind().GroupVersionKind().Kind, WebhookConfiguration, err)
 		}

@@ -110,7 +110,7 @@ func (d *demo) editAnnotation(ctx context.Context) error {
 	}
 	key, ok := actionKey(ingress)
 	if !ok {
-		return fmt.Errorf("Ingress %s has no action annotation to edit", d.ingress) //nolint:staticcheck // Kubernetes kinds are capitalised
+		return fmt.Errorf("there is no action annotation to edit on Ingress %s", d.ingress)
 	}
 	d.disturbance("somebody removes annotation %s", key)
 	if err := d.annotate(ctx, ingress, key, nil); err != nil {

@@ -195,7 +195,7 @@ func TestAbort(t *testing.T) {
 	w.s.Rollout.Status.Abort = true
 	w.wantOps(w.once(), "write split shop-canary 0, shop-stable 100 to Ingress shop",
 		"set the scale-down deadline of ReplicaSet shop-B to "+w.s.Now.Add(30*time.Second+time.Millisecond).UTC().Format(time.RFC3339))
-	d := w.still()
+	w.still()
 	if k := w.s.Services[0].Hash; k != "B" {
 		t.Fatalf("K is at %s before it has settled", k)
 	}
@@ -205,8 +205,7 @@ func TestAbort(t *testing.T) {
 	w.aws()
 	w.still()
 	w.s.Now = w.s.Now.Add(151 * time.Second)
-	d = w.once()
-	w.wantOps(d, `point Service shop-canary from "B" to "A"`)
+	w.wantOps(w.once(), `point Service shop-canary from "B" to "A"`)
 	w.still()
 	w.aws()
 	w.still()

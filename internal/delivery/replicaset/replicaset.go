@@ -64,13 +64,16 @@ func withNullCreationTime(template corev1.PodTemplateSpec) []byte {
 	if !m.CreationTimestamp.IsZero() {
 		return encode(template)
 	}
-	head := encode(metav1.ObjectMeta{
-		Name: m.Name, GenerateName: m.GenerateName, Namespace: m.Namespace, SelfLink: m.SelfLink,
-		UID: m.UID, ResourceVersion: m.ResourceVersion, Generation: m.Generation,
-	})
-	m.Name, m.GenerateName, m.Namespace, m.SelfLink, m.UID, m.ResourceVersion, m.Generation = "", "", "", "", "", "", 0
+	head := m
+	head.Labels, head.Annotations, head.OwnerReferences, head.Finalizers, head.ManagedFields = nil, nil, nil, nil, nil
+	head.DeletionTimestamp, head.DeletionGracePeriodSeconds = nil, nil
+	before := encode(head)
+	m = metav1.ObjectMeta{
+		Labels: m.Labels, Annotations: m.Annotations, OwnerReferences: m.OwnerReferences, Finalizers: m.Finalizers, ManagedFields: m.ManagedFields,
+		DeletionTimestamp: m.DeletionTimestamp, DeletionGracePeriodSeconds: m.DeletionGracePeriodSeconds,
+	}
 	tail := encode(m)
-	meta := append(comma(head[:len(head)-1]), `"creationTimestamp":null`...)
+	meta := append(comma(before[:len(before)-1]), `"creationTimestamp":null`...)
 	if len(tail) > len("{}") {
 		meta = append(meta, ',')
 	}

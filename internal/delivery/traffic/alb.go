@@ -149,7 +149,7 @@ func ownsAnnotation(entry metav1.ManagedFieldsEntry, key string) bool {
 			Annotations map[string]json.RawMessage `json:"f:annotations"`
 		} `json:"f:metadata"`
 	}
-	if json.Unmarshal(entry.FieldsV1.Raw, &fields) != nil {
+	if json.Unmarshal(entry.FieldsV1.GetRawBytes(), &fields) != nil {
 		return false
 	}
 	_, owns := fields.Metadata.Annotations["f:"+key]

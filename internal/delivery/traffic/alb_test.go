@@ -47,16 +47,16 @@ func TestBookkeepingKeepsOthers(t *testing.T) {
 
 func TestWriterIsReadFromManagedFields(t *testing.T) {
 	r := router()
-	fields := &metav1.FieldsV1{Raw: []byte(`{"f:metadata":{"f:annotations":{"f:` + r.Key + `":{}}}}`)}
+	fields := metav1.NewFieldsV1(`{"f:metadata":{"f:annotations":{"f:` + r.Key + `":{}}}}`)
 	early, late := metav1.NewTime(time.Unix(1, 0)), metav1.NewTime(time.Unix(2, 0))
 	i := &networkingv1.Ingress{ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{r.Key: "x"}, ManagedFields: []metav1.ManagedFieldsEntry{
 		{Manager: r.FieldManager(), Time: &early, FieldsV1: fields},
-		{Manager: "kubectl-create", Time: &early, FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:spec":{}}`)}},
+		{Manager: "kubectl-create", Time: &early, FieldsV1: metav1.NewFieldsV1(`{"f:spec":{}}`)},
 	}}}
 	if ours, by, _ := r.Writer(i); !ours || by != "" {
 		t.Errorf("ours %t, writer %q", ours, by)
 	}
-	i.ManagedFields[0].FieldsV1 = &metav1.FieldsV1{Raw: []byte(`{}`)}
+	i.ManagedFields[0].FieldsV1 = metav1.NewFieldsV1(`{}`)
 	i.ManagedFields = append(i.ManagedFields, metav1.ManagedFieldsEntry{Manager: "argocd", Time: &late, FieldsV1: fields})
 	if ours, by, at := r.Writer(i); ours || by != "argocd" || !at.Equal(late.Time) {
 		t.Errorf("ours %t, writer %q at %s", ours, by, at)
