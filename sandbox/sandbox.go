@@ -120,6 +120,7 @@ type Sandbox struct {
 	emulator *aws.Emulator
 	endpoint net.Listener
 	log      io.Closer
+	lock     io.Closer
 
 	stop    context.CancelFunc
 	running sync.WaitGroup
@@ -169,22 +170,29 @@ func (s *Sandbox) start(ctx context.Context) error {
 	return s.state.write(s.dir)
 }
 
-// prepare makes an empty folder and the log in it.
+// prepare makes an empty folder and the log in it. Nothing is touched that belongs to a sandbox which runs.
 func (s *Sandbox) prepare() error {
 	dir, err := Directory(s.config.Name)
 	if err != nil {
 		return err
 	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("cannot make the folder of sandbox %s: %w", s.config.Name, err)
+	}
+	s.lock, err = lock(dir)
+	if errors.Is(err, errLocked) {
+		return fmt.Errorf("cannot start sandbox %s: %w; end that one, or choose another --name", s.config.Name, errLocked)
+	}
+	if err != nil {
+		return fmt.Errorf("cannot lock the folder of sandbox %s: %w", s.config.Name, err)
+	}
+	s.dir = dir
 	// What a killed sandbox of this name has left is of no use to this one; up.log belongs to our own start.
 	for _, leftover := range []string{"state.json", "controlplane", "sandbox.log"} {
 		if err := os.RemoveAll(filepath.Join(dir, leftover)); err != nil {
 			return fmt.Errorf("cannot clear the folder of sandbox %s: %w", s.config.Name, err)
 		}
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("cannot make the folder of sandbox %s: %w", s.config.Name, err)
-	}
-	s.dir = dir
 	if s.config.Log == nil {
 		file, err := os.Create(filepath.Join(dir, "sandbox.log"))
 		if err != nil {
@@ -222,7 +230,15 @@ func (s *Sandbox) startAWS() error {
 }
 
 func (s *Sandbox) startControlPlane(ctx context.Context) error {
-	var err error
+	// The control plane would name its own flag.
+	at := net.JoinHostPort("127.0.0.1", strconv.Itoa(s.config.APIPort))
+	free, err := net.Listen("tcp", at)
+	if err != nil {
+		return fmt.Errorf("cannot serve Kubernetes at %s (--api-port): %w", at, err)
+	}
+	if err := free.Close(); err != nil {
+		return err
+	}
 	s.control, err = apiserver.Start(ctx, apiserver.Config{Dir: filepath.Join(s.dir, "controlplane"), Port: s.config.APIPort})
 	if err != nil {
 		return err
@@ -360,6 +376,9 @@ func (s *Sandbox) Close() error {
 	}
 	if s.log != nil {
 		problems = append(problems, s.log.Close())
+	}
+	if s.lock != nil {
+		problems = append(problems, s.lock.Close()) // last: now the name is free
 	}
 	return errors.Join(problems...)
 }

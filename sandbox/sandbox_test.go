@@ -94,8 +94,8 @@ func TestASandboxThatCannotComeUp(t *testing.T) {
 	defer busy.Close()
 	port := busy.Addr().(*net.TCPAddr).Port
 	for want, c := range map[string]Config{
-		"--aws-port":             {Name: "busy-aws", AWSPort: port},
-		"address already in use": {Name: "busy-api", APIPort: port},
+		"--aws-port": {Name: "busy-aws", AWSPort: port},
+		"--api-port": {Name: "busy-api", APIPort: port},
 	} {
 		if _, err := Up(t.Context(), c); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%+v: %v", c, err)
@@ -117,5 +117,64 @@ func TestConfigNamesTheWrongFlag(t *testing.T) {
 		if err := c.Validate(); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%+v: %v, want %q", c, err, want)
 		}
+	}
+}
+
+// The second of two sandboxes of one name is refused, and takes nothing from the first: neither its folder nor the
+// state by which `lockstep sandbox down` finds it.
+func TestASecondSandboxOfTheSameNameIsRefused(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir())
+	first := up(t, Config{Name: "same", Profile: "ideal"})
+	if _, err := Up(t.Context(), Config{Name: "same", Profile: "ideal"}); err == nil || !strings.Contains(err.Error(), "runs already") {
+		t.Errorf("the second: %v", err)
+	}
+	if state, err := Running("same"); err != nil || state.AWSEndpoint != first.State().AWSEndpoint {
+		t.Errorf("the first is now %+v: %v", state, err)
+	}
+	if _, err := os.Stat(first.State().Kubeconfig); err != nil {
+		t.Errorf("the first one's kubeconfig: %v", err)
+	}
+}
+
+// While a sandbox starts or ends it is neither running nor is its name free.
+func TestASandboxThatIsBeingStarted(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir())
+	dir, err := Directory("soon")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	held, err := lock(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Running("soon"); err == nil || errors.Is(err, ErrNotRunning) {
+		t.Errorf("locked: %v", err)
+	}
+	if err := held.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Running("soon"); !errors.Is(err, ErrNotRunning) {
+		t.Errorf("free again: %v", err)
+	}
+}
+
+// A state that was left behind does not pass for a running sandbox, even if its process number is in use again.
+func TestAStateThatWasLeftBehindIsNotRunning(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir())
+	dir, err := Directory("left")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := (State{Name: "left", PID: os.Getpid()}).write(dir); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Running("left"); !errors.Is(err, ErrNotRunning) || !strings.Contains(err.Error(), "--name left") {
+		t.Errorf("%v", err)
 	}
 }

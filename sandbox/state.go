@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"syscall"
 	"time"
 )
 
@@ -36,6 +35,9 @@ type State struct {
 	Seed    int64   `json:"seed"`
 }
 
+// DefaultName is the sandbox that commands mean when they name none.
+const DefaultName = "default"
+
 var sandboxName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$`)
 
 // Directory is where the sandbox of this name keeps its state, for this user. The error says what is wrong
@@ -51,15 +53,22 @@ func Directory(name string) (string, error) {
 var ErrNotRunning = errors.New("not running")
 
 // Running reads the state of the running sandbox of this name. It is ErrNotRunning when there is none, also
-// when one was killed and left its state behind.
+// when one was killed and left its state behind; while one starts or ends it is another error.
 func Running(name string) (State, error) {
 	dir, err := Directory(name)
 	if err != nil {
 		return State{}, err
 	}
+	alive, err := locked(dir)
+	if err != nil {
+		return State{}, fmt.Errorf("cannot tell whether sandbox %s runs: %w", name, err)
+	}
 	data, err := os.ReadFile(filepath.Join(dir, "state.json"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return State{}, fmt.Errorf("sandbox %s is %w: start it with 'lockstep sandbox up'", name, ErrNotRunning)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && alive:
+		return State{}, fmt.Errorf("sandbox %s is just being started or ended: try again in some seconds", name)
+	case errors.Is(err, fs.ErrNotExist):
+		return State{}, fmt.Errorf("sandbox %s is %w: start it with '%s'", name, ErrNotRunning, Command("up", name))
 	}
 	if err != nil {
 		return State{}, fmt.Errorf("cannot read the state of sandbox %s: %w", name, err)
@@ -68,15 +77,18 @@ func Running(name string) (State, error) {
 	if err := json.Unmarshal(data, &state); err != nil {
 		return State{}, fmt.Errorf("cannot read the state of sandbox %s: %s is damaged: %w", name, filepath.Join(dir, "state.json"), err)
 	}
-	if !alive(state.PID) {
-		return State{}, fmt.Errorf("sandbox %s is %w: process %d is gone; start it with 'lockstep sandbox up'", name, ErrNotRunning, state.PID)
+	if !alive {
+		return State{}, fmt.Errorf("sandbox %s is %w: process %d is gone; start it with '%s'", name, ErrNotRunning, state.PID, Command("up", name))
 	}
 	return state, nil
 }
 
-func alive(pid int) bool {
-	err := syscall.Kill(pid, 0)
-	return err == nil || errors.Is(err, syscall.EPERM)
+// Command is a subcommand of `lockstep sandbox` as a user types it for the sandbox of this name.
+func Command(subcommand, name string) string {
+	if name == DefaultName {
+		return "lockstep sandbox " + subcommand
+	}
+	return "lockstep sandbox " + subcommand + " --name " + name
 }
 
 // write puts the state where Running finds it; a reader sees all of it or nothing.

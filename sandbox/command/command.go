@@ -5,6 +5,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/lockstep-delivery/lockstep/internal/cli"
+	"github.com/lockstep-delivery/lockstep/sandbox"
 )
 
 // New is the command `lockstep sandbox` with its subcommands.
@@ -19,5 +20,5 @@ func New(streams cli.Streams) *cobra.Command {
 
 // nameFlag adds the flag that says which sandbox is meant.
 func nameFlag(cmd *cobra.Command, name *string) {
-	cmd.Flags().StringVar(name, "name", "default", "name of the sandbox; several can run side by side")
+	cmd.Flags().StringVar(name, "name", sandbox.DefaultName, "name of the sandbox; several can run side by side")
 }

@@ -51,7 +51,7 @@ func (o *upOptions) run(ctx context.Context) error {
 		return cli.UsageError{Err: err}
 	}
 	if state, err := sandbox.Running(o.config.Name); err == nil {
-		return fmt.Errorf("sandbox %s runs already (process %d): 'lockstep sandbox down' ends it, --name starts another", state.Name, state.PID)
+		return fmt.Errorf("sandbox %s runs already (process %d): '%s' ends it, --name starts another", state.Name, state.PID, sandbox.Command("down", state.Name))
 	}
 	if o.detach {
 		return o.background(ctx)
@@ -100,7 +100,7 @@ func (o *upOptions) background(ctx context.Context) error {
 		case <-look.C:
 			if state, err := sandbox.Running(o.config.Name); err == nil && state.PID == child.Process.Pid {
 				describe(o.streams.Out, state)
-				fmt.Fprintf(o.streams.Out, "\n'lockstep sandbox down --name %s' ends it.\n", state.Name)
+				fmt.Fprintf(o.streams.Out, "\n'%s' ends it.\n", sandbox.Command("down", state.Name))
 				return nil
 			}
 		case <-ended:
@@ -137,5 +137,5 @@ func lastLine(path string) string {
 func describe(w io.Writer, s sandbox.State) {
 	fmt.Fprintf(w, "sandbox %s is ready: Kubernetes and AWS (%s, profile %s, scale %v, seed %d)\n", s.Name, s.Region, s.Profile, s.Scale, s.Seed)
 	fmt.Fprintf(w, "  kubeconfig  %s\n  AWS         %s\n  VPC         %s (%s)\n", s.Kubeconfig, s.AWSEndpoint, s.VPCID, s.VPCCIDR)
-	fmt.Fprintf(w, "use it:\n  eval \"$(lockstep sandbox env --name %s)\"\n", s.Name)
+	fmt.Fprintf(w, "use it:\n  eval \"$(%s)\"\n", sandbox.Command("env", s.Name))
 }
