@@ -4,6 +4,8 @@ import (
 	"testing"
 	"time"
 
+	"k8s.io/apimachinery/pkg/util/intstr"
+
 	"github.com/lockstep-delivery/lockstep/api/rollouts/v1alpha1"
 	"github.com/lockstep-delivery/lockstep/internal/evidence"
 )
@@ -224,5 +226,146 @@ func TestCrashAnywhere(t *testing.T) {
 		if got := w.s.Rollout.Status; got.Phase != v1alpha1.PhaseHealthy || got.StableRS != "B" || w.rs("A").Replicas != 0 {
 			t.Fatalf("after a crash at %d: %s, stable %s, A has %d pods\n%s", crash, got.Phase, got.StableRS, w.rs("A").Replicas, w.last)
 		}
+	}
+}
+
+// shrunk is a canary at 50 % whose stable version has given half of its pods away.
+func shrunk(t *testing.T) *world {
+	w := atHalf(t, func(w *world) { w.s.Rollout.Spec.Strategy.Canary.DynamicStableScale = true })
+	w.s.Now = w.s.Now.Add(151 * time.Second)
+	w.still()
+	w.aws()
+	w.still()
+	w.drained()
+	w.s.Now = w.s.Now.Add(151 * time.Second)
+	w.still()
+	if got := w.rs("A").Replicas; got != 2 {
+		t.Fatalf("A has %d pods, want 2\n%s", got, w.last)
+	}
+	return w
+}
+
+// Without AWS's answer Kubernetes tells which version is whole: stable must not take everything with half its pods.
+func TestLaw1StableTakesBackWhatItCarriesThoughAWSIsSilent(t *testing.T) {
+	w := shrunk(t)
+	w.s.Ingresses[0].EvidenceError = "Throttling: Rate exceeded"
+	w.s.Rollout.Status.Abort = true
+	w.once()
+	if got := w.s.Rollout.Status.Canary.Weights.Canary.Weight; got != 50 {
+		t.Fatalf("the canary has %d %% while stable has 2 of 4 pods\n%s", got, w.last)
+	}
+	w.kubelet()
+	w.once()
+	if got := w.s.Rollout.Status.Canary.Weights.Canary.Weight; got != 0 {
+		t.Fatalf("the canary has %d %% though stable is whole\n%s", got, w.last)
+	}
+}
+
+// maxUnavailable may allow that no pod at all is there; a share for nobody is never allowed.
+func TestLaw1NothingReturnsToAStableVersionWithoutHealth(t *testing.T) {
+	w := atHalf(t, func(w *world) {
+		all := intstr.FromString("100%")
+		w.s.Rollout.Spec.Strategy.Canary.MaxUnavailable = &all
+	})
+	s := w.s.Ingresses[0].Evidence.Groups[1]
+	for i := range s.Targets {
+		s.Targets[i].State = evidence.Unhealthy
+	}
+	w.s.Rollout.Status.Abort = true
+	w.once()
+	if got := w.s.Rollout.Status.Canary.Weights.Canary.Weight; got != 50 {
+		t.Errorf("the canary has %d %% while stable has no healthy target\n%s", got, w.last)
+	}
+}
+
+// A threshold of 0 lets pods be missing; it does not make a version stable that nobody has seen healthy.
+func TestLaw8NoPromotionWithoutOneHealthyTarget(t *testing.T) {
+	w := atHalf(t, func(w *world) {
+		w.s.Rollout.Spec.Strategy.Canary.ReplicaProgressThreshold = &v1alpha1.ReplicaProgressThreshold{Type: "Percent"}
+	})
+	w.promote()
+	w.still()
+	w.kubelet()
+	w.aws()
+	w.still()
+	w.weights()
+	w.still()
+	if got := w.s.Rollout.Status.Canary.Weights.Canary.Weight; got != 100 {
+		t.Fatalf("the canary has %d %%\n%s", got, w.last)
+	}
+	for _, g := range w.s.Ingresses[0].Evidence.Groups {
+		for i := range g.Targets {
+			g.Targets[i].State = evidence.Unhealthy
+		}
+	}
+	w.s.Now = w.s.Now.Add(151 * time.Second)
+	w.still()
+	if got := w.s.Rollout.Status.StableRS; got != "A" {
+		t.Errorf("%s is stable without a healthy target\n%s", got, w.last)
+	}
+}
+
+// One step may hold setCanaryScale and setWeight; its weight is evidence that the step needs.
+func TestLaw4AStepWithScaleAndWeightWaitsForItsWeight(t *testing.T) {
+	both := weight(50)
+	both.SetCanaryScale = &v1alpha1.SetCanaryScale{Replicas: new(int32(2))}
+	w := stable(t, 4, both, pause())
+	w.image("B")
+	w.still()
+	w.kubelet()
+	w.still()
+	if got := *w.s.Rollout.Status.CurrentStepIndex; got != 0 {
+		t.Errorf("step %d is reached before AWS shows the weight", got)
+	}
+	w.toPause()
+}
+
+// The controller was away for longer than the progress deadline, and the pods have come meanwhile.
+func TestNoAbortForTheTimeThatTheControllerWasAway(t *testing.T) {
+	w := toCanary2(t)
+	w.s.Rollout.Spec.ProgressDeadlineAbort = true
+	w.still()
+	w.targets()
+	w.s.Now = w.s.Now.Add(601 * time.Second)
+	w.once()
+	if w.s.Rollout.Status.Abort {
+		t.Fatalf("aborted though everything is healthy\n%s", w.last)
+	}
+	w = toCanary2(t)
+	w.s.Rollout.Spec.ProgressDeadlineAbort = true
+	w.s.Now = w.s.Now.Add(601 * time.Second)
+	w.still()
+	if !w.s.Rollout.Status.Abort {
+		t.Errorf("not aborted after ten minutes without health\n%s", w.last)
+	}
+}
+
+// Pods get their readiness gates at admission, from the Service that selects them then.
+func TestNoPodOfARetriedUpdateBeforeItsServiceIsSwitched(t *testing.T) {
+	w := atHalf(t, func(w *world) { w.s.Rollout.Spec.Strategy.Canary.AbortScaleDownDelaySeconds = new(int32(0)) })
+	w.s.Rollout.Status.Abort = true
+	w.still()
+	w.aws()
+	w.still()
+	w.s.Now = w.s.Now.Add(151 * time.Second)
+	w.still()
+	if k := w.s.Services[0].Hash; k != "A" || w.rs("B").Replicas != 2 {
+		t.Fatalf("K is at %s, B has %d pods\n%s", k, w.rs("B").Replicas, w.last)
+	}
+	w.s.Rollout.Spec.Strategy.Canary.Steps = []v1alpha1.CanaryStep{weight(75), pause()}
+	w.s.Rollout.Status.Abort = false
+	d := w.once()
+	if k := w.s.Services[0].Hash; k != "B" && w.rs("B").Replicas > 2 {
+		t.Errorf("B grows while K is at %s\n%s", k, d)
+	}
+	for range 10 {
+		if k := w.s.Services[0].Hash; k != "B" && w.rs("B").Replicas > 2 {
+			t.Fatalf("B grows while K is at %s\n%s", k, w.last)
+		}
+		w.once()
+	}
+	w.toPause()
+	if got := w.rs("B").Replicas; got != 3 {
+		t.Errorf("B has %d pods, want 3", got)
 	}
 }

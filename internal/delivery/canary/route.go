@@ -115,13 +115,13 @@ func (f facts) mayReturn(now int32) (int32, Wait) {
 	if f.unseen() != "" {
 		// Going back must not wait for AWS's answer: what Kubernetes knows is the best there is, and the
 		// load balancer half refuses by itself a share to a group without health.
-		stable, canary = available(f.stable), 0
+		stable, canary = available(f.stable), available(f.replicaSet(f.canaryHash()))
 	}
-	if stable >= f.replicas-f.maxUnavailable() {
+	if stable >= max(1, f.replicas-f.maxUnavailable()) {
 		return 0, Wait{}
 	}
 	// Less healthy than stable, each measured against the pods that it should have.
-	if stable > 0 && canary*pods(f.stable) < stable*max(1, f.spec(f.canaryHash())) {
+	if stable > 0 && canary*pods(f.stable) < stable*max(1, pods(f.replicaSet(f.canaryHash()))) {
 		return 0, Wait{}
 	}
 	limit := min(now, totalWeight-totalWeight*stable/f.replicas)
@@ -142,13 +142,14 @@ func pods(rs *ReplicaSet) int32 {
 	return rs.Replicas
 }
 
-func (f facts) spec(hash string) int32 {
-	for _, rs := range f.ReplicaSets {
-		if rs.Hash == hash {
-			return rs.Replicas
+// replicaSet is the one with the hash, nil when there is none.
+func (f facts) replicaSet(hash string) *ReplicaSet {
+	for i := range f.ReplicaSets {
+		if f.ReplicaSets[i].Hash == hash {
+			return &f.ReplicaSets[i]
 		}
 	}
-	return 0
+	return nil
 }
 
 // weights is the split of the status for a canary weight.

@@ -196,9 +196,9 @@ func (f facts) sizeNext() resized {
 		return f.resize(rs, f.replicas, "is the stable version")
 	case f.status.Abort:
 		return f.sizeAborted(rs)
-	case rs.Replicas == 0 && f.nextSize() > 0 && f.canaryHash() != rs.Hash:
+	case rs.Replicas < f.nextSize() && f.canaryHash() != rs.Hash:
 		// The Service comes first, so that pods get their readiness gates at admission.
-		return resized{wait: Wait{Reason: "ServiceNotSwitched", Message: fmt.Sprintf("Service %s has to select the new version before its first pod", f.strategy.CanaryService)}}
+		return resized{wait: Wait{Reason: "ServiceNotSwitched", Message: fmt.Sprintf("Service %s has to select the new version before its next pod", f.strategy.CanaryService)}}
 	}
 	r := f.resize(rs, f.nextSize(), fmt.Sprintf("step %d of %d", min(f.stepIndex()+1, int32(len(f.strategy.Steps))), len(f.strategy.Steps)))
 	if !rs.ScaleDownDeadline.IsZero() {

@@ -81,7 +81,7 @@ func (p *progressed) settle() {
 	if p.status.CurrentStepIndex == nil || int(*p.status.CurrentStepIndex) > len(p.strategy.Steps) || *p.status.CurrentStepIndex < 0 {
 		p.setIndex(min(max(p.stepIndex(), 0), int32(len(p.strategy.Steps))))
 	}
-	if !p.promoted() && !p.status.Abort && p.Rollout.Spec.ProgressDeadlineAbort && timedOut(p.facts) {
+	if !p.promoted() && !p.status.Abort && p.Rollout.Spec.ProgressDeadlineAbort && p.exceeded() {
 		p.status.Abort = true
 		p.events = append(p.events, Event{Warning: true, Reason: "RolloutAborted", Message: "no progress within the progress deadline"})
 	}
@@ -103,6 +103,13 @@ func (p *progressed) settle() {
 			p.setIndex(int32(len(p.strategy.Steps)))
 		}
 	}
+}
+
+// exceeded: a look after the progress deadline found no progress, and said so. The clock alone does not
+// tell: nobody looked while the controller was away.
+func (p *progressed) exceeded() bool {
+	c, _ := findCondition(p.Rollout.Status.Conditions, v1alpha1.ConditionProgressing)
+	return c.Reason == "ProgressDeadlineExceeded" && timedOut(p.facts)
 }
 
 // inRollbackWindow: the template is that of a recent revision, which may skip the steps.
@@ -160,7 +167,7 @@ func (p *progressed) step(step v1alpha1.CanaryStep) (Wait, bool) {
 	switch {
 	case step.Pause != nil:
 		return p.pause(*step.Pause)
-	case step.SetCanaryScale != nil:
+	case step.SetCanaryScale != nil && step.SetWeight == nil:
 		return p.atDesired()
 	case step.SetWeight != nil:
 		if p.recorded() != *step.SetWeight || p.canaryHash() != p.Rollout.Hash {
@@ -224,7 +231,7 @@ func (p *progressed) promote() {
 		return
 	}
 	k, hash := p.strategy.CanaryService, p.Rollout.Hash
-	wanted := p.threshold(p.replicas)
+	wanted := max(1, p.threshold(p.replicas))
 	gates := []gate{
 		splitShown, allAvailable(wanted), healthyAtLeast(k, hash, wanted),
 		settledAt(p.strategy.StableService, 0), confirmedBy("make " + hash + " the stable version"),
