@@ -133,17 +133,11 @@ func (d *round) record(op plan.Operation, err error) (over bool) {
 		return true
 	}
 	if errors.Is(err, cloud.ErrConflict) {
-		switch op := op.(type) {
+		switch op.(type) {
 		case plan.CreateBackendGroup: // another stack has just made it: the next round finds it
 			d.again(d.Now.Add(sharedRetry))
 			return true
-		case plan.DeleteSecurityGroup:
-			if op.Shared {
-				return false // somebody else uses it
-			}
-			d.again(d.Now.Add(inUseRetry))
-			return false
-		case plan.DeleteTargetGroup:
+		case plan.DeleteSecurityGroup, plan.DeleteTargetGroup:
 			d.again(d.Now.Add(inUseRetry))
 			return false
 		}

@@ -192,7 +192,7 @@ func TestASecurityGroupInUseIsTriedAgain(t *testing.T) {
 	if result := do(plan.DeleteSecurityGroup{Group: group}); result.Err != nil || result.Again.IsZero() {
 		t.Errorf("own: %+v", result)
 	}
-	if result := do(plan.DeleteSecurityGroup{Group: group, Shared: true}); result.Err != nil || !result.Again.IsZero() {
+	if result := do(plan.DeleteSecurityGroup{Group: group, Shared: true}); result.Err != nil || result.Again.IsZero() {
 		t.Errorf("shared, used by others: %+v", result)
 	}
 }

@@ -23,6 +23,7 @@ import (
 	"github.com/lockstep-delivery/lockstep/internal/balancing/apply"
 	"github.com/lockstep-delivery/lockstep/internal/balancing/ingress"
 	"github.com/lockstep-delivery/lockstep/internal/balancing/model"
+	"github.com/lockstep-delivery/lockstep/internal/balancing/plan"
 	"github.com/lockstep-delivery/lockstep/internal/cloud"
 )
 
@@ -36,7 +37,7 @@ func (c *Controller) act(ctx context.Context, r *round) error {
 	}
 	if len(r.plan.Operations) > 0 {
 		r.result = apply.Round{Cloud: c.Cloud, Objects: bindings{c}, BackendGroupID: r.state.BackendGroupID, Now: c.Now()}.Do(ctx, r.plan.Operations)
-		c.learn(r.result)
+		c.learn(r)
 	}
 	if err := c.publish(ctx, r); err != nil {
 		return errors.Join(r.result.Err, c.failed(r, "FailedUpdateStatus", err))
@@ -56,13 +57,20 @@ func (c *Controller) act(ctx context.Context, r *round) error {
 }
 
 // learn keeps the id of a shared security group that was made, and forgets it when something is gone.
-func (c *Controller) learn(result apply.Result) {
-	if result.BackendGroupID != "" {
-		c.setBackendGroup(result.BackendGroupID)
+func (c *Controller) learn(r *round) {
+	if r.result.BackendGroupID != "" {
+		c.setBackendGroup(r.result.BackendGroupID)
 	}
-	for _, o := range result.Outcomes {
-		if errors.Is(o.Err, cloud.ErrNotFound) || strings.HasPrefix(o.Operation.String(), "delete the shared") {
+	for _, o := range r.result.Outcomes {
+		deletion, ok := o.Operation.(plan.DeleteSecurityGroup)
+		shared := ok && deletion.Shared
+		if errors.Is(o.Err, cloud.ErrNotFound) || shared {
 			c.setBackendGroup("")
+		}
+		if shared && errors.Is(o.Err, cloud.ErrConflict) {
+			c.refused(r.key)
+			r.events = append(r.events, ingress.Event{Reason: "Waiting", Message: fmt.Sprintf(
+				"security group %s, which the cluster's load balancers share, is still in use: its rules in other groups are being revoked; after %s it is left there", deletion.Group.ARN, c.SharedPatience)})
 		}
 	}
 }

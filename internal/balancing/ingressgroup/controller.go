@@ -61,6 +61,9 @@ type Options struct {
 	HealthAge time.Duration
 	// Recheck is how soon health that is waited for is looked at again without an event; default 5 s.
 	Recheck time.Duration
+	// SharedPatience is how long the last Ingress of the cluster waits for the shared security group to be
+	// unused, before it goes and leaves the group there; default 2 min.
+	SharedPatience time.Duration
 	// Workers is the number of Ingresses worked on at a time; default 10.
 	Workers int
 	// Now is the time; default time.Now.
@@ -74,7 +77,7 @@ func (o Options) withDefaults() Options {
 	for _, d := range []struct {
 		field *time.Duration
 		value time.Duration
-	}{{&o.Settle, 150 * time.Second}, {&o.FirewallSettle, 30 * time.Second}, {&o.HealthAge, 30 * time.Second}, {&o.Recheck, 5 * time.Second}} {
+	}{{&o.Settle, 150 * time.Second}, {&o.FirewallSettle, 30 * time.Second}, {&o.HealthAge, 30 * time.Second}, {&o.Recheck, 5 * time.Second}, {&o.SharedPatience, 2 * time.Minute}} {
 		if *d.field == 0 {
 			*d.field = d.value
 		}
@@ -110,6 +113,8 @@ type Controller struct {
 	told map[types.NamespacedName]map[string]bool
 	// overlaps are plan.State.OverlapSince of each Ingress.
 	overlaps map[types.NamespacedName]map[string]time.Time
+	// sharedRefused is since when AWS has refused an Ingress to delete the shared security group.
+	sharedRefused map[types.NamespacedName]time.Time
 }
 
 // Reconcile makes one pass over an Ingress.
@@ -120,6 +125,7 @@ func (c *Controller) Reconcile(ctx context.Context, request reconcile.Request) (
 		if apierrors.IsNotFound(err) {
 			c.tell(nil, key, nil)
 			c.remember(&round{key: key})
+			c.forgetRefusal(key)
 			return reconcile.Result{}, nil
 		}
 		return reconcile.Result{}, fmt.Errorf("cannot read Ingress %s: %w", key, err)

@@ -226,3 +226,29 @@ func TestSourcesOverlap(t *testing.T) {
 		t.Errorf("authorized %s, read %s, revoked %s", authorized, read, revoked)
 	}
 }
+
+// While a rule still refers to the shared security group, the last Ingress waits for it, at a pace that costs AWS
+// few calls; it does not wait for ever.
+func TestTheSharedGroupIsWaitedForAtAPace(t *testing.T) {
+	e, namespace := newNamespace(t)
+	o := e.newIngress(t, namespace, map[string]string{actionRoot: weights(t, 0, 100)})
+	e.waitForHostname(t, o)
+	groups, err := e.cloud.SecurityGroupsByTag(t.Context(), map[string]string{model.TagBackendResource: model.BackendSecurityGroup})
+	if err != nil || len(groups) != 1 {
+		t.Fatalf("shared groups: %+v %v", groups, err)
+	}
+	node := e.emulator.EC2().NodeSecurityGroup()
+	from := []model.Permission{{Protocol: "tcp", FromPort: 8080, ToPort: 8080, SourceGroupID: groups[0].GroupID}}
+	if err := e.cloud.AuthorizeIngress(t.Context(), node, from); err != nil {
+		t.Fatal(err)
+	}
+	e.remove(t.Context(), t, o)
+	refused := e.operations(0)
+	refused = slices.DeleteFunc(refused, func(op string) bool { return op != "DeleteSecurityGroup" })
+	if n := len(refused); n > 20 {
+		t.Errorf("DeleteSecurityGroup was called %d times", n)
+	}
+	if err := e.cloud.RevokeIngress(t.Context(), node, from); err != nil {
+		t.Fatal(err)
+	}
+}

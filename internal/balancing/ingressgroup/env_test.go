@@ -121,7 +121,7 @@ func start(ctx context.Context, config *rest.Config, emulator *aws.Emulator, url
 	must(manager.Add(aws))
 	must(Add(ctx, manager, Options{
 		Cloud: shared.cloud, Settings: ingress.Settings{Cluster: "test", DefaultTargetType: "ip"}, Logger: logger,
-		Settle: time.Second, FirewallSettle: time.Second, Recheck: 200 * time.Millisecond,
+		Settle: time.Second, FirewallSettle: time.Second, Recheck: 200 * time.Millisecond, SharedPatience: 5 * time.Second,
 	}))
 	done := make(chan struct{})
 	go func() {

@@ -157,7 +157,7 @@ func (c *Controller) resolve(ctx context.Context, r *round) (ingress.Resolved, e
 func (c *Controller) shared(ctx context.Context, r *round) error {
 	if r.claim == ingress.Leaving {
 		alone, err := c.alone(ctx, r)
-		if err != nil || !alone {
+		if err != nil || !alone || c.gaveUp(r.key) {
 			return err
 		}
 		r.state.Alone = true
@@ -197,6 +197,29 @@ func (c *Controller) alone(ctx context.Context, r *round) (bool, error) {
 		return false, fmt.Errorf("cannot list Services: %w", err)
 	}
 	return !slices.ContainsFunc(services.Items, func(s corev1.Service) bool { return slices.Contains(s.Finalizers, finalizerService) }), nil
+}
+
+// refused notes that AWS did not let an Ingress delete the shared security group, since it is in use.
+func (c *Controller) refused(key types.NamespacedName) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, known := c.sharedRefused[key]; !known {
+		c.sharedRefused[key] = c.Now()
+	}
+}
+
+func (c *Controller) forgetRefusal(key types.NamespacedName) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.sharedRefused, key)
+}
+
+// gaveUp says that an Ingress has waited long enough for the shared security group.
+func (c *Controller) gaveUp(key types.NamespacedName) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	since, known := c.sharedRefused[key]
+	return known && c.Now().Sub(since) >= c.SharedPatience
 }
 
 func (c *Controller) backendGroup() string {

@@ -49,6 +49,7 @@ func Add(ctx context.Context, m manager.Manager, o Options) error {
 	c := &Controller{
 		Options: o, client: m.GetClient(), live: m.GetAPIReader(), events: m.GetEventRecorder(o.Name),
 		told: map[types.NamespacedName]map[string]bool{}, overlaps: map[types.NamespacedName]map[string]time.Time{},
+		sharedRefused: map[types.NamespacedName]time.Time{},
 	}
 	err := m.GetFieldIndexer().IndexField(ctx, &networkingv1.Ingress{}, indexService, func(o client.Object) []string {
 		return ingress.ServiceNames(ingress.Objects{Ingress: o.(*networkingv1.Ingress)})

@@ -76,7 +76,7 @@ type (
 	// DeleteSecurityGroup deletes a security group. While it is in use the round goes on without it.
 	DeleteSecurityGroup struct {
 		Group Ref
-		// Shared marks the backend group: in use by others is then no reason to come again.
+		// Shared marks the security group of all load balancers.
 		Shared bool
 	}
 )
