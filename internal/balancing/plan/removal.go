@@ -29,10 +29,12 @@ func (s *situation) removeUnused() {
 	}
 }
 
-// removeBindings deletes bindings of target groups that somebody else deleted.
+// removeBindings deletes bindings of target groups that somebody else deleted, apart from those that nameTaken
+// judges.
 func (s *situation) removeBindings() {
 	for _, b := range s.state.Bindings {
-		if s.byARN[b.TargetGroupARN] == nil && !b.Deleting {
+		wanted := slices.ContainsFunc(s.desired.Bindings, func(w model.Binding) bool { return w.Namespace == b.Namespace && w.Name == b.Name })
+		if !wanted && s.lost(b.TargetGroupARN) && !b.Deleting {
 			s.add(stageRemoval, DeleteBinding{b.Namespace, b.Name})
 		}
 	}

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
@@ -150,6 +151,9 @@ func (s *situation) bindings() {
 		}
 		ref := Ref{ResourceID: wanted.TargetGroup}
 		group := s.groups[wanted.TargetGroup]
+		if s.nameTaken(wanted, group) {
+			continue
+		}
 		if group == nil {
 			s.add(stageBindings, CreateBinding{ref, wanted})
 			continue
@@ -174,6 +178,28 @@ func (s *situation) bindings() {
 		}
 	}
 }
+
+// nameTaken reports that the name of a wanted binding is that of one for another target group: the group was
+// deleted by somebody and is made anew. The old binding goes when the new group is known; until then AWS may
+// only not have listed the group that the binding has.
+func (s *situation) nameTaken(wanted model.Binding, group *model.ObservedTargetGroup) bool {
+	if group != nil && slices.ContainsFunc(s.state.Bindings, func(b ObservedBinding) bool { return b.TargetGroupARN == group.ARN }) {
+		return false
+	}
+	i := slices.IndexFunc(s.state.Bindings, func(b ObservedBinding) bool { return b.Namespace == wanted.Namespace && b.Name == wanted.Name })
+	if i < 0 {
+		return false
+	}
+	old := s.state.Bindings[i]
+	if group != nil && !old.Deleting && s.lost(old.TargetGroupARN) {
+		s.add(stageBindings, DeleteBinding{old.Namespace, old.Name})
+	}
+	s.wait(Wait{Reason: fmt.Sprintf("binding %s/%s is for target group %s and is made again for the one that takes its place", old.Namespace, old.Name, shortARN(old.TargetGroupARN))})
+	return true
+}
+
+// lost reports that a target group is not there any more, as far as lists and rules tell.
+func (s *situation) lost(arn string) bool { return s.byARN[arn] == nil && !s.live[arn] }
 
 func (s *situation) bindingDiffers(wanted model.Binding, have ObservedBinding) bool {
 	if wanted.Service != have.Service || wanted.ServicePort != have.ServicePort {
