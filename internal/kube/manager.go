@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -71,6 +72,9 @@ func Scheme() (*runtime.Scheme, error) {
 // NewManager makes a manager. It is live from the moment it starts; its caches are filled before any
 // controller works, however long that takes.
 func NewManager(ctx context.Context, o Options) (manager.Manager, error) {
+	if err := errors.Join(servable(o.HealthAddress, "--health-probe-bind-addr"), servable(o.MetricsAddress, "--metrics-bind-addr")); err != nil {
+		return nil, err
+	}
 	scheme, err := Scheme()
 	if err != nil {
 		return nil, err
@@ -110,7 +114,7 @@ func NewManager(ctx context.Context, o Options) (manager.Manager, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot reach the API server %s: %w", restConfig.Host, err)
 	}
-	if err := errors.Join(m.AddHealthzCheck("ping", healthz.Ping), indexPods(ctx, m.GetFieldIndexer())); err != nil {
+	if err := errors.Join(m.AddHealthzCheck("ping", healthz.Ping), m.AddReadyzCheck("ping", healthz.Ping), indexPods(ctx, m.GetFieldIndexer())); err != nil {
 		return nil, fmt.Errorf("cannot set up the manager: %w", err)
 	}
 	return m, nil
@@ -136,9 +140,24 @@ func cacheOptions(namespaces []string) cache.Options {
 	return o
 }
 
+// servable says plainly that an address cannot be listened on, before a library's error blames something else.
+func servable(address, flag string) error {
+	if orOff(address) == off {
+		return nil
+	}
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		return fmt.Errorf("cannot serve at %s: %w: free it or set %s to another address, or to 0 for none", address, err, flag)
+	}
+	return listener.Close()
+}
+
+// off is the address that turns a server off.
+const off = "0"
+
 func orOff(address string) string {
 	if address == "" {
-		return "0"
+		return off
 	}
 	return address
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -172,4 +174,66 @@ func TestReplicas(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
+}
+
+// Without webhooks, too, a kubelet that asks whether the process is ready gets an answer.
+func TestEveryManagerAnswersProbes(t *testing.T) {
+	config, _ := startControlPlane(t)
+	address := freeAddress(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	m, err := kube.NewManager(ctx, kube.Options{Config: config, HealthAddress: address, Logger: slog.New(slog.DiscardHandler), AllowSameNames: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- m.Start(ctx) }()
+	defer func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}()
+	for _, path := range []string{"/healthz", "/readyz"} {
+		var response *http.Response
+		for deadline := time.Now().Add(10 * time.Second); response == nil && time.Now().Before(deadline); {
+			response, err = http.Get("http://" + address + path)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		if response.StatusCode != http.StatusOK {
+			t.Errorf("%s answers %s", path, response.Status)
+		}
+	}
+}
+
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// An address that is taken, or is none, is named with the flag to change, and is not blamed on the API server.
+func TestAnAddressThatCannotBeServedIsNamed(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	for _, address := range []string{taken.Addr().String(), "nowhere"} {
+		for flag, o := range map[string]kube.Options{
+			"--health-probe-bind-addr": {HealthAddress: address}, "--metrics-bind-addr": {MetricsAddress: address},
+		} {
+			o.Config = &rest.Config{Host: "http://127.0.0.1:1"}
+			_, err := kube.NewManager(t.Context(), o)
+			if err == nil || !strings.Contains(err.Error(), address) || !strings.Contains(err.Error(), flag) || strings.Contains(err.Error(), "API server") {
+				t.Errorf("%s at %s: %v", flag, address, err)
+			}
+		}
+	}
 }
