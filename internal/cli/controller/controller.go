@@ -4,10 +4,11 @@ package controller
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
+	"net/url"
 	"os"
 	"slices"
 	"strconv"
@@ -22,7 +23,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
-	elbv2 "github.com/lockstep-delivery/lockstep/api/elbv2/v1beta1"
 	"github.com/lockstep-delivery/lockstep/internal/balancing/binding"
 	bindingplan "github.com/lockstep-delivery/lockstep/internal/balancing/binding/plan"
 	"github.com/lockstep-delivery/lockstep/internal/balancing/firewall"
@@ -121,8 +121,8 @@ func (o *options) validate() error {
 		return cli.Usagef("--cluster-name is required: it is the cluster's name in the tags by which AWS resources are owned")
 	case o.vpcID == "":
 		return cli.Usagef("--aws-vpc-id is required: the VPC of the cluster's nodes")
-	case o.settle < 0:
-		return cli.Usagef("--settle-time is %s: use 0 or more", o.settle)
+	case o.settle <= 0:
+		return cli.Usagef("--settle-time is %s: use more than 0, since AWS says when it took a weight and not when it acts on it", o.settle)
 	case !slices.Contains([]string{"instance", "ip"}, o.defaultTargetType):
 		return cli.Usagef("--default-target-type is %q: use instance or ip", o.defaultTargetType)
 	case !slices.Contains([]string{"internal", "internet-facing"}, o.defaultScheme):
@@ -133,9 +133,33 @@ func (o *options) validate() error {
 	if _, err := o.service(); err != nil {
 		return err
 	}
+	if err := o.validEndpoints(); err != nil {
+		return err
+	}
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(o.logLevel)); err != nil {
 		return cli.Usagef("--log-level is %q: use debug, info, warn or error", o.logLevel)
+	}
+	return nil
+}
+
+// awsServices are the service ids of the SDK that Lockstep calls; elsewhere are those that only the controllers
+// whose place it takes call, so that their flag's value can stay.
+var (
+	awsServices = []string{"EC2", "Elastic Load Balancing v2"}
+	elsewhere   = []string{"ACM", "Global Accelerator", "RDS", "Resource Groups Tagging API", "Route 53", "STS", "Shield", "WAF Regional", "WAFV2"}
+)
+
+// validEndpoints refuses an endpoint that would silently not be used: calls would go to AWS itself.
+func (o *options) validEndpoints() error {
+	for _, id := range slices.Sorted(maps.Keys(o.endpoints)) {
+		if !slices.Contains(awsServices, id) && !slices.Contains(elsewhere, id) {
+			return cli.Usagef("--aws-api-endpoints names the service %q: use %s", id, strings.Join(awsServices, ", "))
+		}
+		at, err := url.Parse(o.endpoints[id])
+		if err != nil || at.Host == "" || at.Scheme != "http" && at.Scheme != "https" {
+			return cli.Usagef("--aws-api-endpoints has %q for %s: use a URL such as https://example.com", o.endpoints[id], id)
+		}
 	}
 	return nil
 }
@@ -200,7 +224,7 @@ func (o *options) assemble(ctx context.Context, config *rest.Config, logger *slo
 	}
 	if slices.Contains(o.halves, balancing) {
 		if err := o.addBalancing(ctx, p, logger); err != nil {
-			return nil, errors.Join(fmt.Errorf("cannot set up balancing: %w", err))
+			return nil, fmt.Errorf("cannot set up balancing: %w", err)
 		}
 	}
 	if slices.Contains(o.halves, delivery) {
@@ -291,7 +315,10 @@ func (o *options) addBalancing(ctx context.Context, p *program, logger *slog.Log
 	if err != nil {
 		return err
 	}
-	wall := firewall.New(p.cloud, firewall.Settings{Cluster: o.clusterName}, expectedBindings(m.GetClient()), logger.With("part", "firewall"))
+	expected := func(ctx context.Context) ([]types.NamespacedName, error) {
+		return binding.Networked(ctx, m.GetClient())
+	}
+	wall := firewall.New(p.cloud, firewall.Settings{Cluster: o.clusterName}, expected, logger.With("part", "firewall"))
 	if err := m.Add(wall); err != nil {
 		return err
 	}
@@ -314,23 +341,6 @@ func (o *options) class() string {
 		return ingress.NoClass
 	}
 	return o.ingressClass
-}
-
-// expectedBindings names every binding that asks for security-group rules.
-func expectedBindings(c client.Reader) func(context.Context) ([]types.NamespacedName, error) {
-	return func(ctx context.Context) ([]types.NamespacedName, error) {
-		var list elbv2.TargetGroupBindingList
-		if err := c.List(ctx, &list); err != nil {
-			return nil, err
-		}
-		var names []types.NamespacedName
-		for _, b := range list.Items {
-			if b.Spec.Networking != nil && b.DeletionTimestamp == nil {
-				names = append(names, client.ObjectKeyFromObject(&b))
-			}
-		}
-		return names, nil
-	}
 }
 
 func (o *options) serveWebhooks(ctx context.Context, p *program, bindings *binding.Controller, logger *slog.Logger) error {
