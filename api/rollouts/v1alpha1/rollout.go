@@ -65,6 +65,9 @@ type RolloutSpec struct {
 	RestartAt      *metav1.Time         `json:"restartAt,omitempty"`
 	Analysis       *AnalysisRunStrategy `json:"analysis,omitempty"`
 	RollbackWindow *RollbackWindowSpec  `json:"rollbackWindow,omitempty"`
+	// Malformed is the first field that could not be read, as "field: what is wrong; remedy"; it is not
+	// part of the object.
+	Malformed string `json:"-"`
 }
 
 // ObjectRef names a workload of the same namespace.

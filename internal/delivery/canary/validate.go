@@ -20,6 +20,9 @@ func Validate(s Snapshot) string {
 
 func general(s Snapshot) string {
 	spec := s.Rollout.Spec
+	if spec.Malformed != "" {
+		return spec.Malformed
+	}
 	negative := func(field string, v *int32) string {
 		if v != nil && *v < 0 {
 			return fmt.Sprintf("spec.%s: %d is negative; use 0 or more", field, *v)

@@ -62,6 +62,10 @@ func (c *Controller) observe(ctx context.Context, key types.NamespacedName, notB
 		}
 		s.Settings.Settle = settle
 	}
+	if r.Spec.Malformed != "" {
+		s.Now = c.Now()
+		return o, nil // What could not be read must not be compared with what exists.
+	}
 	if r.Spec.Selector != nil {
 		if err := c.observePods(ctx, reader, o); err != nil {
 			return nil, err
