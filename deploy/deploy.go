@@ -7,3 +7,8 @@ import "embed"
 //
 //go:embed crds/*.yaml
 var CRDs embed.FS
+
+// IngressClass is the object that makes class alb ours.
+//
+//go:embed ingressclass.yaml
+var IngressClass string

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"regexp"
 	"time"
+
+	"github.com/lockstep-delivery/lockstep/internal/delivery/canary"
 )
 
 // State is what a running sandbox tells other processes about itself: the file state.json in its directory.
@@ -105,6 +107,8 @@ func (s State) write(dir string) error {
 }
 
 // Environment are the variables with which kubectl, the AWS CLI, any AWS SDK and lockstep itself work in the sandbox.
+// The controller in it listens on free ports only: on all addresses of this machine, its usual ones would be taken from
+// the pods, or by them. Its settle time is scaled like the delays that it waits for.
 func (s State) Environment() []string {
 	return []string{
 		"KUBECONFIG=" + s.Kubeconfig,
@@ -114,5 +118,16 @@ func (s State) Environment() []string {
 		"AWS_ACCESS_KEY_ID=" + s.AccessKey,
 		"AWS_SECRET_ACCESS_KEY=" + s.SecretKey,
 		"AWS_EC2_METADATA_DISABLED=true",
+		"LOCKSTEP_CLUSTER_NAME=" + s.ClusterName,
+		"LOCKSTEP_AWS_VPC_ID=" + s.VPCID,
+		"LOCKSTEP_SETTLE_TIME=" + s.SettleTime().String(),
+		"LOCKSTEP_METRICS_BIND_ADDR=127.0.0.1:0",
+		"LOCKSTEP_HEALTH_PROBE_BIND_ADDR=127.0.0.1:0",
+		"LOCKSTEP_WEBHOOK_BIND_PORT=0",
 	}
+}
+
+// SettleTime is how long a controller in this sandbox should have seen a weight before it counts as settled.
+func (s State) SettleTime() time.Duration {
+	return time.Duration(float64(canary.DefaultSettings().Settle) * s.Scale).Round(time.Millisecond)
 }

@@ -7,9 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"strings"
 
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/yaml"
@@ -112,9 +110,4 @@ func find(objects []*unstructured.Unstructured, kind string) (*unstructured.Unst
 		return nil, fmt.Errorf("the manifests hold no %s", kind)
 	}
 	return found, nil
-}
-
-// noMatchYet says that the client's discovery is older than a CRD just applied.
-func noMatchYet(err error) bool {
-	return meta.IsNoMatchError(err) || (err != nil && strings.Contains(err.Error(), "failed to get API group resources"))
 }

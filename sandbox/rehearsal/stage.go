@@ -103,7 +103,7 @@ func (d *stage) setUp(ctx context.Context, manifests string) error {
 }
 
 func (d *stage) apply(ctx context.Context, manifests string) error {
-	objects, err := decodeManifests([]byte(ingressClass + manifests))
+	objects, err := decodeManifests([]byte(deploy.IngressClass + "---\n" + manifests))
 	if err != nil {
 		return err
 	}
@@ -127,17 +127,6 @@ func (d *stage) apply(ctx context.Context, manifests string) error {
 	d.timeline, err = follow(ctx, d.sandbox.RESTConfig(), d.client.Scheme(), d.rollout)
 	return err
 }
-
-// ingressClass is what the Helm chart installs.
-const ingressClass = `
-apiVersion: networking.k8s.io/v1
-kind: IngressClass
-metadata:
-  name: alb
-spec:
-  controller: ingress.k8s.aws/alb
----
-`
 
 func (d *stage) waitForWebhook(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, leastLimit)

@@ -75,11 +75,17 @@ func New(streams cli.Streams) *cobra.Command {
 		Short: "Run the controllers: Rollouts, Ingresses and TargetGroupBindings",
 		Long: `Runs both halves of Lockstep in one process: the one that moves pods (Rollouts) and the one that moves
 traffic (Ingresses of class alb, TargetGroupBindings). With --controllers only one of them, beside another
-vendor's other half. AWS is reached by the SDK's default chain.`,
+vendor's other half. AWS is reached by the SDK's default chain. A flag that is not given is taken from its
+environment variable, such as LOCKSTEP_AWS_VPC_ID for --aws-vpc-id; 'lockstep sandbox env' prints those of a sandbox.`,
 		Example: `  lockstep controller --cluster-name shop --aws-vpc-id vpc-0123456789abcdef0
   lockstep controller --cluster-name shop --aws-vpc-id vpc-0123456789abcdef0 --controllers delivery`,
 		Args: cli.Args(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd.Context()) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := fromEnvironment(cmd.Flags(), os.Getenv); err != nil {
+				return err
+			}
+			return o.run(cmd.Context())
+		},
 	}
 	o.bind(cmd)
 	return cmd
