@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -62,10 +63,16 @@ func Demo(ctx context.Context, o DemoOptions) (Report, error) {
 	return d.report, errors.Join(err, ground.close())
 }
 
+// demoLoad is the load of the demo. Its application never answers 400 or more, so such an answer is a lost request:
+// a listener without its rule, for one, answers 404.
+func demoLoad(o DemoOptions, host string, resolve func(context.Context) ([]netip.AddrPort, error)) load.Config {
+	return load.Config{Rate: o.Rate, Host: host, Resolve: resolve, Fail4xx: true}
+}
+
 // underLoad runs the release with the load on.
 func (d *demo) underLoad(ctx context.Context) error {
 	var err error
-	d.generator, err = load.New(load.Config{Rate: d.options.Rate, Host: d.host, Resolve: d.resolve})
+	d.generator, err = load.New(demoLoad(d.options, d.host, d.resolve))
 	if err != nil {
 		return err
 	}

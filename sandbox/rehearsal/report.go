@@ -52,10 +52,21 @@ type Milestone struct {
 }
 
 // Passed reports whether the release came to its end without a lost request or a broken law, with all of the
-// promised load.
+// promised load accounted for, every answer from the application, and the load balancer's name resolved throughout.
 func (r Report) Passed() bool {
-	return r.Problem == "" && r.Requests.Failed == 0 && r.Requests.Saturation.Unsent == 0 &&
-		r.Requests.Sent > 0 && len(r.Violations) == 0
+	q := r.Requests
+	return r.Problem == "" && len(r.Violations) == 0 && q.Failed == 0 && q.Saturation.Unsent == 0 &&
+		q.Sent > 0 && q.Sent == q.Intended && r.foreign() == 0 && q.FailedLookups == 0
+}
+
+// foreign counts the answers that the application did not give, whatever their status: without its version, an answer
+// is the load balancer's own.
+func (r Report) foreign() uint64 {
+	foreign := r.Requests.Answered
+	for _, v := range r.Requests.Versions {
+		foreign -= v.Answered
+	}
+	return foreign
 }
 
 // WriteFile writes the report as JSON, making the folder if need be.
@@ -100,6 +111,12 @@ func (r Report) printRequests(w io.Writer) {
 		q.Sent, q.Rate, q.Failed, q.Latency.P50, q.Latency.P99, q.Latency.Max)
 	if q.Saturation.Unsent > 0 {
 		fmt.Fprintf(w, "  %d requests could not be sent by this machine: the load was less than promised\n", q.Saturation.Unsent)
+	}
+	if n := r.foreign(); n > 0 {
+		fmt.Fprintf(w, "  %d answers did not come from the application\n", n)
+	}
+	if q.FailedLookups > 0 {
+		fmt.Fprintf(w, "  the load balancer's name had no address in %d look-ups\n", q.FailedLookups)
 	}
 	for _, status := range slices.Sorted(maps.Keys(q.Status)) {
 		fmt.Fprintf(w, "  status %d: %d\n", status, q.Status[status])

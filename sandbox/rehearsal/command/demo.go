@@ -4,6 +4,7 @@ package command
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"strings"
@@ -35,18 +36,11 @@ func NewDemo(streams cli.Streams) *cobra.Command {
 				return err
 			}
 			report, err := rehearsal.Demo(cmd.Context(), o)
-			if err != nil {
+			if report.Requests.Sent == 0 && err != nil {
 				return err
 			}
-			report.Print(streams.Out)
-			if err := report.WriteFile(output); err != nil {
-				return err
-			}
-			fmt.Fprintf(streams.Out, "everything: %s\n", output)
-			if !report.Passed() {
-				return ErrLost
-			}
-			return nil
+			// What was measured is told even if the sandbox did not end cleanly.
+			return errors.Join(err, tell(report, streams.Out, output))
 		},
 	}
 	flags := cmd.Flags()
@@ -60,6 +54,19 @@ func NewDemo(streams cli.Streams) *cobra.Command {
 	flags.StringVar(&o.ControllerLog, "controller-log", "", "file for the controller's log (default in the sandbox's folder)")
 	flags.StringVar(&output, "output", "out/demo.json", "file for the report")
 	return cmd
+}
+
+// tell prints the report and writes it to a file. It is ErrLost when the rehearsal did not pass.
+func tell(report rehearsal.Report, w io.Writer, output string) error {
+	report.Print(w)
+	if err := report.WriteFile(output); err != nil {
+		return err
+	}
+	fmt.Fprintf(w, "everything: %s\n", output)
+	if !report.Passed() {
+		return ErrLost
+	}
+	return nil
 }
 
 func check(o *rehearsal.DemoOptions) error {
