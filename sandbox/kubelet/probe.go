@@ -105,6 +105,7 @@ func (k *Kubelet) httpGet(ctx context.Context, addr netip.Addr, spec *corev1.Con
 	}
 	status, err := exchange(ctx, at, request)
 	if err != nil {
+		//lint:ignore ST1005 events show a kubelet's own words, and people search for them
 		return fmt.Errorf("Get %q: %w", request.URL, err)
 	}
 	if status < 200 || status >= 400 {

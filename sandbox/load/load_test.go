@@ -131,7 +131,8 @@ func TestStallIsSeenByAllRequests(t *testing.T) {
 	var mu sync.RWMutex
 	to := serve(t, func(http.ResponseWriter, *http.Request) {
 		mu.RLock()
-		mu.RUnlock() //nolint:staticcheck // waiting is the purpose
+		//lint:ignore SA2001 waiting for whoever holds the lock is the purpose
+		mu.RUnlock()
 	})
 	mu.Lock()
 	time.AfterFunc(300*time.Millisecond, mu.Unlock)

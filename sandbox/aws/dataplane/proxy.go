@@ -170,7 +170,8 @@ func (x *exchange) forward(f *forward) {
 			// The target began to drain between choice and use, and nothing was sent: choose again from the pool
 			// as it is when that change is complete.
 			g.mu.Lock()
-			g.mu.Unlock() //nolint:staticcheck // waiting is the purpose
+			//lint:ignore SA2001 waiting for whoever holds the lock is the purpose
+			g.mu.Unlock()
 			continue
 		}
 		if err != nil {

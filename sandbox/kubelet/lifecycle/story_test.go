@@ -234,7 +234,7 @@ func (w *world) carryOut(a Action) Input {
 			code, _ := strconv.Atoi(f[3])
 			w.later(dur(w.t, f[1]), func() Input { return Exited{Ref: a.Ref, Code: int32(code)} })
 		}
-		return Started{Ref: a.Ref}
+		return Started(a)
 	case Signal:
 		w.say("SIGTERM %s", a.Container)
 		return w.sigterm(a.Ref)
