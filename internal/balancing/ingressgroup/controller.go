@@ -247,6 +247,9 @@ func (c *Controller) finish(ctx context.Context, r *round, err error) (reconcile
 	for _, w := range r.plan.Waits {
 		said = append(said, ingress.Event{Reason: "Waiting", Message: w.Reason})
 	}
+	if message := throttled(r, err); message != "" {
+		said = append(said, ingress.Event{Warning: true, Reason: "FailedDeployModel", Message: message})
+	}
 	wait, soon := cloud.RetryAfter(err)
 	invalid, isInvalid := errors.AsType[*ingress.InvalidError](err)
 	switch {
@@ -254,6 +257,9 @@ func (c *Controller) finish(ctx context.Context, r *round, err error) (reconcile
 		said = append(said, ingress.Event{Warning: true, Reason: "FailedBuildModel", Message: invalid.Error()})
 		err = nil // until somebody corrects it, which is an event
 	case soon:
+		if errors.Is(err, cloud.ErrDenied) || errors.Is(err, cloud.ErrLimit) || errors.Is(err, cloud.ErrInvalid) {
+			said = append(said, ingress.Event{Warning: true, Reason: "FailedDeployModel", Message: err.Error()})
+		}
 		err = nil
 	case apierrors.IsConflict(err): // the cache was behind
 		wait, soon, err = staleRetry, true, nil
@@ -272,6 +278,20 @@ func (c *Controller) finish(ctx context.Context, r *round, err error) (reconcile
 		c.Logger.Info("reconciled", "ingress", r.key.String(), "operations", len(r.result.Outcomes), "again", result.RequeueAfter.String())
 	}
 	return result, nil
+}
+
+// throttled says which call AWS refused for its rate, if it did.
+func throttled(r *round, err error) string {
+	tried := []error{err}
+	for _, o := range r.result.Outcomes {
+		tried = append(tried, o.Err)
+	}
+	for _, err := range tried {
+		if errors.Is(err, cloud.ErrThrottled) {
+			return fmt.Sprintf("%v; it is tried again by itself", err)
+		}
+	}
+	return ""
 }
 
 // next is when to look again without an event; zero for never.
