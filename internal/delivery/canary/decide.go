@@ -202,5 +202,9 @@ func invalid(s Snapshot, message string) Decision {
 	status.ObservedGeneration = generation(s)
 	status.Conditions = setCondition(status.Conditions, s.Now, condition{v1alpha1.ConditionInvalidSpec, "True", v1alpha1.ConditionInvalidSpec, message})
 	status.Phase, status.Message = v1alpha1.PhaseDegraded, v1alpha1.ConditionInvalidSpec+": "+message
-	return Decision{Status: status, Wait: Wait{Reason: v1alpha1.ConditionInvalidSpec, Message: message, Again: s.Now.Add(invalidAgain)}}
+	var events []Event
+	if old, _ := findCondition(s.Rollout.Status.Conditions, v1alpha1.ConditionInvalidSpec); old.Message != message {
+		events = []Event{{Warning: true, Reason: v1alpha1.ConditionInvalidSpec, Message: message}}
+	}
+	return Decision{Status: status, Events: events, Wait: Wait{Reason: v1alpha1.ConditionInvalidSpec, Message: message, Again: s.Now.Add(invalidAgain)}}
 }

@@ -433,6 +433,9 @@ func TestHandEditAndContest(t *testing.T) {
 		} else {
 			w.wantOps(d)
 			w.wantWait(d, "TrafficContested")
+			if e := d.Events; len(e) != 1 || !e[0].Warning || e[0].Reason != "TrafficContested" || !contains(e[0].Message, "argocd-controller") {
+				t.Errorf("events %+v", e)
+			}
 		}
 	}
 	c := w.condition(v1alpha1.ConditionTrafficContested)

@@ -58,7 +58,8 @@ type Rollout struct {
 	StepHash string
 	// SettingError is what is wrong with an annotation that is a setting, as "field: problem; remedy".
 	SettingError string
-	// TemplateError is why the API server refuses the pod template; empty when it takes it.
+	// TemplateError is why the selector or the pod template cannot be used, as "field: problem; remedy";
+	// empty when they can.
 	TemplateError string
 }
 
@@ -128,6 +129,8 @@ type Ingress struct {
 	WrittenAt time.Time
 	// Recorded: the bookkeeping annotation names this rollout and this action.
 	Recorded bool
+	// RecordError is why that annotation cannot be read, and what to do; empty when it can.
+	RecordError string
 
 	Evidence evidence.Snapshot
 	// EvidenceError is why AWS could not be asked; empty otherwise.

@@ -114,6 +114,9 @@ func (d *draft) conditions(f facts, s *v1alpha1.RolloutStatus) {
 		set(v1alpha1.ConditionTrafficVerified, true, "WeightSeen", "AWS shows the intended split in every rule")
 	}
 	if d.evidence.Reason == v1alpha1.ConditionTrafficContested {
+		if _, had := findCondition(c, v1alpha1.ConditionTrafficContested); !had {
+			d.events = append(d.events, Event{Warning: true, Reason: v1alpha1.ConditionTrafficContested, Message: d.evidence.Message})
+		}
 		set(v1alpha1.ConditionTrafficContested, true, v1alpha1.ConditionTrafficContested, d.evidence.Message)
 	} else {
 		c = dropCondition(c, v1alpha1.ConditionTrafficContested)

@@ -2,6 +2,11 @@ package canary
 
 import (
 	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/lockstep-delivery/lockstep/api/rollouts/v1alpha1"
 	"github.com/lockstep-delivery/lockstep/internal/split"
@@ -49,7 +54,7 @@ func general(s Snapshot) string {
 	case s.Rollout.SettingError != "":
 		return s.Rollout.SettingError
 	case s.Rollout.TemplateError != "":
-		return "spec.template: " + s.Rollout.TemplateError
+		return s.Rollout.TemplateError
 	case deadline <= spec.MinReadySeconds:
 		return fmt.Sprintf("spec.progressDeadlineSeconds: %d must be greater than minReadySeconds, which is %d", deadline, spec.MinReadySeconds)
 	case spec.Strategy.Canary == nil && spec.Strategy.BlueGreen == nil:
@@ -122,10 +127,16 @@ func canarySpec(s Snapshot) string {
 		return at + "dynamicStableScale: cannot be combined with scaleDownDelaySeconds; remove one"
 	case c.TrafficRouting.MaxTrafficWeight != nil:
 		return at + "trafficRouting.maxTrafficWeight: is not possible with alb; remove it"
+	case notAnAmount(c.MaxSurge):
+		return fmt.Sprintf("%smaxSurge: %q is neither a number nor a percentage; use a form such as 1 or 25%%", at, c.MaxSurge.StrVal)
+	case notAnAmount(c.MaxUnavailable):
+		return fmt.Sprintf("%smaxUnavailable: %q is neither a number nor a percentage; use a form such as 1 or 25%%", at, c.MaxUnavailable.StrVal)
 	case isZero(c) != "":
 		return at + isZero(c)
 	case (alb.Ingress == "") == (len(alb.Ingresses) == 0):
 		return at + "trafficRouting.alb: set either ingress or ingresses"
+	case badName(alb.Ingresses) != "":
+		return at + "trafficRouting.alb." + badName(alb.Ingresses)
 	case alb.ServicePort < 1 || alb.ServicePort > 65535:
 		return fmt.Sprintf("%strafficRouting.alb.servicePort: %d is not a port", at, alb.ServicePort)
 	}
@@ -133,6 +144,28 @@ func canarySpec(s Snapshot) string {
 		return fmt.Sprintf("%strafficRouting.alb.stickinessConfig.durationSeconds: %d is outside 1 to 604800", at, st.DurationSeconds)
 	}
 	return ""
+}
+
+// badName: each Ingress is named, and once, since its state is kept under its name.
+func badName(ingresses []string) string {
+	for i, name := range ingresses {
+		switch {
+		case name == "":
+			return fmt.Sprintf("ingresses[%d]: is empty; name an Ingress or remove it", i)
+		case slices.Contains(ingresses[:i], name):
+			return fmt.Sprintf("ingresses[%d]: %q is named twice; remove one", i, name)
+		}
+	}
+	return ""
+}
+
+// notAnAmount: a string that is no percentage, with or without its sign.
+func notAnAmount(v *intstr.IntOrString) bool {
+	if v == nil || v.Type == intstr.Int {
+		return false
+	}
+	_, err := strconv.Atoi(strings.TrimSuffix(v.StrVal, "%"))
+	return err != nil
 }
 
 // isZero: neither more nor fewer pods than wanted would ever be allowed.
@@ -210,6 +243,8 @@ func references(s Snapshot) string {
 			return fmt.Sprintf("spec.strategy.canary.trafficRouting.alb: Ingress %q does not exist; create it", i.Name)
 		case !i.HasRule:
 			return fmt.Sprintf("spec.strategy.canary.trafficRouting.alb: Ingress %q has no rule with backend Service %q and port name use-annotation; add one", i.Name, root)
+		case i.RecordError != "":
+			return i.RecordError
 		}
 	}
 	return ""

@@ -88,7 +88,7 @@ func (c *Controller) observePods(ctx context.Context, reader client.Reader, o *o
 	r := o.rollout
 	selector, err := metav1.LabelSelectorAsSelector(r.Spec.Selector)
 	if err != nil {
-		o.snapshot.Rollout.TemplateError = "the selector is invalid: " + err.Error()
+		o.snapshot.Rollout.TemplateError = fmt.Sprintf("spec.selector: is invalid: %s; correct it", err)
 		return nil
 	}
 	var sets appsv1.ReplicaSetList
@@ -147,8 +147,8 @@ func (c *Controller) identify(ctx context.Context, o *observed) error {
 	trial.Name, trial.GenerateName, trial.OwnerReferences = "", r.Name+"-", nil
 	err := c.cached.Create(ctx, trial, client.DryRunAll)
 	switch {
-	case apierrors.IsInvalid(err) || apierrors.IsBadRequest(err):
-		into.TemplateError = fmt.Sprintf("the API server refuses it: %s; correct it", err)
+	case apierrors.IsInvalid(err) || apierrors.IsBadRequest(err) || apierrors.IsForbidden(err): // forbidden by quota or policy
+		into.TemplateError = fmt.Sprintf("spec.template: the API server refuses it: %s; correct it", err)
 		return nil
 	case err != nil:
 		return fmt.Errorf("cannot check the template of Rollout %s/%s: %w", r.Namespace, r.Name, err)
@@ -247,10 +247,14 @@ func (c *Controller) observeTraffic(ctx context.Context, reader client.Reader, o
 		if client.IgnoreNotFound(err) != nil {
 			return fmt.Errorf("cannot read Ingress %s/%s: %w", r.Namespace, name, err)
 		}
+		missing := err != nil
 		o.ingresses[name] = ingress
 		into := canary.Ingress{
-			Name: name, Missing: err != nil, HasRule: o.router.HasRule(ingress),
-			Action: ingress.Annotations[o.router.Key], Recorded: o.router.Recorded(ingress),
+			Name: name, Missing: missing, HasRule: o.router.HasRule(ingress),
+			Action: ingress.Annotations[o.router.Key],
+		}
+		if into.Recorded, err = o.router.Recorded(ingress); err != nil {
+			into.RecordError = err.Error()
 		}
 		into.Ours, into.Writer, into.WrittenAt = o.router.Writer(ingress)
 		if !into.Missing && into.HasRule {

@@ -86,10 +86,11 @@ func (r ALB) HasRule(ingress *networkingv1.Ingress) bool {
 	return is(ingress.Spec.DefaultBackend)
 }
 
-// Recorded reports whether the bookkeeping annotation lists the rollout's action.
-func (r ALB) Recorded(ingress *networkingv1.Ingress) bool {
+// Recorded reports whether the bookkeeping annotation lists the rollout's action. The error says what is
+// wrong with the annotation, and what to do.
+func (r ALB) Recorded(ingress *networkingv1.Ingress) (bool, error) {
 	managed, err := bookkeeping(ingress)
-	return err == nil && slices.Contains(managed[r.Rollout], r.Key)
+	return slices.Contains(managed[r.Rollout], r.Key), err
 }
 
 // record is the bookkeeping annotation with the rollout's action in it; entries of others are kept.
@@ -112,7 +113,10 @@ func bookkeeping(ingress *networkingv1.Ingress) (map[string][]string, error) {
 		return managed, nil
 	}
 	if err := json.Unmarshal([]byte(text), &managed); err != nil {
-		return nil, fmt.Errorf("annotation %s of Ingress %s is not a map of rollouts to annotations; correct or remove it: %w", v1alpha1.ManagedALBAnnotation, ingress.Name, err)
+		return nil, fmt.Errorf("metadata.annotations[%s] of Ingress %s: %q is not a map of rollouts to annotations; correct or remove it: %w", v1alpha1.ManagedALBAnnotation, ingress.Name, text, err)
+	}
+	if managed == nil { // the annotation is "null"
+		managed = map[string][]string{}
 	}
 	return managed, nil
 }

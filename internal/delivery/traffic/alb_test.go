@@ -28,20 +28,30 @@ func TestKeyIsPrefixAndRootService(t *testing.T) {
 func TestBookkeepingKeepsOthers(t *testing.T) {
 	i := &networkingv1.Ingress{ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{v1alpha1.ManagedALBAnnotation: `{"other":["k"]}`}}}
 	r := router()
-	if r.Recorded(i) {
-		t.Error("recorded before it was")
+	if there, err := r.Recorded(i); there || err != nil {
+		t.Errorf("recorded before it was, %v", err)
 	}
 	got, err := r.record(i)
 	if err != nil || got != `{"other":["k"],"shop":["alb.ingress.kubernetes.io/actions.stable"]}` {
 		t.Fatalf("%s %v", got, err)
 	}
 	i.Annotations[v1alpha1.ManagedALBAnnotation] = got
-	if again, _ := r.record(i); again != got || !r.Recorded(i) {
+	if again, _ := r.record(i); again != got {
 		t.Error(again)
+	}
+	if there, err := r.Recorded(i); !there || err != nil {
+		t.Errorf("not recorded, %v", err)
+	}
+	i.Annotations[v1alpha1.ManagedALBAnnotation] = `null`
+	if got, err := r.record(i); err != nil || got != `{"shop":["alb.ingress.kubernetes.io/actions.stable"]}` {
+		t.Errorf("null: %s %v", got, err)
 	}
 	i.Annotations[v1alpha1.ManagedALBAnnotation] = `[]`
 	if _, err := r.record(i); err == nil || !strings.Contains(err.Error(), "correct or remove it") {
 		t.Error(err)
+	}
+	if _, err := r.Recorded(i); err == nil {
+		t.Error("a broken annotation is no error")
 	}
 }
 
