@@ -119,6 +119,9 @@ func (c *Controller) answer(ctx context.Context, r *round, changes []plan.GateCh
 func (c *Controller) event(r *round, kind, reason, action, message string) {
 	c.Logger.Info(message, "binding", r.key.String(), "reason", reason)
 	if c.Events != nil {
-		c.Events.Eventf(r.binding, nil, kind, reason, action, "%s", message)
+		c.Events.Eventf(r.binding, nil, kind, reason, action, "%s", strings.ToValidUTF8(message[:min(len(message), maxMessage)], ""))
 	}
 }
+
+// maxMessage is the longest note that the events API takes.
+const maxMessage = 1024

@@ -55,6 +55,7 @@ func (c *Controller) bind(ctx context.Context, r *round) (plan.Decision, error) 
 	if err != nil {
 		return d, err
 	}
+	c.tellMissing(r, o)
 	// Targets do not wait for the firewall: a dying one must leave, whatever its calls wait for.
 	allowed := make(chan error, 1)
 	go func() { allowed <- c.allow(ctx, r, o) }()
@@ -92,6 +93,15 @@ func (c *Controller) decide(ctx context.Context, r *round) (observation, plan.De
 	}
 	c.remember(r, o)
 	return o, d, nil
+}
+
+// tellMissing says once that the Service is gone, and its pods are no targets any more.
+func (c *Controller) tellMissing(r *round, o observation) {
+	missing := o.Removal != ""
+	if missing && !r.memory.missing {
+		c.event(r, corev1.EventTypeWarning, "BackendNotFound", "Reconcile", o.Removal+": the targets leave; create it, or delete the binding")
+	}
+	r.memory.missing = missing
 }
 
 // servable says why a binding cannot be served, if it cannot.
@@ -206,6 +216,9 @@ func (c *Controller) cleanUp(ctx context.Context, r *round) error {
 
 // failedCleanUp says in the status why a deleted binding does not go away.
 func (c *Controller) failedCleanUp(ctx context.Context, r *round, err error) error {
+	if errors.Is(err, cloud.ErrBusy) {
+		return err // nothing failed: the call's turn comes
+	}
 	before := r.binding.DeepCopy()
 	if meta.SetStatusCondition(&r.binding.Status.Conditions, metav1.Condition{
 		Type: "Ready", Status: metav1.ConditionFalse, Reason: "FailedCleanup", Message: err.Error(), ObservedGeneration: r.binding.Generation,
@@ -262,7 +275,9 @@ func (c *Controller) result(ctx context.Context, r *round, d plan.Decision, err 
 		return reconcile.Result{}, nil
 	}
 	if wait, ok := cloud.RetryAfter(err); ok {
-		if r.memory.problem == "" {
+		if errors.Is(err, cloud.ErrThrottled) && r.memory.problem != err.Error() && r.memory.networking != err.Error() {
+			c.event(r, corev1.EventTypeWarning, "FailedReconcile", "Reconcile", err.Error())
+		} else if r.memory.problem == "" {
 			c.Logger.Info("a binding waits for AWS's call limits", "binding", r.key.String(), "error", err)
 		}
 		r.memory.problem = err.Error()

@@ -24,6 +24,8 @@ type memory struct {
 	// waiting says that an event told what is waited for, problem which problem an event told last.
 	waiting bool
 	problem string
+	// missing says that an event told that the Service is gone.
+	missing bool
 	// networking is the last problem of the firewall that an event told.
 	networking string
 	// watched is the target group whose health is being watched; empty when none is.
