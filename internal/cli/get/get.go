@@ -162,7 +162,7 @@ func show(ctx context.Context, c client.Client, key types.NamespacedName, out io
 		return connect.Explain(err, "cannot read the pods of rollout "+key.String())
 	}
 	v.sets, v.pods, v.now = sets.Items, pods.Items, time.Now()
-	v.paint = painter(colour)
+	v.colour = colour
 	_, err = io.WriteString(out, v.String())
 	return err
 }

@@ -24,7 +24,8 @@ type view struct {
 	sets    []appsv1.ReplicaSet
 	pods    []corev1.Pod
 	now     time.Time
-	paint   func(icon string) string
+	// colour paints the icons with ANSI codes.
+	colour bool
 }
 
 // String draws the layout that users of the kubectl plugin know, and below it what Lockstep adds: the
@@ -34,20 +35,21 @@ func (v view) String() string {
 	v.header(&b)
 	v.traffic(&b)
 	v.tree(&b)
+	if v.colour {
+		return painted.Replace(b.String()) // Painted at the end: the codes would count as width of a column.
+	}
 	return b.String()
 }
 
 func (v view) header(b *strings.Builder) {
 	r := v.rollout
-	line := func(label, value string) { fmt.Fprintf(b, "%-17s%s\n", label+":", value) }
-	phase := cmp.Or(r.Status.Phase, v1alpha1.PhaseProgressing)
-	message := r.Status.Message
-	if observed, err := strconv.ParseInt(r.Status.ObservedGeneration, 10, 64); err == nil && observed < r.Generation {
-		phase, message = v1alpha1.PhaseProgressing, "the latest spec has not been seen yet"
+	line := func(label, value string) {
+		fmt.Fprintln(b, strings.TrimRight(fmt.Sprintf("%-17s%s", label+":", value), " "))
 	}
+	phase, message := v.phase()
 	line("Name", r.Name)
 	line("Namespace", r.Namespace)
-	line("Status", v.paint(phaseIcon(phase))+" "+phase)
+	line("Status", phaseIcon(phase)+" "+phase)
 	if message != "" {
 		line("Message", message)
 	}
@@ -61,7 +63,7 @@ func (v view) header(b *strings.Builder) {
 			line("  SetWeight", strconv.Itoa(int(v.setWeight())))
 		}
 		if w := r.Status.Canary.Weights; w != nil {
-			line("  ActualWeight", strconv.Itoa(int(w.Canary.Weight)))
+			line("  ActualWeight", strconv.Itoa(int(v.actualWeight(*w))))
 		}
 	}
 	for i, image := range v.images() {
@@ -85,6 +87,23 @@ func (v view) header(b *strings.Builder) {
 	line("  Available", strconv.Itoa(int(r.Status.AvailableReplicas)))
 }
 
+// phase is the status in one word and in words; an older spec's status says nothing of the present one.
+func (v view) phase() (phase, message string) {
+	s := v.rollout.Status
+	if observed, err := strconv.ParseInt(s.ObservedGeneration, 10, 64); err == nil && observed < v.rollout.Generation {
+		return v1alpha1.PhaseProgressing, "the latest spec has not been seen yet"
+	}
+	return cmp.Or(s.Phase, v1alpha1.PhaseProgressing), s.Message
+}
+
+// actualWeight is the share of the present version: all of it once it is the stable one, by whichever Service.
+func (v view) actualWeight(w v1alpha1.TrafficWeights) int32 {
+	if s := v.rollout.Status; s.StableRS != "" && s.StableRS == s.CurrentPodHash {
+		return w.Canary.Weight + w.Stable.Weight
+	}
+	return w.Canary.Weight
+}
+
 // setWeight is the weight of the nearest setWeight step at or before the current one.
 func (v view) setWeight() int32 {
 	steps := v.rollout.Spec.Strategy.Canary.Steps
@@ -104,7 +123,10 @@ func (v view) setWeight() int32 {
 func (v view) traffic(b *strings.Builder) {
 	for i, t := range v.rollout.Status.Traffic {
 		if i == 0 {
-			fmt.Fprintf(b, "%-17s\n", "Traffic:")
+			fmt.Fprintln(b, "Traffic:")
+		}
+		if len(v.rollout.Status.Traffic) > 1 {
+			fmt.Fprintf(b, "  %-15s%s\n", "Ingress:", t.Group)
 		}
 		fmt.Fprintf(b, "  %-15s%s", "Intended:", weights(t.Intended))
 		if t.DecidedAt != nil {
@@ -119,12 +141,27 @@ func (v view) traffic(b *strings.Builder) {
 		}
 		fmt.Fprintln(b)
 	}
+	v.waits(b)
+}
+
+// waits shows what is waited for and since when: AWS's answer, or else the next pod or target.
+func (v view) waits(b *strings.Builder) {
+	line := func(message, detail string) { fmt.Fprintf(b, "%-17s◷ %s (%s)\n", "Waiting for:", message, detail) }
+	told := false
+	var moved time.Time
 	for _, c := range v.rollout.Status.Conditions {
+		if c.Type == v1alpha1.ConditionProgressing {
+			moved = c.LastUpdateTime.Time
+		}
 		waiting := c.Type == v1alpha1.ConditionTrafficVerified && c.Status == metav1.ConditionFalse
 		contested := c.Type == v1alpha1.ConditionTrafficContested && c.Status == metav1.ConditionTrue
 		if waiting || contested {
-			fmt.Fprintf(b, "%-17s%s %s (%s, for %s)\n", "Waiting for:", v.paint("◷"), c.Message, c.Reason, v.ago(c.LastTransitionTime.Time))
+			line(c.Message, fmt.Sprintf("%s, for %s", c.Reason, v.ago(c.LastTransitionTime.Time)))
+			told = true
 		}
+	}
+	if phase, message := v.phase(); !told && phase == v1alpha1.PhaseProgressing && message != "" && !moved.IsZero() {
+		line(message, "no progress for "+v.ago(moved))
 	}
 }
 
@@ -195,11 +232,11 @@ func revision(set appsv1.ReplicaSet) int {
 
 func (v view) tree(b *strings.Builder) {
 	fmt.Fprintln(b)
-	w := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
-	defer w.Flush()
+	var table strings.Builder
+	w := tabwriter.NewWriter(&table, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "NAME\tKIND\tSTATUS\tAGE\tINFO")
-	phase := cmp.Or(v.rollout.Status.Phase, v1alpha1.PhaseProgressing)
-	fmt.Fprintf(w, "⟳ %s\tRollout\t%s %s\t%s\t\n", v.rollout.Name, v.paint(phaseIcon(phase)), phase, v.ago(v.rollout.CreationTimestamp.Time))
+	phase, _ := v.phase()
+	fmt.Fprintf(w, "⟳ %s\tRollout\t%s %s\t%s\t\n", v.rollout.Name, phaseIcon(phase), phase, v.ago(v.rollout.CreationTimestamp.Time))
 	owned := v.owned()
 	for i, set := range owned {
 		branch, trunk := "├──", "│  "
@@ -208,7 +245,7 @@ func (v view) tree(b *strings.Builder) {
 		}
 		fmt.Fprintf(w, "%s# revision:%d\t\t\t\t\n", branch, revision(set))
 		state := setState(set)
-		fmt.Fprintf(w, "%s└──⧉ %s\tReplicaSet\t%s %s\t%s\t%s\n", trunk, set.Name, v.paint(setIcon(state)), state, v.ago(set.CreationTimestamp.Time), v.setInfo(set))
+		fmt.Fprintf(w, "%s└──⧉ %s\tReplicaSet\t%s %s\t%s\t%s\n", trunk, set.Name, setIcon(state), state, v.ago(set.CreationTimestamp.Time), v.setInfo(set))
 		pods := v.podsOf(set)
 		for j, pod := range pods {
 			twig := "├──"
@@ -216,8 +253,12 @@ func (v view) tree(b *strings.Builder) {
 				twig = "└──"
 			}
 			icon, state := podState(pod)
-			fmt.Fprintf(w, "%s   %s□ %s\tPod\t%s %s\t%s\t%s\n", trunk, twig, pod.Name, v.paint(icon), state, v.ago(pod.CreationTimestamp.Time), podInfo(pod))
+			fmt.Fprintf(w, "%s   %s□ %s\tPod\t%s %s\t%s\t%s\n", trunk, twig, pod.Name, icon, state, v.ago(pod.CreationTimestamp.Time), podInfo(pod))
 		}
+	}
+	w.Flush() // into memory: cannot fail
+	for line := range strings.Lines(table.String()) {
+		fmt.Fprintln(b, strings.TrimRight(line, " \n"))
 	}
 }
 
@@ -324,16 +365,8 @@ func phaseIcon(phase string) string {
 	return "?"
 }
 
-// painter colours icons with ANSI codes, or leaves them.
-func painter(colour bool) func(string) string {
-	if !colour {
-		return func(icon string) string { return icon }
-	}
-	codes := map[string]string{"✔": "32", "✖": "31", "⚠": "33", "॥": "33", "◌": "36", "◷": "33"}
-	return func(icon string) string {
-		if code, ok := codes[icon]; ok {
-			return "\x1b[" + code + "m" + icon + "\x1b[0m"
-		}
-		return icon
-	}
-}
+// painted gives each icon its colour. Names in Kubernetes never hold an icon.
+var painted = strings.NewReplacer(
+	"✔", "\x1b[32m✔\x1b[0m", "✖", "\x1b[31m✖\x1b[0m", "⚠", "\x1b[33m⚠\x1b[0m",
+	"॥", "\x1b[33m॥\x1b[0m", "◌", "\x1b[36m◌\x1b[0m", "◷", "\x1b[33m◷\x1b[0m",
+)

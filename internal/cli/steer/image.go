@@ -91,8 +91,11 @@ func imageEdits(spec corev1.PodSpec, images map[string]string) ([]edit, error) {
 	unused := maps.Clone(images)
 	var edits []edit
 	var names []string
-	for field, containers := range map[string][]corev1.Container{"initContainers": spec.InitContainers, "containers": spec.Containers} {
-		for i, container := range containers {
+	for _, list := range []struct {
+		field      string
+		containers []corev1.Container
+	}{{"initContainers", spec.InitContainers}, {"containers", spec.Containers}} {
+		for i, container := range list.containers {
 			names = append(names, container.Name)
 			for _, key := range []string{"*", container.Name} {
 				image, ok := images[key]
@@ -100,7 +103,7 @@ func imageEdits(spec corev1.PodSpec, images map[string]string) ([]edit, error) {
 					continue
 				}
 				delete(unused, key)
-				path := fmt.Sprintf("/spec/template/spec/%s/%d/", field, i)
+				path := fmt.Sprintf("/spec/template/spec/%s/%d/", list.field, i)
 				edits = append(edits, edit{"test", path + "name", container.Name}, edit{"replace", path + "image", image})
 			}
 		}

@@ -54,8 +54,13 @@ func TestImageEditsTouchOnlyTheNamedContainers(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
+	spec.InitContainers = []corev1.Container{{Name: "init", Image: "i:1"}}
+	got, err = imageEdits(spec, map[string]string{"*": "x:2"})
+	if err != nil || len(got) != 6 || got[0].Path != "/spec/template/spec/initContainers/0/name" {
+		t.Errorf("the edits of all containers are %v, %v", got, err)
+	}
 	_, err = imageEdits(spec, map[string]string{"ap": "a:2"})
-	if err == nil || !strings.Contains(err.Error(), `no container "ap"`) || !strings.Contains(err.Error(), "app, proxy") {
+	if err == nil || !strings.Contains(err.Error(), `no container "ap"`) || !strings.Contains(err.Error(), "app, init, proxy") {
 		t.Errorf("an unknown container gives %v", err)
 	}
 }
