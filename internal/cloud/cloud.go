@@ -203,11 +203,27 @@ func New(ctx context.Context, cfg Config) (*Cloud, error) {
 		c.lanes[lane] = c.newClients(sdk, lane)
 	}
 	c.background, c.stop = context.WithCancel(context.Background())
-	if c.vpc, err = c.readVPC(ctx); err != nil {
+	if c.vpc, err = c.patiently(ctx); err != nil {
 		c.stop()
 		return nil, err
 	}
 	return c, nil
+}
+
+// patiently reads the VPC. It waits as long as AWS throttles the account: ending would lead to another start, and
+// so to more calls.
+func (c *Cloud) patiently(ctx context.Context) (VPC, error) {
+	for {
+		vpc, err := c.readVPC(ctx)
+		again, soon := RetryAfter(err)
+		if !soon {
+			return vpc, err
+		}
+		c.log.Warn("the start waits for AWS", "error", err, "again", again.String())
+		if !wait(ctx, again) {
+			return vpc, err
+		}
+	}
 }
 
 func loadSDK(ctx context.Context, cfg Config) (aws.Config, error) {

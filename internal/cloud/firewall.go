@@ -200,7 +200,7 @@ func (c *Cloud) readSecurityGroups(ctx context.Context, lane budget.Lane, resour
 		for _, sg := range out.SecurityGroups {
 			group := fromSecurityGroup(sg)
 			ids[group.GroupID] = true
-			c.have.securityGroups.Read(group.GroupID, begun, c.now(), group)
+			c.sawSecurityGroup(begun, group)
 		}
 		if aws.ToString(out.NextToken) == "" {
 			return ids, nil

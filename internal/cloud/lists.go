@@ -262,7 +262,7 @@ func (c *Cloud) listTargetGroups(ctx context.Context, lane budget.Lane) error {
 		for _, group := range out.TargetGroups {
 			if aws.ToString(group.VpcId) == c.vpc.ID {
 				listed[aws.ToString(group.TargetGroupArn)] = true
-				c.have.targetGroups.Read(aws.ToString(group.TargetGroupArn), begun, c.now(), fromTargetGroup(group))
+				c.sawTargetGroup(begun, fromTargetGroup(group))
 			}
 		}
 		if aws.ToString(out.NextMarker) == "" {
@@ -278,6 +278,28 @@ func (c *Cloud) listTargetGroups(ctx context.Context, lane budget.Lane) error {
 	return nil
 }
 
+// sawTargetGroup and sawSecurityGroup take up what a list shows, and tell of what others have changed.
+func (c *Cloud) sawTargetGroup(begun mirror.Moment, group model.ObservedTargetGroup) {
+	known := c.have.targetGroups.Version(group.ARN) != 0
+	if c.have.targetGroups.Read(group.ARN, begun, c.now(), group) == mirror.Changed && known {
+		c.notify(Change{StackID: c.stackOf(group.ARN), TargetGroupARN: group.ARN, Kind: ChangeConfiguration})
+	}
+}
+
+func (c *Cloud) sawSecurityGroup(begun mirror.Moment, group model.ObservedSecurityGroup) {
+	before, known := c.have.securityGroups.Believed(group.GroupID)
+	if c.have.securityGroups.Read(group.GroupID, begun, c.now(), group) == mirror.Changed && known {
+		c.notifyGroup(before)
+	}
+}
+
+// notifyGroup tells the stack of a security group of this cluster that it has changed.
+func (c *Cloud) notifyGroup(group model.ObservedSecurityGroup) {
+	if stack := group.Tags[model.TagStack]; stack != "" && group.Tags[model.TagCluster] == c.config.ClusterName {
+		c.notify(Change{StackID: stack, Kind: ChangeConfiguration})
+	}
+}
+
 func (c *Cloud) listSecurityGroups(ctx context.Context, lane budget.Lane) error {
 	began := c.moment()
 	listed, err := c.readSecurityGroups(ctx, lane, "", &ec2.DescribeSecurityGroupsInput{Filters: ec2Owned(c.vpc.ID, c.config.ClusterName)})
@@ -285,8 +307,8 @@ func (c *Cloud) listSecurityGroups(ctx context.Context, lane budget.Lane) error 
 		return err
 	}
 	for id, group := range c.have.securityGroups.All() {
-		if group.Tags[model.TagCluster] == c.config.ClusterName && !listed[id] {
-			c.have.securityGroups.Missing(id, began, c.now())
+		if group.Tags[model.TagCluster] == c.config.ClusterName && !listed[id] && c.have.securityGroups.Missing(id, began, c.now()) {
+			c.notifyGroup(group)
 		}
 	}
 	return nil
