@@ -250,17 +250,28 @@ func (c *Controller) publish(ctx context.Context, o *observed, status v1alpha1.R
 	}
 	changed := o.rollout.DeepCopy()
 	changed.Status = status
-	patch := client.MergeFromWithOptions(o.rollout, client.MergeFromWithOptimisticLock{})
-	if data, err := patch.Data(changed); err == nil && onlyVersion(data) {
+	data, err := client.MergeFromWithOptions(o.rollout, client.MergeFromWithOptimisticLock{}).Data(changed)
+	if err != nil {
+		return err
+	}
+	if onlyVersion(data) {
 		return nil // Equal but for what JSON does not hold.
 	}
-	if err := c.cached.Status().Patch(ctx, changed, patch); err != nil {
+	answer := &v1alpha1.Rollout{ObjectMeta: metav1.ObjectMeta{Namespace: changed.Namespace, Name: changed.Name}}
+	if err := c.cached.Status().Patch(ctx, answer, client.RawPatch(types.MergePatchType, data)); err != nil {
 		return fmt.Errorf("cannot publish the status of Rollout %s/%s: %w", changed.Namespace, changed.Name, err)
 	}
-	o.rollout = changed
-	c.written.note(client.ObjectKeyFromObject(changed), changed)
+	o.rollout = answer
+	c.written.note(client.ObjectKeyFromObject(answer), answer)
+	if len(status.Traffic) > 0 && len(answer.Status.Traffic) == 0 {
+		c.record(o, true, "StatusPruned", "%s", errPruned)
+		return fmt.Errorf("cannot publish the status of Rollout %s/%s: %w", changed.Namespace, changed.Name, errPruned)
+	}
 	return nil
 }
+
+// errPruned: the CRD is that of another controller. Since when a weight is seen would never be kept.
+var errPruned = errors.New("the CRD rollouts.argoproj.io does not keep status.traffic, without which no weight counts as settled; apply the CRDs in deploy/crds")
 
 // onlyVersion: the merge patch holds nothing but the resource version.
 func onlyVersion(data []byte) bool {
