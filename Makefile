@@ -31,7 +31,7 @@ controlplane: ## Build the sandbox's kube-apiserver, etcd and controllers (cache
 
 .PHONY: race
 race: controlplane ## Run the tests that share memory under the race detector
-	CGO_ENABLED=1 go test -race -shuffle=on ./internal/... ./sandbox/... ./simulation/...
+	CGO_ENABLED=1 go test -race -shuffle=on -timeout 40m ./internal/... ./sandbox/... ./simulation/...
 
 .PHONY: sim
 sim: ## Try many random schedules in the simulation (SEEDS=)
@@ -42,8 +42,12 @@ bench: build ## Run the benchmarks that docs/benchmarks.md quotes
 	go test -run '^$$' -bench . ./internal/... ./sandbox/... ./simulation/...
 
 .PHONY: fuzz
-fuzz: ## Fuzz every parser of user input for a short time each
-	go test ./internal/split -run '^$$' -fuzz FuzzDecode -fuzztime 20s
+fuzz: ## Fuzz every parser of user input for a short time each (FUZZTIME=)
+	@set -e; for target in internal/split:FuzzDecode internal/balancing/ingress:FuzzAnnotations \
+		sandbox/aws:FuzzRequests sandbox/aws/wire:FuzzDecode sandbox/aws/dataplane:FuzzClient \
+		sandbox/aws/dataplane:FuzzGlob sandbox/kubelet/app:FuzzBehaviour; do \
+		echo "$$target"; go test "./$${target%:*}" -run '^$$' -fuzz "^$${target#*:}\$$" -fuzztime $(or $(FUZZTIME),20s); \
+	done
 
 .PHONY: generate
 generate: ## Regenerate deepcopy functions and CRDs

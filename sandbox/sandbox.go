@@ -373,6 +373,8 @@ func (s *Sandbox) Close() error {
 	}
 	if s.dir != "" {
 		problems = append(problems, remove(filepath.Join(s.dir, "state.json")))
+		// Logs stay for whoever wants to know; 64 MB and more of etcd's data for each run would fill the disk.
+		problems = append(problems, os.RemoveAll(filepath.Join(s.dir, "controlplane", "etcd")))
 	}
 	if s.log != nil {
 		problems = append(problems, s.log.Close())

@@ -63,6 +63,9 @@ func TestTwoSandboxesRunSideBySideAndLeaveNothing(t *testing.T) {
 			t.Errorf("%s still listens", address)
 		}
 	}
+	if _, err := os.Stat(filepath.Join(first.Directory(), "controlplane", "etcd")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("etcd's data stays on the disk: %v", err)
+	}
 	if second.Err() != nil {
 		t.Errorf("the other sandbox: %v", second.Err())
 	}

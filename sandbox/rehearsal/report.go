@@ -88,6 +88,9 @@ func (r Report) WriteFile(path string) error {
 func (r Report) Print(w io.Writer) {
 	fmt.Fprintf(w, "\nRehearsal: profile %s at scale %v, seed %d, settle time %.1f s, %s\n",
 		r.Profile, r.Scale, r.Seed, r.SettleSeconds, r.Ended.Sub(r.Started).Round(time.Second))
+	if !r.Requests.Started.IsZero() {
+		fmt.Fprintf(w, "Times below count from the start of the load, %.1f s after that of the run\n", r.Requests.Started.Sub(r.Started).Seconds())
+	}
 	r.printRequests(w)
 	r.printWeights(w)
 	r.printRemoved(w)
