@@ -187,7 +187,8 @@ func (f facts) route(canary int32, reason string) (ops []Operation, traffic []v1
 		there := err == nil && held.Equal(want) && i.Recorded
 		moved := !maps.Equal(entry.Intended, intended)
 		lags := !moved && !there && f.lags(i, entry)
-		if !moved && !there && !lags && entry.WrittenAt != nil && !i.Ours {
+		foreign := !moved && !there && !lags && entry.WrittenAt != nil && i.foreign(entry.WrittenAt.Time)
+		if foreign {
 			entry.ForeignWrites = remember(entry.ForeignWrites, i, f.Now)
 		}
 		entry.ForeignWrites = recent(entry.ForeignWrites, f.Now.Add(-f.Settings.Contest))
@@ -206,8 +207,11 @@ func (f facts) route(canary int32, reason string) (ops []Operation, traffic []v1
 			wait = contested(entry, f.Settings.Contest)
 		default:
 			why := reason
-			if !moved && e.WrittenAt != nil {
+			switch {
+			case foreign:
 				why = fmt.Sprintf("%s changed the action; the rollout wants its split back", i.Writer)
+			case !moved:
+				why = "the action is not the present one"
 			}
 			entry.WrittenAt, entry.Since, entry.SettledAt = nil, nil, nil
 			ops = append(ops, WriteSplit{Ingress: i.Name, Split: want, Reason: Reason(why)})
@@ -215,6 +219,11 @@ func (f facts) route(canary int32, reason string) (ops []Operation, traffic []v1
 		traffic = append(traffic, entry)
 	}
 	return ops, traffic, wait
+}
+
+// foreign: somebody else has changed or removed the action after our own write. Managed fields hold whole seconds.
+func (i Ingress) foreign(written time.Time) bool {
+	return !i.Ours && (i.Action == "" || i.WrittenAt.IsZero() || !i.WrittenAt.Before(written.Truncate(time.Second)))
 }
 
 // cacheLag is how long a cache may show an annotation from before our own last write.

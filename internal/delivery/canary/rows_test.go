@@ -453,3 +453,22 @@ func TestCanaryThatLosesAllHealthGivesItsShareBack(t *testing.T) {
 	}
 	w.wantOps(w.once(), "write split shop-canary 0, shop-stable 100 to Ingress shop")
 }
+
+// The rollout's own port has changed: that is nobody's foreign write, whoever wrote the action last.
+func TestAnotherPortIsWrittenAsOurOwnChange(t *testing.T) {
+	for _, ours := range []bool{true, false} {
+		w := atHalf(t, nil)
+		w.s.Now = w.s.Now.Add(time.Minute)
+		w.s.Ingresses[0].Ours, w.s.Ingresses[0].Writer = ours, "rollouts-controller"
+		w.s.Ingresses[0].WrittenAt = w.s.Now.Add(-time.Hour)
+		w.s.Rollout.Spec.Strategy.Canary.TrafficRouting.ALB.ServicePort = 8080
+		d := w.once()
+		w.wantOps(d, "write split shop-canary 50, shop-stable 50 to Ingress shop")
+		if why := d.Operations[0].Because(); contains(why, "changed the action") {
+			t.Errorf("ours %t: written because %q", ours, why)
+		}
+		if got := d.Status.Traffic[0].ForeignWrites; len(got) != 0 {
+			t.Errorf("ours %t: counted as foreign: %v", ours, got)
+		}
+	}
+}
