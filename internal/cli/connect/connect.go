@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"strings"
 
 	"github.com/spf13/pflag"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -51,6 +53,8 @@ func (f *Flags) Config() (*rest.Config, error) {
 		return config, nil
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, fmt.Errorf("cannot read the kubeconfig %s: there is no such file", f.Kubeconfig)
+	case clientcmd.IsEmptyConfig(err) && os.Getenv(clientcmd.RecommendedConfigPathEnvVar) != "":
+		return nil, fmt.Errorf("cannot read the kubeconfig %s, which KUBECONFIG names: there is no such file, or no cluster in it", os.Getenv(clientcmd.RecommendedConfigPathEnvVar))
 	case clientcmd.IsEmptyConfig(err):
 		return nil, errors.New("no cluster is configured: set --kubeconfig or KUBECONFIG (a sandbox's is printed by 'lockstep sandbox env')")
 	}
@@ -85,7 +89,10 @@ func Explain(err error, what string) error {
 	if err == nil {
 		return nil
 	}
-	if strings.Contains(err.Error(), "connection refused") {
+	switch {
+	case meta.IsNoMatchError(err):
+		return fmt.Errorf("%s: the cluster does not know this kind; apply the CRDs in deploy/crds: %w", what, err)
+	case strings.Contains(err.Error(), "connection refused"): // not every client keeps the system's error
 		return fmt.Errorf("%s: the API server does not answer: %w", what, err)
 	}
 	return fmt.Errorf("%s: %w", what, err)
