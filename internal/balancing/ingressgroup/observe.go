@@ -89,6 +89,7 @@ func observedBinding(b *elbv2.TargetGroupBinding) plan.ObservedBinding {
 		},
 		TargetGroupARN: b.Spec.TargetGroupARN,
 		Deleting:       b.DeletionTimestamp != nil,
+		Pending:        b.Status.ObservedGeneration == nil || *b.Status.ObservedGeneration != b.Generation,
 	}
 	if since, err := time.Parse(time.RFC3339, b.Annotations[AnnotationUnusedSince]); err == nil {
 		o.UnusedSince = since

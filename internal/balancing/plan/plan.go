@@ -38,7 +38,7 @@ type Plan struct {
 	Blocked []Blocked
 	// Reads are ARNs of target groups whose targets must be read afresh before more can be said.
 	Reads []string
-	// Overlaps are the security groups whose old sources are kept beside the new ones for a while. Whoever
+	// Overlaps are the security groups and load balancers that keep something old beside the new for a while. Whoever
 	// plans again gives State.OverlapSince what Overlapping makes of them.
 	Overlaps []string
 	// StaleGroups says that a security group must be read from AWS again before old sources are revoked.
@@ -75,7 +75,8 @@ type State struct {
 	// FirewallSettle is how long a source takes to be effective after AWS has accepted it; 0 waits for no more
 	// than an observation that shows it.
 	FirewallSettle time.Duration
-	// OverlapSince is since when all wanted sources of a security group have been in place beside old ones, by id.
+	// OverlapSince is since when all wanted sources of a security group, or security groups of a load balancer,
+	// have been in place beside old ones, by id or ARN.
 	OverlapSince map[string]time.Time
 	// Health holds reads of targets that are newer than those of the observation, by ARN.
 	Health map[string]Health
@@ -118,6 +119,8 @@ type ObservedBinding struct {
 	UnusedSince time.Time
 	// Deleting says that it is being deleted and its targets are being deregistered.
 	Deleting bool
+	// Pending says that its present spec has not been carried out yet, so that traffic may not be let in.
+	Pending bool
 }
 
 // stage orders operations. Each stage may rely on all before it having been carried out.

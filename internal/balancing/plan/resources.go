@@ -119,9 +119,7 @@ func (s *situation) loadBalancer() {
 	if have.State == "failed" {
 		s.block("load balancer "+have.Name, "AWS could not set it up (state failed)", "see its reason in the AWS console, then delete it")
 	}
-	if s.securityGroupsDiffer(wanted, *have) {
-		s.add(stageBalancer, SetSecurityGroups{ref, wanted.SecurityGroups})
-	}
+	s.attach(ref, wanted, have)
 	if len(wanted.SubnetIDs) > 0 && !sameSet(wanted.SubnetIDs, have.SubnetIDs) {
 		s.add(stageBalancer, SetSubnets{ref, wanted.SubnetIDs})
 	}
@@ -132,6 +130,53 @@ func (s *situation) loadBalancer() {
 		s.add(stageSettings, SetLoadBalancerAttributes{ref, changed})
 	}
 	s.tags(ref, wanted.Tags, have.Tags)
+}
+
+// maxSecurityGroups is how many security groups AWS attaches to a load balancer by default.
+const maxSecurityGroups = 5
+
+// attach changes the security groups of a load balancer: the new ones come beside the old ones, which go when
+// the new have been effective for the settle time and pods let traffic of them in. Where AWS has no room for
+// both, they are exchanged at once.
+func (s *situation) attach(ref Ref, wanted model.LoadBalancer, have *model.ObservedLoadBalancer) {
+	if !s.securityGroupsDiffer(wanted, *have) {
+		return
+	}
+	both := slices.Clone(wanted.SecurityGroups)
+	for _, id := range have.SecurityGroupIDs {
+		if !slices.ContainsFunc(wanted.SecurityGroups, func(r model.SecurityGroupRef) bool { return r.GroupID == id }) {
+			both = append(both, model.SecurityGroupRef{GroupID: id})
+		}
+	}
+	missing := slices.ContainsFunc(wanted.SecurityGroups, func(r model.SecurityGroupRef) bool { return !slices.Contains(have.SecurityGroupIDs, r.GroupID) })
+	switch {
+	case len(both) == len(wanted.SecurityGroups) || len(both) > maxSecurityGroups:
+		s.add(stageBalancer, SetSecurityGroups{ref, wanted.SecurityGroups})
+	case missing:
+		s.add(stageBalancer, SetSecurityGroups{ref, both})
+		s.wait(Wait{Reason: "load balancer " + have.Name + ": its old security groups stay until the new ones are effective"})
+	default:
+		s.detach(ref, wanted, have)
+	}
+}
+
+// detach takes the old security groups from a load balancer that has the new ones for the settle time.
+func (s *situation) detach(ref Ref, wanted model.LoadBalancer, have *model.ObservedLoadBalancer) {
+	since, known := s.state.OverlapSince[ref.ARN]
+	if !known {
+		since = s.state.Now
+	}
+	settled := since.Add(s.state.FirewallSettle)
+	pending := slices.ContainsFunc(s.state.Bindings, func(b ObservedBinding) bool { return b.Pending })
+	if !pending && (s.state.FirewallSettle == 0 || known && !s.state.Now.Before(settled)) {
+		s.add(stageRemoval, SetSecurityGroups{ref, wanted.SecurityGroups})
+		return
+	}
+	if !settled.After(s.state.Now) {
+		settled = s.state.Now.Add(s.state.FirewallSettle) // the bindings' turn
+	}
+	s.out.Overlaps = append(s.out.Overlaps, ref.ARN)
+	s.wait(Wait{Reason: "load balancer " + have.Name + ": its old security groups are detached when the new ones have been effective for a while and every binding lets their traffic in", Until: settled})
 }
 
 func (s *situation) securityGroupsDiffer(wanted model.LoadBalancer, have model.ObservedLoadBalancer) bool {
