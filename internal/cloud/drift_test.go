@@ -1,6 +1,7 @@
 package cloud_test
 
 import (
+	"errors"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -73,4 +74,26 @@ func TestAStartOutlastsThrottling(t *testing.T) {
 	if c.VPC().ID != a.EC2().VPC() {
 		t.Errorf("the VPC is %+v", c.VPC())
 	}
+}
+
+// AWS's reads may not show a security group that was just made: it is not taken for gone then.
+func TestANewSecurityGroupIsNotForgotten(t *testing.T) {
+	t.Parallel()
+	a := newAccount(t)
+	c := a.connect(t, cloud.Settings{ReadAttempts: 1})
+	must(c.Stack(t.Context(), stackID))(t)
+	id := must(c.CreateSecurityGroup(t.Context(), model.SecurityGroup{Name: "k8s-shop-web", Description: "web", Tags: owned("ManagedLBSecurityGroup")}))(t)
+	unseen := must(a.Faults().Add(fault.Fault{Kind: fault.Error, Status: 400, Code: "InvalidGroup.NotFound", Operations: []string{"ec2:*"}}))(t)
+	web := []model.Permission{{Protocol: "tcp", FromPort: 80, ToPort: 80, CIDR: "0.0.0.0/0"}}
+	if err := c.AuthorizeIngress(t.Context(), id, web); !errors.Is(err, cloud.ErrNotFound) {
+		t.Fatal(err)
+	}
+	if observed, err := c.Stack(t.Context(), stackID); err == nil || observed.Complete {
+		t.Errorf("taken for gone: %+v %v", observed, err)
+	}
+	a.Faults().Remove(unseen)
+	if observed := must(c.Stack(t.Context(), stackID))(t); len(observed.SecurityGroups) != 1 {
+		t.Errorf("security groups %+v", observed.SecurityGroups)
+	}
+	check(t, c.AuthorizeIngress(t.Context(), id, web))
 }

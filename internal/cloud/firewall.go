@@ -189,7 +189,7 @@ func (c *Cloud) readSecurityGroups(ctx context.Context, lane budget.Lane, resour
 	for {
 		out, at, err := readEC2(ctx, c, lane, resource, (*ec2.Client).DescribeSecurityGroups, in)
 		if err != nil {
-			if len(in.GroupIds) == 1 && isGone(err) {
+			if len(in.GroupIds) == 1 && isGone(err) && !c.young(c.have.securityGroups.WroteAt(in.GroupIds[0])) {
 				c.have.securityGroups.Forget(in.GroupIds[0], c.moment())
 			}
 			return nil, err

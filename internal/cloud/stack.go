@@ -77,7 +77,7 @@ func (c *Cloud) Stack(ctx context.Context, stackID string) (model.Observed, erro
 
 // stackAfterDoubt reads a security group again whose last write was refuted or not answered.
 func (c *Cloud) stackAfterDoubt(ctx context.Context, stackID, groupID string) (model.Observed, error) {
-	if _, err := c.SecurityGroup(ctx, groupID); err != nil && !errors.Is(err, ErrNotFound) {
+	if _, err := c.SecurityGroup(ctx, groupID); err != nil && (!errors.Is(err, ErrNotFound) || c.have.securityGroups.Doubtful(groupID)) {
 		return model.Observed{Missing: "security group " + groupID}, err
 	}
 	return c.Stack(ctx, stackID)
