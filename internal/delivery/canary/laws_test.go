@@ -369,3 +369,29 @@ func TestNoPodOfARetriedUpdateBeforeItsServiceIsSwitched(t *testing.T) {
 		t.Errorf("B has %d pods, want 3", got)
 	}
 }
+
+// A pause is over only for a weight that is in place: while the canary has given its share back, the phase says so.
+func TestLaw4NotPausedWhileTheShareIsGivenBack(t *testing.T) {
+	w := atHalf(t, nil)
+	k := w.s.Ingresses[0].Evidence.Groups[0]
+	state := func(to evidence.TargetState) {
+		for i := range k.Targets {
+			if k.Targets[i].PodTemplateHash == "B" {
+				k.Targets[i].State = to
+			}
+		}
+	}
+	state(evidence.Unhealthy)
+	w.still()
+	if got := w.s.Rollout.Status; got.Canary.Weights.Canary.Weight != 0 || got.Phase == v1alpha1.PhasePaused {
+		t.Errorf("phase %s with the canary at %d %%", got.Phase, got.Canary.Weights.Canary.Weight)
+	}
+	w.weights()
+	w.still()
+	state(evidence.Healthy)
+	w.still()
+	if got := w.s.Rollout.Status; got.Canary.Weights.Canary.Weight != 50 || got.Phase == v1alpha1.PhasePaused {
+		t.Errorf("phase %s, canary at %d %%, before AWS shows 50 %% again\n%s", got.Phase, got.Canary.Weights.Canary.Weight, w.last)
+	}
+	w.toPause()
+}

@@ -2,6 +2,7 @@ package canary
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"time"
@@ -249,7 +250,7 @@ func (d *draft) phase(f facts) (phase, message string) {
 	switch {
 	case f.Rollout.Spec.Paused:
 		return v1alpha1.PhasePaused, "manually paused"
-	case len(s.PauseConditions) > 0:
+	case len(s.PauseConditions) > 0 && f.inPlace():
 		return v1alpha1.PhasePaused, s.PauseConditions[0].Reason
 	case s.UpdatedReplicas < f.replicas:
 		return progressing("more replicas need to be updated" + d.because())
@@ -261,6 +262,17 @@ func (d *draft) phase(f facts) (phase, message string) {
 		return progressing("waiting for all traffic at the stable version" + d.because())
 	}
 	return v1alpha1.PhaseHealthy, ""
+}
+
+// inPlace: the step's weight is intended, and AWS has shown it since it was written. A pause that the canary has
+// given its share back in is not reported as one (law 4).
+func (f facts) inPlace() bool {
+	for _, e := range f.status.Traffic {
+		if e.Since == nil || !maps.Equal(e.Weights, e.Intended) {
+			return false
+		}
+	}
+	return f.recorded() == f.stepWeight(f.stepIndex())
 }
 
 func (d *draft) because() string {
