@@ -63,6 +63,14 @@ func Prepare(root *cobra.Command) {
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return Usagef("%s: %w (try '%s --help')", cmd.CommandPath(), err, cmd.CommandPath())
 	})
+	// Without these two, cobra answers a wrong name itself, with an error that is not a UsageError.
+	root.Args = func(cmd *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return needSubcommand(cmd, args)
+		}
+		return nil
+	}
+	root.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 	for _, command := range root.Commands() {
 		if command.HasSubCommands() && command.RunE == nil {
 			command.RunE = needSubcommand
