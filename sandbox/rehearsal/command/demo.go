@@ -76,8 +76,8 @@ func check(o *rehearsal.DemoOptions) error {
 	switch {
 	case o.Rate < 1 || o.Rate > 20000:
 		return cli.Usagef("--rate is %v: use 1 to 20000", o.Rate)
-	case o.Settle < 0:
-		return cli.Usagef("--settle-time is %s: use 0 or more", o.Settle)
+	case o.Settle <= 0:
+		return cli.Usagef("--settle-time is %s: use more than 0", o.Settle)
 	}
 	for _, name := range o.Disturb {
 		if !slices.Contains(rehearsal.Disturbances(), name) {
