@@ -214,7 +214,7 @@ func eventually(t testing.TB, missing func() string) {
 func newNamespace(t testing.TB) (e *env, namespace string) {
 	t.Helper()
 	if shared == nil {
-		t.Skip("the control plane has not been built")
+		t.Fatal("no control plane is built; run: make controlplane")
 	}
 	made := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: strings.ToLower(t.Name()) + "-"}}
 	if err := shared.admin.Create(t.Context(), made); err != nil {

@@ -349,7 +349,7 @@ type shop struct {
 func newShop(t *testing.T, prepare func(*shop), steps ...v1alpha1.CanaryStep) *shop {
 	t.Helper()
 	if admin == nil {
-		t.Skip("no control plane is built; run: make controlplane")
+		t.Fatal("no control plane is built; run: make controlplane")
 	}
 	t.Parallel()
 	return openShop(t, prepare, steps...)

@@ -18,7 +18,7 @@ import (
 //	go test ./internal/delivery/rollout -run '^$' -bench PromoteToIngress -benchtime 40x
 func BenchmarkPromoteToIngress(b *testing.B) {
 	if admin == nil {
-		b.Skip("no control plane is built; run: make controlplane")
+		b.Fatal("no control plane is built; run: make controlplane")
 	}
 	steps := []v1alpha1.CanaryStep{{SetCanaryScale: &v1alpha1.SetCanaryScale{Replicas: new(int32(2))}}, weight(1), pause()}
 	for n := range 95 { // One more than benchtime may ask for.
