@@ -19,11 +19,28 @@ import (
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/journal"
 )
 
+// PromoteOptions say what to measure.
+type PromoteOptions struct {
+	Options
+	// Count of the promotes, 1 to 90.
+	Count int
+	// Every is the time from one promote to the next, if the rollout is paused again by then. AWS takes a burst of
+	// 20 changes and then 3 a second (sandbox/aws/throttle). Promotes that follow one another without a pause use the burst up,
+	// and from then on it is AWS's own refill that is measured. A person is slower than that.
+	Every time.Duration
+}
+
 // PromoteReport says how fast and with how many AWS calls weights follow a person's promotes.
 type PromoteReport struct {
+	// Every is the pace of the promotes.
+	Every time.Duration `json:"everyNanoseconds"`
 	// Latency of each promote, sorted: from the moment at which the client sends its patch to the API server to
 	// the moment at which the AWS endpoint has received the call that changes the weight.
 	Latency []time.Duration `json:"latencyNanoseconds"`
+	// Decided and Written are parts of it, sorted too: until the controller had looked at what its decision is made
+	// of, and until the Ingress had the new weights.
+	Decided []time.Duration `json:"decidedNanoseconds"`
+	Written []time.Duration `json:"writtenNanoseconds"`
 	// Changes counts AWS calls by operation over all promotes, from each promote to the next pause.
 	Changes map[string]int `json:"changes"`
 	// Abort counts AWS calls by operation from the abort until AWS shows stable at 100 %.
@@ -32,18 +49,22 @@ type PromoteReport struct {
 	AbortLatency time.Duration `json:"abortLatencyNanoseconds"`
 }
 
-// Percentile returns the latency that the given share (0 to 1) of the promotes did not exceed.
-func (r PromoteReport) Percentile(share float64) time.Duration {
-	if len(r.Latency) == 0 {
+// Percentile returns the duration that the given share (0 to 1) of sorted ones does not exceed.
+func Percentile(sorted []time.Duration, share float64) time.Duration {
+	if len(sorted) == 0 {
 		return 0
 	}
-	return r.Latency[min(len(r.Latency)-1, int(share*float64(len(r.Latency))))]
+	return sorted[min(len(sorted)-1, int(share*float64(len(sorted))))]
 }
 
 // Print writes the report for a person.
 func (r PromoteReport) Print(w io.Writer) {
-	fmt.Fprintf(w, "promote -> weight call received by AWS, %d promotes: median %s, p99 %s, max %s\n", len(r.Latency),
-		r.Percentile(0.5).Round(100*time.Microsecond), r.Percentile(0.99).Round(100*time.Microsecond), r.Percentile(1).Round(100*time.Microsecond))
+	at := func(sorted []time.Duration, share float64) time.Duration {
+		return Percentile(sorted, share).Round(100 * time.Microsecond)
+	}
+	fmt.Fprintf(w, "promote -> weight call received by AWS, %d promotes, one each %s: median %s, p99 %s, max %s\n",
+		len(r.Latency), r.Every, at(r.Latency, 0.5), at(r.Latency, 0.99), at(r.Latency, 1))
+	fmt.Fprintf(w, "of it: until decided %s, until written to the Ingress %s (medians)\n", at(r.Decided, 0.5), at(r.Written, 0.5))
 	fmt.Fprintln(w, "AWS calls per weight change:")
 	for _, operation := range slices.Sorted(maps.Keys(r.Changes)) {
 		fmt.Fprintf(w, "  %-45s %.2f\n", operation, float64(r.Changes[operation])/float64(len(r.Latency)))
@@ -54,20 +75,20 @@ func (r PromoteReport) Print(w io.Writer) {
 	}
 }
 
-// Promote measures promotes: a canary whose weight rises by 1 % at each of n promotes (1 to 90), on an idle
-// machine without load, and an abort at the end.
-func Promote(ctx context.Context, o Options, n int) (PromoteReport, error) {
-	if n < 1 || n > 90 {
-		return PromoteReport{}, fmt.Errorf("cannot measure %d promotes: use 1 to 90", n)
+// Promote measures promotes: a canary whose weight rises by 1 % at each of them, without load, and an abort at
+// the end. On an idle machine the latency is the controller's and the API server's own.
+func Promote(ctx context.Context, o PromoteOptions) (PromoteReport, error) {
+	if o.Count < 1 || o.Count > 90 {
+		return PromoteReport{}, fmt.Errorf("cannot measure %d promotes: use 1 to 90", o.Count)
 	}
-	manifests, err := promoteManifests(n + 1)
+	manifests, err := promoteManifests(o.Count + 1)
 	if err != nil {
 		return PromoteReport{}, err
 	}
-	ground, err := newStage(ctx, o, manifests)
+	ground, err := newStage(ctx, o.Options, manifests)
 	var report PromoteReport
 	if err == nil {
-		report, err = ground.measurePromotes(ctx, n)
+		report, err = ground.measurePromotes(ctx, o.Count, o.Every)
 	}
 	return report, errors.Join(err, ground.close())
 }
@@ -100,39 +121,68 @@ func promoteManifests(steps int) (string, error) {
 	return text, nil
 }
 
-func (d *stage) measurePromotes(ctx context.Context, n int) (PromoteReport, error) {
-	report := PromoteReport{Changes: map[string]int{}, Abort: map[string]int{}}
+func (d *stage) measurePromotes(ctx context.Context, n int, every time.Duration) (PromoteReport, error) {
+	report := PromoteReport{Every: every, Changes: map[string]int{}, Abort: map[string]int{}}
 	if err := d.setImage(ctx, secondImage); err != nil {
 		return report, err
 	}
 	if err := d.untilPaused(ctx, 1); err != nil {
 		return report, err
 	}
+	pace := newPace(every)
 	for i := range n {
+		if err := pace.wait(ctx); err != nil {
+			return report, err
+		}
 		took, err := d.steer(ctx, report.Changes, func(r *v1alpha1.Rollout) error { return steer.Promote(ctx, d.client, r, false) },
 			func(ctx context.Context) error { return d.untilPaused(ctx, int32(i+2)) })
 		if err != nil {
 			return report, err
 		}
-		report.Latency = append(report.Latency, took)
+		report.Latency = append(report.Latency, took.received)
+		report.Decided = append(report.Decided, took.decided)
+		report.Written = append(report.Written, took.written)
 	}
 	slices.Sort(report.Latency)
-	var err error
-	report.AbortLatency, err = d.steer(ctx, report.Abort, func(r *v1alpha1.Rollout) error { return steer.Abort(ctx, d.client, r) },
+	slices.Sort(report.Decided)
+	slices.Sort(report.Written)
+	abort, err := d.steer(ctx, report.Abort, func(r *v1alpha1.Rollout) error { return steer.Abort(ctx, d.client, r) },
 		func(ctx context.Context) error {
 			return d.timeline.until(ctx, "the abort to be seen in AWS", func(r *v1alpha1.Rollout, _ map[string]appsv1.ReplicaSet) bool {
 				return r.Status.Abort && sees(r, 0)
 			})
 		})
+	report.AbortLatency = abort.received
 	return report, err
 }
 
+// pace keeps a distance between the beginnings of what a person does.
+type pace struct {
+	every time.Duration
+	next  time.Time
+}
+
+// newPace begins with a full distance, as after a deed that was done just now.
+func newPace(every time.Duration) *pace { return &pace{every: every, next: time.Now().Add(every)} }
+
+// wait returns when the next deed is due, at once if it is late. The error is the context's.
+func (p *pace) wait(ctx context.Context) error {
+	if !pause(ctx, time.Until(p.next)) {
+		return context.Cause(ctx)
+	}
+	p.next = time.Now().Add(p.every)
+	return nil
+}
+
+// journey is how long after a person's edit the parts of a weight's way were done.
+type journey struct{ decided, written, received time.Duration }
+
 // steer makes one edit of a person, waits until it has its effect, counts the AWS calls of that time, and says how
 // long the call that changes the weight took to arrive.
-func (d *stage) steer(ctx context.Context, calls map[string]int, edit func(*v1alpha1.Rollout) error, effect func(context.Context) error) (time.Duration, error) {
+func (d *stage) steer(ctx context.Context, calls map[string]int, edit func(*v1alpha1.Rollout) error, effect func(context.Context) error) (journey, error) {
 	rollout := &v1alpha1.Rollout{}
 	if err := d.client.Get(ctx, d.rollout, rollout); err != nil {
-		return 0, err
+		return journey{}, err
 	}
 	log := d.sandbox.AWS().Journal()
 	var last uint64
@@ -141,10 +191,10 @@ func (d *stage) steer(ctx context.Context, calls map[string]int, edit func(*v1al
 	}
 	began := time.Now()
 	if err := edit(rollout); err != nil {
-		return 0, err
+		return journey{}, err
 	}
 	if err := effect(ctx); err != nil {
-		return 0, err
+		return journey{}, err
 	}
 	var received time.Time
 	for _, r := range log.Since(last) {
@@ -157,9 +207,18 @@ func (d *stage) steer(ctx context.Context, calls map[string]int, edit func(*v1al
 		}
 	}
 	if received.IsZero() {
-		return 0, errors.New("the weight was seen, but no call that changes it is in the journal")
+		return journey{}, errors.New("the weight was seen, but no call that changes it is in the journal")
 	}
-	return received.Sub(began), nil
+	took := journey{received: received.Sub(began)}
+	if now, _, _ := d.timeline.latest(); len(now.Status.Traffic) > 0 {
+		if at := now.Status.Traffic[0].DecidedAt; at != nil {
+			took.decided = at.Sub(began)
+		}
+		if at := now.Status.Traffic[0].WrittenAt; at != nil {
+			took.written = at.Sub(began)
+		}
+	}
+	return took, nil
 }
 
 func changesWeight(r journal.Record) bool {

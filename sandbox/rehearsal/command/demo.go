@@ -32,7 +32,15 @@ func NewDemo(streams cli.Streams) *cobra.Command {
   lockstep demo --disturb kill,edit`,
 		Args: cli.Args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := check(&o); err != nil {
+			if o.Rate < 1 || o.Rate > 20000 {
+				return cli.Usagef("--rate is %v: use 1 to 20000", o.Rate)
+			}
+			for _, name := range o.Disturb {
+				if !slices.Contains(rehearsal.Disturbances(), name) {
+					return cli.Usagef("--disturb names %q: use %s", name, strings.Join(rehearsal.Disturbances(), ", "))
+				}
+			}
+			if err := check(&o.Options); err != nil {
 				return err
 			}
 			report, err := rehearsal.Demo(cmd.Context(), o)
@@ -69,20 +77,13 @@ func tell(report rehearsal.Report, w io.Writer, output string) error {
 	return nil
 }
 
-func check(o *rehearsal.DemoOptions) error {
+// check refuses options of a rehearsal that cannot be, and finds the controller if none is named.
+func check(o *rehearsal.Options) error {
 	if err := (sandbox.Config{Name: "check", Profile: o.Profile, Scale: o.Scale}).Validate(); err != nil {
 		return cli.UsageError{Err: err}
 	}
-	switch {
-	case o.Rate < 1 || o.Rate > 20000:
-		return cli.Usagef("--rate is %v: use 1 to 20000", o.Rate)
-	case o.Settle <= 0:
+	if o.Settle <= 0 {
 		return cli.Usagef("--settle-time is %s: use more than 0", o.Settle)
-	}
-	for _, name := range o.Disturb {
-		if !slices.Contains(rehearsal.Disturbances(), name) {
-			return cli.Usagef("--disturb names %q: use %s", name, strings.Join(rehearsal.Disturbances(), ", "))
-		}
 	}
 	if o.Controller == "" {
 		self, err := os.Executable()
