@@ -73,6 +73,14 @@ func Encode(s Split) (string, error) {
 // names target groups by ARN or name, or one that breaks a rule of Validate gives an error that names
 // the field. The weight of a lone destination may be absent and is then 1.
 func Decode(annotation string) (Split, error) {
+	if s, ok := published(annotation); ok {
+		return s, nil
+	}
+	return decode(annotation)
+}
+
+// decode is Decode by encoding/json, for whatever is valid.
+func decode(annotation string) (Split, error) {
 	var in action
 	if err := json.Unmarshal([]byte(annotation), &in); err != nil {
 		return Split{}, fmt.Errorf("the action is not valid JSON: %w", err)

@@ -86,12 +86,39 @@ func TestEncodeThenDecodeGivesTheSameSplit(t *testing.T) {
 	})
 }
 
+// What is read without encoding/json is read as encoding/json reads it, and that is all that Encode writes for
+// Services; one changed byte anywhere changes nothing about that.
+func TestPublishedAgreesWithJSON(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s := canarySplit()
+		s.Destinations[0].Weight = rapid.Int32Range(0, MaxWeight).Draw(t, "weight")
+		s.Stickiness = time.Duration(rapid.Int64Range(0, 604800).Draw(t, "sticky")) * time.Second
+		annotation, err := Encode(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, ok := published(annotation); !ok {
+			t.Fatalf("%s is not read the short way", annotation)
+		}
+		at := rapid.IntRange(0, len(annotation)-1).Draw(t, "at")
+		changed := annotation[:at] + rapid.SampledFrom([]string{"", "0", "9", ",", "\"", "\\", " ", "}", "x", "é"}).Draw(t, "byte") + annotation[at+rapid.IntRange(0, 1).Draw(t, "instead"):]
+		got, ok := published(changed)
+		want, err := decode(changed)
+		if ok && (err != nil || cmp.Diff(want, got) != "") {
+			t.Fatalf("%s: %+v, encoding/json reads %+v, %v", changed, got, want, err)
+		}
+	})
+}
+
 func FuzzDecode(f *testing.F) {
 	for _, seed := range []string{`{"type":"forward","forwardConfig":{"targetGroups":[{"serviceName":"a","servicePort":80,"weight":1}]}}`, `{"Type":"fixed-response"}`, `[]`, `{"forwardConfig":{"targetGroups":[null]}}`} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, annotation string) {
 		s, err := Decode(annotation)
+		if slow, slowErr := decode(annotation); cmp.Diff(slow, s) != "" || (err == nil) != (slowErr == nil) {
+			t.Fatalf("%q decodes to %+v, %v, and by encoding/json to %+v, %v", annotation, s, err, slow, slowErr)
+		}
 		if err != nil {
 			return
 		}

@@ -1,6 +1,7 @@
 package canary
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -63,8 +64,15 @@ func (w *world) happen(event string, r *rapid.T) {
 // checked decides twice on one snapshot, compares, and looks at every operation.
 func (w *world) checked(r *rapid.T) {
 	s, _ := w.look(time.Time{})
+	// What a decision is made from stays as it was, also behind the end of its slices: it is the cache's.
+	s.Rollout.Status.Conditions = append(make([]v1alpha1.RolloutCondition, 0, 20), s.Rollout.Status.Conditions...)
+	was := s.Rollout.Status.DeepCopy()
 	if a, b := Decide(s), Decide(s); a.String() != b.String() || diff(a.Status, b.Status) != "" {
 		r.Fatalf("the same snapshot gives two decisions:\n%s\n%s", a, b)
+	}
+	behind := s.Rollout.Status.Conditions[len(was.Conditions):20]
+	if diff(*was, s.Rollout.Status) != "" || slices.ContainsFunc(behind, func(c v1alpha1.RolloutCondition) bool { return c.Type != "" }) {
+		r.Fatalf("a decision changed the status that it was made from")
 	}
 	before := w.s
 	before.Services = append([]Service(nil), w.s.Services...)

@@ -182,7 +182,7 @@ func (f facts) route(canary int32, reason string) (ops []Operation, traffic []v1
 		if e == nil {
 			e = &v1alpha1.TrafficStatus{Group: i.Name}
 		}
-		entry := *e.DeepCopy()
+		entry := *e // what it points to is replaced, never changed
 		held, err := split.Decode(i.Action)
 		there := err == nil && held.Equal(want) && i.Recorded
 		moved := !maps.Equal(entry.Intended, intended)
@@ -278,7 +278,7 @@ func (f facts) look() []v1alpha1.TrafficStatus {
 		if e == nil {
 			continue
 		}
-		entry := *e.DeepCopy()
+		entry := *e // what it points to is replaced, never changed
 		if i.unseen() == "" {
 			f.see(&entry, i)
 		}

@@ -28,7 +28,10 @@ func (d *draft) publish(f facts) Decision {
 		s.UpdatedReplicas = f.next.Current
 	}
 	s.HPAReplicas = s.Replicas
-	s.Selector = metav1.FormatLabelSelector(f.Rollout.Spec.Selector)
+	// The selector is part of the spec: the one that was published for this generation still holds.
+	if s.Selector = f.Rollout.Status.Selector; s.Selector == "" || f.Rollout.Status.ObservedGeneration != s.ObservedGeneration {
+		s.Selector = metav1.FormatLabelSelector(f.Rollout.Spec.Selector)
+	}
 	d.conditions(f, s)
 	s.Phase, s.Message = d.phase(f)
 	return Decision{Operations: d.ops, Status: *s, Events: d.events, Wait: d.wait}
@@ -75,7 +78,11 @@ func findCondition(conditions []v1alpha1.RolloutCondition, kind string) (v1alpha
 	return v1alpha1.RolloutCondition{}, false
 }
 
+// dropCondition leaves what it is given as it was; what is appended to its result goes into another array.
 func dropCondition(conditions []v1alpha1.RolloutCondition, kind string) []v1alpha1.RolloutCondition {
+	if _, has := findCondition(conditions, kind); !has {
+		return slices.Clip(conditions)
+	}
 	return slices.DeleteFunc(slices.Clone(conditions), func(c v1alpha1.RolloutCondition) bool { return c.Type == kind })
 }
 
