@@ -46,6 +46,14 @@ func newAPIServer(listener net.Listener, serviceRange string, creds credentials.
 		"--service-account-signing-key-file=" + creds.ServiceAccountKey,
 		"--allow-privileged=true",
 
+		// How kubelets (kubectl logs and exec) and aggregated APIs are reached, and how they know that it is the API
+		// server who asks. A node's loopback address is its ExternalIP: the InternalIP is one of the emulated VPC.
+		"--kubelet-client-certificate=" + creds.ClientCert,
+		"--kubelet-client-key=" + creds.ClientKey,
+		"--kubelet-preferred-address-types=ExternalIP",
+		"--proxy-client-cert-file=" + creds.ClientCert,
+		"--proxy-client-key-file=" + creds.ClientKey,
+
 		// Thousands of pods report their status at once, and one HTTP/2 connection of a kubelet that plays many
 		// nodes carries thousands of watches.
 		"--max-requests-inflight=4000",

@@ -13,13 +13,14 @@ import (
 	"github.com/lockstep-delivery/lockstep/sandbox/controlplane/credentials"
 )
 
-// controllers are what runs of kube-controller-manager. Everything about nodes and volumes is left out, since
-// the sandbox's kubelet answers for its own nodes.
+// controllers are what runs of kube-controller-manager. Everything about volumes, and what clouds and networks need
+// to know of nodes, is left out: the sandbox's kubelet answers for its own nodes.
 func controllers() []string {
 	return []string{
 		names.DeploymentController,
 		names.ReplicaSetController,
 		names.JobController,
+		names.TTLAfterFinishedController,
 		names.EndpointsController,
 		names.EndpointSliceController,
 		names.GarbageCollectorController,
@@ -29,6 +30,9 @@ func controllers() []string {
 		names.HorizontalPodAutoscalerController,
 		names.DisruptionController,
 		names.PodGarbageCollectorController,
+		// Nodes that no longer renew their lease become unreachable, their pods not ready, and later evicted.
+		names.NodeLifecycleController,
+		names.TaintEvictionController,
 	}
 }
 

@@ -1,6 +1,6 @@
 // Package credentials makes and keeps what proves identity in the sandbox's control plane: a certificate
-// authority, the API server's serving certificate, the key that signs service account tokens, and the bearer
-// tokens of the administrator and of the controller manager.
+// authority, the API server's serving certificate and the one that it shows to kubelets and aggregated APIs, the key
+// that signs service account tokens, and the bearer tokens of the administrator and of the controller manager.
 //
 // Everything lies in one directory and is made once: a control plane that is started again in the same
 // directory keeps its authority and its tokens, so clients that hold an old kubeconfig stay welcome. Nothing
@@ -39,6 +39,9 @@ type Credentials struct {
 	// ServingCert and ServingKey are what the API server shows its clients. The certificate names 127.0.0.1,
 	// ::1, localhost and the in-cluster names of the Service kubernetes.
 	ServingCert, ServingKey string
+	// ClientCert and ClientKey are what the API server shows where it is the client. The authority has signed nothing
+	// else that is good for clients, so whoever shows a certificate of it is the API server.
+	ClientCert, ClientKey string
 	// ServiceAccountKey signs and verifies the tokens of service accounts.
 	ServiceAccountKey string
 	// TokenFile lists all bearer tokens in the API server's CSV format.
@@ -54,6 +57,8 @@ func Ensure(dir string, serviceIP net.IP) (Credentials, error) {
 	c := Credentials{
 		ServingCert:       filepath.Join(dir, "serving.crt"),
 		ServingKey:        filepath.Join(dir, "serving.key"),
+		ClientCert:        filepath.Join(dir, "client.crt"),
+		ClientKey:         filepath.Join(dir, "client.key"),
 		ServiceAccountKey: filepath.Join(dir, "service-account.key"),
 		TokenFile:         filepath.Join(dir, "tokens.csv"),
 	}
@@ -90,11 +95,19 @@ func (c Credentials) create(dir string, serviceIP net.IP) error {
 	if err != nil {
 		return fmt.Errorf("cannot make a serving certificate: %w", err)
 	}
+	client, clientKey, err := newClient(authority, authorityKey)
+	if err != nil {
+		return fmt.Errorf("cannot make a client certificate: %w", err)
+	}
 	accountKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return fmt.Errorf("cannot make the key of service accounts: %w", err)
 	}
 	servingPEM, err := keyPEM(servingKey)
+	if err != nil {
+		return err
+	}
+	clientPEM, err := keyPEM(clientKey)
 	if err != nil {
 		return err
 	}
@@ -109,6 +122,8 @@ func (c Credentials) create(dir string, serviceIP net.IP) error {
 		{filepath.Join(dir, "ca.crt"), certPEM(authority.Raw)},
 		{c.ServingCert, certPEM(serving)},
 		{c.ServingKey, servingPEM},
+		{c.ClientCert, certPEM(client)},
+		{c.ClientKey, clientPEM},
 		{c.ServiceAccountKey, accountPEM},
 		{c.TokenFile, formatTokens(newToken(), newToken())},
 	}
@@ -120,7 +135,7 @@ func (c Credentials) create(dir string, serviceIP net.IP) error {
 	return nil
 }
 
-// newAuthority makes a certificate authority and its key. The key is not kept: it signs one certificate.
+// newAuthority makes a certificate authority and its key. The key is not kept: it signs two certificates.
 func newAuthority() (*x509.Certificate, *ecdsa.PrivateKey, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -149,6 +164,19 @@ func newServing(authority *x509.Certificate, authorityKey *ecdsa.PrivateKey, ser
 	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
 	template.DNSNames = []string{"localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"}
 	template.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback, serviceIP}
+	der, err := x509.CreateCertificate(rand.Reader, template, authority, key.Public(), authorityKey)
+	return der, key, err
+}
+
+// newClient makes the certificate (DER) and key of the API server as a client.
+func newClient(authority *x509.Certificate, authorityKey *ecdsa.PrivateKey) ([]byte, *ecdsa.PrivateKey, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, nil, err
+	}
+	template := certificate("kube-apiserver-client")
+	template.KeyUsage = x509.KeyUsageDigitalSignature
+	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
 	der, err := x509.CreateCertificate(rand.Reader, template, authority, key.Public(), authorityKey)
 	return der, key, err
 }

@@ -36,6 +36,32 @@ func TestServingCertificateIsTrustedUnderEveryName(t *testing.T) {
 	}
 }
 
+// Kubelets take the API server's certificate for proof of who asks: it must be good for clients, and the one that is
+// shown to everybody must not be.
+func TestOnlyTheClientCertificateIsGoodForClients(t *testing.T) {
+	c, err := Ensure(t.TempDir(), serviceIP)
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(c.Authority)
+	for path, want := range map[string]bool{c.ClientCert: true, c.ServingCert: false} {
+		content, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		block, _ := pem.Decode(content)
+		cert, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = cert.Verify(x509.VerifyOptions{Roots: roots, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
+		if (err == nil) != want {
+			t.Errorf("%s: as a client: %v, want trusted = %v", filepath.Base(path), err, want)
+		}
+	}
+}
+
 func TestSecondStartKeepsTheCredentials(t *testing.T) {
 	dir := t.TempDir()
 	first, err := Ensure(dir, serviceIP)
