@@ -61,19 +61,20 @@ func (b *binding) observe(g *group, fresh bool) (bindings.Snapshot, bool) {
 		return s, false
 	}
 	selector, _ := w.services.at(fresh).get(b.service)
-	for _, name := range w.pods.cached.names {
-		p, _ := w.pods.cached.get(name)
-		s.Pods = append(s.Pods, b.pod(name, p, selector))
+	targets := b.mirror.targets[g.arn].health
+	s.Pods, s.Targets = make([]bindings.Pod, 0, len(w.pods.cached.objects)), make([]bindings.Target, 0, len(targets))
+	for _, o := range w.pods.cached.objects {
+		s.Pods = append(s.Pods, b.pod(o.name, o.value, selector))
 	}
-	for _, t := range b.mirror.targets[g.arn].health {
+	for _, t := range targets {
 		known := bindings.Target{TargetHealth: t, RegisteredUID: b.podAt[t.ID]}
 		known.Gone = known.RegisteredUID != "" && w.podAt(t.ID, false) == nil
 		s.Targets = append(s.Targets, known)
 	}
 	sets := w.replicaSets.at(fresh)
-	for _, name := range sets.names {
-		if rs, _ := sets.get(name); rs.hash == selector.hash {
-			s.Replicas += int(rs.replicas)
+	for _, o := range sets.objects {
+		if o.value.hash == selector.hash {
+			s.Replicas += int(o.value.replicas)
 		}
 	}
 	if s.Share = b.share(g); !mayLeave(s) {
@@ -89,13 +90,12 @@ func (b *binding) observe(g *group, fresh bool) (bindings.Snapshot, bool) {
 
 // mayLeave: some target is not that of a pod which should stay.
 func mayLeave(s bindings.Snapshot) bool {
-	staying := map[string]bool{}
-	for _, p := range s.Pods {
-		if p.Selected && p.Drain == bindings.Stay && p.Life != bindings.Dying {
-			staying[p.IP] = true
-		}
+	stays := func(ip string) bool {
+		return slices.ContainsFunc(s.Pods, func(p bindings.Pod) bool {
+			return p.IP == ip && p.Selected && p.Drain == bindings.Stay && p.Life != bindings.Dying
+		})
 	}
-	return slices.ContainsFunc(s.Targets, func(t bindings.Target) bool { return t.Live() && !staying[t.ID] })
+	return slices.ContainsFunc(s.Targets, func(t bindings.Target) bool { return t.Live() && !stays(t.ID) })
 }
 
 func (b *binding) pod(name string, p *pod, selector *service) bindings.Pod {

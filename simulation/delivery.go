@@ -81,7 +81,7 @@ type delivery struct {
 // written are versions by name of the Rollout, ReplicaSets and Services.
 type written struct {
 	rollout               int64
-	replicaSets, services map[string]int64
+	replicaSets, services versions
 	// at is the time of the newest; it is not waited for longer than longestLag.
 	at time.Time
 }
@@ -94,13 +94,13 @@ func (d *delivery) lag() bool {
 	if _, version := d.w.rollouts.cached.get(rolloutName); version < d.wrote.rollout {
 		return true
 	}
-	for name, wrote := range d.wrote.replicaSets {
-		if rs, version := d.w.replicaSets.cached.get(name); rs != nil && version < wrote {
+	for _, wrote := range d.wrote.replicaSets {
+		if rs, version := d.w.replicaSets.cached.get(wrote.name); rs != nil && version < wrote.version {
 			return true
 		}
 	}
-	for name, wrote := range d.wrote.services {
-		if _, version := d.w.services.cached.get(name); version < wrote {
+	for _, wrote := range d.wrote.services {
+		if _, version := d.w.services.cached.get(wrote.name); version < wrote.version {
 			return true
 		}
 	}
@@ -108,7 +108,7 @@ func (d *delivery) lag() bool {
 }
 
 func newDelivery(w *world) *delivery {
-	d := &delivery{actor: actor{w: w, name: "delivery"}, wrote: written{replicaSets: map[string]int64{}, services: map[string]int64{}}}
+	d := &delivery{actor: actor{w: w, name: "delivery"}}
 	d.round = func() { d.look(0, canary.Wait{}) }
 	return d
 }
@@ -118,7 +118,34 @@ type seenRollout struct {
 	object  *rollout
 	version int64
 	// versions of the other objects.
-	replicaSets, services, pods map[string]int64
+	replicaSets, services versions
+}
+
+// versions are resource versions by name, of few objects.
+type versions []versioned
+
+type versioned struct {
+	name    string
+	version int64
+}
+
+func (v versions) of(name string) int64 {
+	for _, o := range v {
+		if o.name == name {
+			return o.version
+		}
+	}
+	return 0
+}
+
+func (v *versions) set(name string, version int64) {
+	for i := range *v {
+		if (*v)[i].name == name {
+			(*v)[i].version = version
+			return
+		}
+	}
+	*v = append(*v, versioned{name, version})
 }
 
 // look gathers a snapshot and decides. Looks follow each other as in canary.Round, with time between them
@@ -153,7 +180,6 @@ func (d *delivery) observe(notBefore time.Time) (canary.Snapshot, seenRollout, b
 	if from.object == nil || in == nil {
 		return canary.Snapshot{}, from, false
 	}
-	from.replicaSets, from.services, from.pods = map[string]int64{}, map[string]int64{}, map[string]int64{}
 	r := from.object
 	s := canary.Snapshot{
 		Now: w.now(), Settings: w.settings(),
@@ -162,10 +188,10 @@ func (d *delivery) observe(notBefore time.Time) (canary.Snapshot, seenRollout, b
 			Spec: r.spec, Status: r.status, Hash: r.image, StepHash: "steps",
 		},
 	}
-	w.snapshotPods(&s, fresh, from)
+	w.snapshotPods(&s, fresh, &from)
 	for _, name := range []string{canaryService, stableService} {
 		o, version := w.services.at(fresh).get(name)
-		from.services[name] = version
+		from.services.set(name, version)
 		s.Services = append(s.Services, canary.Service{Name: name, Hash: o.hash, ManagedBy: o.managedBy})
 	}
 	i := canary.Ingress{Name: ingressName, HasRule: true, Action: in.action, Ours: in.writer == ours, Writer: in.other, WrittenAt: in.otherAt.Truncate(time.Second), Recorded: in.recorded}
@@ -179,28 +205,29 @@ func (d *delivery) observe(notBefore time.Time) (canary.Snapshot, seenRollout, b
 }
 
 // snapshotPods adds the ReplicaSets and their pods.
-func (w *world) snapshotPods(s *canary.Snapshot, fresh bool, from seenRollout) {
-	sets, pods := w.replicaSets.at(fresh), w.pods.at(fresh)
-	for _, name := range sets.names {
-		rs, version := sets.get(name)
-		from.replicaSets[name] = version
-		s.ReplicaSets = append(s.ReplicaSets, canary.ReplicaSet{
-			Name: name, Hash: rs.hash, CreatedAt: rs.created, Revision: rs.revision, Replicas: rs.replicas,
-			Current: rs.current, Ready: rs.ready, Available: rs.available, DesiredReplicas: rs.desired,
-			MinReadySeconds: rs.minReady, ScaleDownDeadline: rs.deadline, Observed: rs.observed == rs.generation,
-		})
-	}
-	for _, name := range pods.names {
-		p, version := pods.get(name)
-		from.pods[name] = version
-		for i := range s.ReplicaSets {
-			if rs := &s.ReplicaSets[i]; rs.Hash == p.hash {
-				rs.Pods = append(rs.Pods, canary.Pod{
-					Name: name, UID: p.uid, CreatedAt: p.created, Scheduled: p.scheduled, Running: p.running,
+func (w *world) snapshotPods(s *canary.Snapshot, fresh bool, from *seenRollout) {
+	sets, pods := w.replicaSets.at(fresh).objects, w.pods.at(fresh).objects
+	s.ReplicaSets = make([]canary.ReplicaSet, 0, len(sets))
+	from.replicaSets = make(versions, 0, len(sets)+1)
+	of := make([]canary.Pod, 0, len(pods)) // the pods of all, one ReplicaSet after the other
+	for _, o := range sets {
+		rs := o.value
+		from.replicaSets = append(from.replicaSets, versioned{o.name, o.version})
+		begin := len(of)
+		for _, o := range pods {
+			if p := o.value; p.hash == rs.hash {
+				of = append(of, canary.Pod{
+					Name: o.name, UID: p.uid, CreatedAt: p.created, Scheduled: p.scheduled, Running: p.running,
 					Ready: p.ready, Terminating: p.terminating, Drain: p.drain,
 				})
 			}
 		}
+		s.ReplicaSets = append(s.ReplicaSets, canary.ReplicaSet{
+			Name: o.name, Hash: rs.hash, CreatedAt: rs.created, Revision: rs.revision, Replicas: rs.replicas,
+			Current: rs.current, Ready: rs.ready, Available: rs.available, DesiredReplicas: rs.desired,
+			MinReadySeconds: rs.minReady, ScaleDownDeadline: rs.deadline, Observed: rs.observed == rs.generation,
+			Pods: of[begin:len(of):len(of)],
+		})
 	}
 }
 
@@ -237,12 +264,14 @@ func (d *delivery) do(decision *canary.Decision, from *seenRollout, index int) b
 		}
 		value := *old
 		edit(&value)
-		if !w.replicaSets.update(name, from.replicaSets[name], &value) {
+		if !w.replicaSets.update(name, from.replicaSets.of(name), &value) {
 			w.reach("conflict")
 			return false
 		}
-		_, from.replicaSets[name] = w.replicaSets.live.get(name)
-		d.wrote.replicaSets[name], d.wrote.at = from.replicaSets[name], w.now()
+		_, version := w.replicaSets.live.get(name)
+		from.replicaSets.set(name, version)
+		d.wrote.replicaSets.set(name, version)
+		d.wrote.at = w.now()
 		return true
 	}
 	switch op := op.(type) {
@@ -251,7 +280,8 @@ func (d *delivery) do(decision *canary.Decision, from *seenRollout, index int) b
 			return true
 		}
 		w.replicaSets.put(op.Name, &replicaSet{hash: op.Hash, created: w.now(), revision: op.Revision, desired: op.DesiredReplicas, generation: 1})
-		_, from.replicaSets[op.Name] = w.replicaSets.live.get(op.Name)
+		_, version := w.replicaSets.live.get(op.Name)
+		from.replicaSets.set(op.Name, version)
 		return true
 	case canary.ScaleReplicaSet:
 		w.laws.scaling(op)
@@ -273,12 +303,14 @@ func (d *delivery) do(decision *canary.Decision, from *seenRollout, index int) b
 		return true
 	case canary.PointService:
 		o, _ := w.services.live.get(op.Service)
-		if !w.services.update(op.Service, from.services[op.Service], &service{hash: op.To, managedBy: rolloutName}) {
+		if !w.services.update(op.Service, from.services.of(op.Service), &service{hash: op.To, managedBy: rolloutName}) {
 			return false
 		}
 		w.laws.pointed(op, o.hash)
-		_, from.services[op.Service] = w.services.live.get(op.Service)
-		d.wrote.services[op.Service], d.wrote.at = from.services[op.Service], w.now()
+		_, version := w.services.live.get(op.Service)
+		from.services.set(op.Service, version)
+		d.wrote.services.set(op.Service, version)
+		d.wrote.at = w.now()
 		return true
 	case canary.WriteSplit:
 		action, err := split.Encode(op.Split)

@@ -46,11 +46,11 @@ func (f *faults) storm() {
 }
 
 func (f *faults) losePod() {
-	names := f.w.pods.live.names
-	if len(names) == 0 {
+	pods := f.w.pods.live.objects
+	if len(pods) == 0 {
 		return
 	}
-	name := names[f.w.intn(len(names))]
+	name := pods[f.w.intn(len(pods))].name
 	f.w.note("FAULT: pod %s stops by itself", name)
 	f.w.reach("lost pod")
 	f.w.workload.lose(name, f.w.chance(0.5))

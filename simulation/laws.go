@@ -255,13 +255,13 @@ func (l *laws) deregistering(g *group, targets []model.Target) {
 // need is the number of pods that the Service selects and that are to stay.
 func (l *laws) need(g *group) int {
 	n, hash := 0, l.hash(g.service)
-	for _, name := range l.w.replicaSets.live.names {
-		if rs, _ := l.w.replicaSets.live.get(name); rs.hash == hash {
-			n += int(rs.replicas)
+	for _, o := range l.w.replicaSets.live.objects {
+		if o.value.hash == hash {
+			n += int(o.value.replicas)
 		}
 	}
-	for _, name := range l.w.pods.live.names {
-		if p, _ := l.w.pods.live.get(name); p.hash == hash && p.drain != "" && !p.terminating {
+	for _, o := range l.w.pods.live.objects {
+		if p := o.value; p.hash == hash && p.drain != "" && !p.terminating {
 			n--
 		}
 	}

@@ -289,8 +289,8 @@ func (w *world) unfulfilled() string {
 			return "AWS has " + w.aws.describe(w.aws.forward())
 		}
 	}
-	for _, name := range w.replicaSets.live.names {
-		rs, _ := w.replicaSets.live.get(name)
+	for _, o := range w.replicaSets.live.objects {
+		name, rs := o.name, o.value
 		wanted := int32(0)
 		if rs.hash == version {
 			wanted = *r.spec.Replicas
@@ -309,9 +309,8 @@ func (w *world) unfulfilled() string {
 func (w *world) describe() {
 	r, _ := w.rollouts.live.get(rolloutName)
 	w.note("image %s, stable %s, replicas %d, step %v, traffic %+v", r.image, r.status.StableRS, *r.spec.Replicas, r.status.CurrentStepIndex, r.status.Traffic)
-	for _, name := range w.pods.live.names {
-		p, _ := w.pods.live.get(name)
-		w.note("pod %s %+v", name, *p)
+	for _, o := range w.pods.live.objects {
+		w.note("pod %s %+v", o.name, *o.value)
 	}
 	for _, g := range w.aws.groups {
 		for _, t := range g.targets {
@@ -368,9 +367,8 @@ func (w *world) settings() canary.Settings {
 // podAt is the pod that has an address, nil when none has; a live one before one that is being deleted.
 func (w *world) podAt(ip string, fresh bool) *pod {
 	var found *pod
-	view := w.pods.at(fresh)
-	for _, name := range view.names {
-		if p, _ := view.get(name); p.ip == ip && (found == nil || found.terminating) {
+	for _, o := range w.pods.at(fresh).objects {
+		if p := o.value; p.ip == ip && (found == nil || found.terminating) {
 			found = p
 		}
 	}

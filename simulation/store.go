@@ -19,43 +19,50 @@ type table[T any] struct {
 	stored func(name string)
 }
 
-// view is a set of objects by name, in the order of their creation.
+// view is a set of objects in the order of their creation. There are few, so a list is the fastest.
 type view[T any] struct {
-	names   []string
-	objects map[string]object[T]
+	objects []object[T]
 	// revision is the newest that it has.
 	revision int64
 }
 
-// object is a value and its resource version.
+// object is a value with its name and resource version.
 type object[T any] struct {
+	name    string
 	value   *T
 	version int64
 }
 
-func newTable[T any](w *world) *table[T] {
-	return &table[T]{w: w, live: view[T]{objects: map[string]object[T]{}}, cached: view[T]{objects: map[string]object[T]{}}}
+func newTable[T any](w *world) *table[T] { return &table[T]{w: w} }
+
+func (v *view[T]) find(name string) int {
+	for i := range v.objects {
+		if v.objects[i].name == name {
+			return i
+		}
+	}
+	return -1
 }
 
-func (v *view[T]) put(name string, o object[T]) {
-	_, had := v.objects[name]
+func (v *view[T]) put(o object[T]) {
+	i := v.find(o.name)
 	switch {
-	case o.value == nil:
-		delete(v.objects, name)
-		v.names = slices.DeleteFunc(v.names, func(n string) bool { return n == name })
-	case !had:
-		v.names = append(v.names, name)
-		fallthrough
-	default:
-		v.objects[name] = o
+	case o.value != nil && i >= 0:
+		v.objects[i] = o
+	case o.value != nil:
+		v.objects = append(v.objects, o)
+	case i >= 0:
+		v.objects = slices.Delete(v.objects, i, i+1)
 	}
 	v.revision = o.version
 }
 
 // get returns an object and its version; nil when it does not exist.
 func (v *view[T]) get(name string) (*T, int64) {
-	o := v.objects[name]
-	return o.value, o.version
+	if i := v.find(name); i >= 0 {
+		return v.objects[i].value, v.objects[i].version
+	}
+	return nil, 0
 }
 
 // at is the API server's view when a fresh one is asked for, else the cache's.
@@ -69,12 +76,12 @@ func (t *table[T]) at(fresh bool) *view[T] {
 // put stores a value (nil deletes) and has the watchers hear of it later.
 func (t *table[T]) put(name string, value *T) {
 	t.w.revision++
-	o := object[T]{value, t.w.revision}
-	t.live.put(name, o)
+	o := object[T]{name, value, t.w.revision}
+	t.live.put(o)
 	if at := t.w.now().Add(t.w.watchDelay()); at.After(t.delivered) {
 		t.delivered = at
 	}
-	t.w.at(t.delivered, func() { t.deliver(name, o) })
+	t.w.at(t.delivered, func() { t.deliver(o) })
 	if t.stored != nil {
 		t.stored(name)
 	}
@@ -82,7 +89,7 @@ func (t *table[T]) put(name string, value *T) {
 
 // update stores a value if the object still has the version that the writer saw.
 func (t *table[T]) update(name string, version int64, value *T) bool {
-	if t.live.objects[name].version != version {
+	if _, now := t.live.get(name); now != version {
 		return false
 	}
 	t.put(name, value)
@@ -98,21 +105,18 @@ func (t *table[T]) change(name string, edit func(*T)) {
 	}
 }
 
-func (t *table[T]) deliver(name string, o object[T]) {
+func (t *table[T]) deliver(o object[T]) {
 	if o.version <= t.cached.revision {
 		return // listed anew meanwhile
 	}
-	t.cached.put(name, o)
+	t.cached.put(o)
 	if t.changed != nil {
-		t.changed(name)
+		t.changed(o.name)
 	}
 }
 
 // relist fills the cache anew, as a process does that starts.
 func (t *table[T]) relist() {
-	t.cached.names, t.cached.revision = slices.Clone(t.live.names), t.live.revision
-	t.cached.objects = make(map[string]object[T], len(t.live.objects))
-	for _, name := range t.live.names {
-		t.cached.objects[name] = t.live.objects[name]
-	}
+	t.cached.objects = append(t.cached.objects[:0], t.live.objects...)
+	t.cached.revision = t.live.revision
 }

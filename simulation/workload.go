@@ -40,14 +40,13 @@ func (k *workload) poke(name string) {
 
 // podsOf are the pods of a ReplicaSet that are not being deleted, and all of them.
 func (k *workload) podsOf(hash string) (alive, all []string) {
-	for _, name := range k.w.pods.live.names {
-		p, _ := k.w.pods.live.get(name)
-		if p.hash != hash {
+	for _, o := range k.w.pods.live.objects {
+		if o.value.hash != hash {
 			continue
 		}
-		all = append(all, name)
-		if !p.terminating {
-			alive = append(alive, name)
+		all = append(all, o.name)
+		if !o.value.terminating {
+			alive = append(alive, o.name)
 		}
 	}
 	return alive, all
