@@ -192,7 +192,7 @@ func (e *Emulator) newNode(spec elbv2.NodeSpec) elbv2.Node {
 		c.Probes = e.probes
 	}
 	if !e.config.OpenSecurityGroups {
-		c.Admits = e.ec2.Admits
+		c.Firewall = firewall{e.ec2}
 	}
 	return e.config.NewNode(c)
 }

@@ -106,10 +106,13 @@ func TestWeightsDecideWhoAnswers(t *testing.T) {
 	}
 }
 
-// letIn opens the nodes' security group for the load balancer's.
+// letIn opens the load balancer's security group for everybody, and the nodes' for the load balancer's.
 func (w *world) letIn(lb string) {
 	w.Helper()
 	v := must(w.elb.DescribeLoadBalancers(ctx, &elb.DescribeLoadBalancersInput{LoadBalancerArns: []string{lb}}))(w).LoadBalancers[0]
+	must(w.ec2.AuthorizeSecurityGroupIngress(ctx, &ec2.AuthorizeSecurityGroupIngressInput{
+		GroupId: &v.SecurityGroups[0], IpPermissions: []ec2types.IpPermission{tcp(80, 80, "0.0.0.0/0")},
+	}))(w)
 	must(w.ec2.AuthorizeSecurityGroupIngress(ctx, &ec2.AuthorizeSecurityGroupIngressInput{
 		GroupId: new(w.emulator.EC2().NodeSecurityGroup()),
 		IpPermissions: []ec2types.IpPermission{{

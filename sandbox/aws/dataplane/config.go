@@ -24,10 +24,8 @@ type Config struct {
 	// Peer maps the real peer of a client connection to the address that rules (source-ip) and
 	// X-Forwarded-For see. Nil: they are the same.
 	Peer func(netip.AddrPort) netip.AddrPort
-	// Admits says whether packets from the node may reach a target (security groups, network ACLs),
-	// both as VPC addresses. What it refuses is dropped, not rejected: the connect attempt times
-	// out. Nil: everything passes.
-	Admits func(from netip.Addr, to netip.AddrPort) bool
+	// Firewall is asked about each new connection from a client to the node and from the node to a target. Nil: Open.
+	Firewall Firewall
 
 	// Seed makes the draws of the node repeatable: weighted groups, weighted_random, the place
 	// where round robin begins, trace ids. Give each node its own.
@@ -96,11 +94,15 @@ const (
 // Protocol is what is spoken on a listener or to a target.
 type Protocol string
 
-// The protocols. TCP is for health checks only.
+// The protocols. HTTP and HTTPS are those of an Application Load Balancer, the others those of a Network Load Balancer;
+// health checks use HTTP, HTTPS or TCP.
 const (
-	HTTP  Protocol = "HTTP"
-	HTTPS Protocol = "HTTPS"
-	TCP   Protocol = "TCP"
+	HTTP   Protocol = "HTTP"
+	HTTPS  Protocol = "HTTPS"
+	TCP    Protocol = "TCP"
+	TLS    Protocol = "TLS"
+	UDP    Protocol = "UDP"
+	TCPUDP Protocol = "TCP_UDP"
 )
 
 // Listener is one port of the load balancer.

@@ -16,13 +16,13 @@ type dialing struct {
 	from     netip.Addr
 	to       netip.AddrPort
 	endpoint func(netip.AddrPort) netip.AddrPort
-	admits   func(netip.Addr, netip.AddrPort) bool
+	firewall Firewall
 }
 
 // dial connects to the real endpoint of a target. Packets that are not admitted are dropped, so the attempt ends
 // with ctx and never earlier, as when a security group is in the way.
 func dial(ctx context.Context, d dialing) (net.Conn, error) {
-	if d.admits != nil && !d.admits(d.from, d.to) {
+	if !d.firewall.Passes(Packet{Protocol: TCP, From: d.from, To: d.to}) {
 		<-ctx.Done()
 		return nil, ctx.Err()
 	}

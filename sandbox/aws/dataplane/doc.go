@@ -28,7 +28,7 @@
 //
 // HTTP/2 and gRPC on either side, WebSocket and other upgrades (the header Upgrade is dropped), trailers; slow start,
 // anomaly mitigation, application-based stickiness; authenticate and jwt-validation actions, transforms, regular
-// expressions in conditions; desync mitigation modes beyond what net/http refuses; security groups between client and node. Header names
+// expressions in conditions; desync mitigation modes beyond what net/http refuses. Header names
 // arrive in canonical case. What net/http itself refuses (a request that does not parse, an unknown transfer coding, an unknown
 // version of HTTP, headers above 128 KB) gets the right status, but a plain-text page without the header Server. A new idle time-out
 // holds for client connections of listeners that are opened after it.

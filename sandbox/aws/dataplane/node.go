@@ -17,6 +17,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/dataplane/blackhole"
 )
 
 // goneKept is how many targets that have left a node remembers for Stats.
@@ -31,7 +33,8 @@ type Node struct {
 	probes *Probes
 	cookie cookieKey
 	counters
-	draws atomic.Uint64
+	draws   atomic.Uint64
+	dropped blackhole.Hole
 
 	routes atomic.Pointer[routes]
 
@@ -58,6 +61,9 @@ func NewNode(c Config) *Node {
 		c.Peer = same
 	}
 	c.ConnectTimeout = cmp.Or(c.ConnectTimeout, 10*time.Second)
+	if c.Firewall == nil {
+		c.Firewall = Open
+	}
 	if c.Log == nil {
 		c.Log = slog.Default()
 	}
@@ -189,6 +195,7 @@ func (n *Node) Close() {
 	clear(n.sockets)
 	n.apply.Unlock()
 	n.cancel()
+	n.dropped.Close()
 	for _, g := range n.allGroups() {
 		g.applyTargets(TargetSet{})
 	}
@@ -310,9 +317,12 @@ func (p panics) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// Accept waits for the next client connection of the port.
+// Accept waits for the next client connection of the port that security groups let in.
 func (s *socket) Accept() (net.Conn, error) {
 	conn, err := s.listener.Accept()
+	for ; err == nil && !s.admits(conn); conn, err = s.listener.Accept() {
+		s.node.dropped.Swallow(conn)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -320,6 +330,21 @@ func (s *socket) Accept() (net.Conn, error) {
 		return tls.Server(conn, l.tls), nil
 	}
 	return conn, nil
+}
+
+func (s *socket) admits(conn net.Conn) bool {
+	at := netip.AddrPortFrom(s.node.config.Address, s.port)
+	return s.node.config.Firewall.Passes(Packet{Protocol: TCP, From: s.node.peer(conn).Addr(), To: at})
+}
+
+// peer is the address of a client in the VPC, or its own if it comes from outside.
+func (n *Node) peer(conn net.Conn) netip.AddrPort {
+	tcp, ok := conn.RemoteAddr().(*net.TCPAddr)
+	if !ok {
+		return netip.AddrPort{}
+	}
+	real := tcp.AddrPort()
+	return n.config.Peer(netip.AddrPortFrom(real.Addr().Unmap(), real.Port()))
 }
 
 // Close releases the port.
@@ -347,11 +372,7 @@ type client struct {
 type clientKey struct{}
 
 func (s *socket) greet(ctx context.Context, conn net.Conn) context.Context {
-	c := &client{accepted: time.Now()}
-	if tcp, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
-		real := tcp.AddrPort()
-		c.peer = s.node.config.Peer(netip.AddrPortFrom(real.Addr().Unmap(), real.Port()))
-		c.address = c.peer.Addr().String()
-	}
+	c := &client{accepted: time.Now(), peer: s.node.peer(conn)}
+	c.address = c.peer.Addr().String()
 	return context.WithValue(ctx, clientKey{}, c)
 }

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -58,7 +59,7 @@ type probe struct {
 	owner   *Probes
 	key     probeKey
 	from    netip.Addr
-	admits  func(netip.Addr, netip.AddrPort) bool
+	wall    Firewall
 	matcher codeMatcher
 	ctx     context.Context
 	cancel  context.CancelFunc
@@ -74,13 +75,13 @@ type probe struct {
 type watch struct {
 	probe   *probe
 	mu      sync.Mutex // results come in order, one at a time
-	stopped bool
+	stopped atomic.Bool
 	deliver func(probeResult)
 }
 
 // watch begins (or joins) the checks of a target. The first check starts at once; who joins a running row gets
 // its newest result at once, if there is one. deliver is called from goroutines of the probe.
-func (p *Probes) watch(key probeKey, from netip.Addr, admits func(netip.Addr, netip.AddrPort) bool, deliver func(probeResult)) *watch {
+func (p *Probes) watch(key probeKey, from netip.Addr, wall Firewall, deliver func(probeResult)) *watch {
 	w := &watch{deliver: deliver}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -88,7 +89,7 @@ func (p *Probes) watch(key probeKey, from netip.Addr, admits func(netip.Addr, ne
 	if pr == nil {
 		ctx, cancel := context.WithCancel(context.Background())
 		pr = &probe{
-			owner: p, key: key, from: from, admits: admits, matcher: parseMatcher(key.check.Matcher),
+			owner: p, key: key, from: from, wall: wall, matcher: parseMatcher(key.check.Matcher),
 			ctx: ctx, cancel: cancel, watchers: map[*watch]struct{}{},
 		}
 		p.active[key] = pr
@@ -102,7 +103,8 @@ func (p *Probes) watch(key probeKey, from netip.Addr, admits func(netip.Addr, ne
 	return w
 }
 
-// stop ends the interest; after it returns no result is delivered any more. The last one to stop ends the checks.
+// stop ends the interest: no further result is delivered, but for one whose delivery has begun. It does not wait for that one, since
+// whoever stops may hold the lock that deliver needs. The last one to stop ends the checks.
 func (w *watch) stop() {
 	pr := w.probe
 	pr.owner.mu.Lock()
@@ -113,15 +115,13 @@ func (w *watch) stop() {
 		pr.cancel()
 	}
 	pr.owner.mu.Unlock()
-	w.mu.Lock()
-	w.stopped = true
-	w.mu.Unlock()
+	w.stopped.Store(true)
 }
 
 func (w *watch) receive(r probeResult) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if !w.stopped {
+	if !w.stopped.Load() {
 		w.deliver(r)
 	}
 }
@@ -191,7 +191,7 @@ func (pr *probe) check() probeResult {
 }
 
 func (pr *probe) dialing() dialing {
-	return dialing{from: pr.from, to: pr.key.to, endpoint: pr.owner.endpoint, admits: pr.admits}
+	return dialing{from: pr.from, to: pr.key.to, endpoint: pr.owner.endpoint, firewall: pr.wall}
 }
 
 // ask sends the request of a health check and returns the status of the answer; redirects are not followed.

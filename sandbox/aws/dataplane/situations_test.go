@@ -102,7 +102,7 @@ func TestSituation6PodGone(t *testing.T) {
 func TestSituation6And18PacketsDropped(t *testing.T) {
 	w := newWorld(t, func(c *Config) {
 		c.ConnectTimeout = 100 * time.Millisecond
-		c.Admits = func(netip.Addr, netip.AddrPort) bool { return false }
+		c.Firewall = rules(func(p Packet) bool { return p.From != c.Address })
 	})
 	a := w.serve("a")
 	w.group("g", a.Target)
@@ -202,13 +202,13 @@ func TestDrainingBetweenChoiceAndUse(t *testing.T) {
 	var slow atomic.Pointer[netip.Addr]
 	connecting, goOn := make(chan struct{}), make(chan struct{})
 	w := newWorld(t, func(c *Config) {
-		c.Admits = func(_ netip.Addr, to netip.AddrPort) bool {
-			if a := slow.Load(); a != nil && *a == to.Addr() {
+		c.Firewall = rules(func(p Packet) bool {
+			if a := slow.Load(); a != nil && *a == p.To.Addr() {
 				connecting <- struct{}{}
 				<-goOn
 			}
 			return true
-		}
+		})
 	})
 	a, b := w.serve("a"), w.serve("b")
 	a.on(func(rw http.ResponseWriter, _ *http.Request) { t.Error("a got the request"); rw.WriteHeader(500) })

@@ -181,7 +181,7 @@ func (t *target) connect(ctx context.Context, scheme Protocol) (*upstream, error
 	n := t.group.node
 	bounded, cancel := context.WithTimeout(ctx, n.config.ConnectTimeout)
 	defer cancel()
-	conn, err := dial(bounded, dialing{from: n.config.Address, to: t.at, endpoint: n.config.Endpoint, admits: n.config.Admits})
+	conn, err := dial(bounded, dialing{from: n.config.Address, to: t.at, endpoint: n.config.Endpoint, firewall: n.config.Firewall})
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil, errClientGone

@@ -308,3 +308,8 @@ func passing(then func(net.Conn, *http.Request)) func(net.Conn) {
 		}
 	}
 }
+
+// rules is a firewall in one function.
+type rules func(Packet) bool
+
+func (r rules) Passes(p Packet) bool { return r(p) }
