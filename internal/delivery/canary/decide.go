@@ -28,6 +28,7 @@ func Decide(s Snapshot) Decision {
 	d.events = p.events
 	d.wants(p.wait)
 	if p.promotedNow {
+		f.status.Drains = f.drainsOfOthers()
 		return d.publish(f)
 	}
 	if f.next == nil {

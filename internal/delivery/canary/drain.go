@@ -141,6 +141,10 @@ func (f facts) finishShrink(r resized, op ScaleReplicaSet, leaving []string) res
 	}
 	if live > 0 || !seen.After(r.drain.MarkedAt.Time) {
 		r.drain.Since = nil
+		if live == 0 { // Only the reads are too old, and the wait begins with newer ones.
+			r.wait = f.watch(Wait{Reason: "Draining", Message: fmt.Sprintf("%d pods of ReplicaSet %s have left; AWS is asked once more", len(leaving), op.Name)})
+			return r
+		}
 		r.wait = f.watchTargets(Wait{Reason: "Draining", Message: fmt.Sprintf("%d of %d pods of ReplicaSet %s that are to go are still targets", live, len(leaving), op.Name)})
 		return r
 	}
@@ -182,6 +186,17 @@ func (f facts) drain(hash string) *v1alpha1.DrainStatus {
 		}
 	}
 	return nil
+}
+
+// drainsOfOthers are the drains of versions that are neither stable nor new: their waits go on.
+func (f facts) drainsOfOthers() []v1alpha1.DrainStatus {
+	var out []v1alpha1.DrainStatus
+	for _, rs := range f.others {
+		if d := f.drain(rs.Hash); d != nil {
+			out = append(out, *d)
+		}
+	}
+	return out
 }
 
 // marks are the pods with a drain mark.

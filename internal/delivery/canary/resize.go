@@ -97,7 +97,8 @@ func (f facts) sizeOther(rs ReplicaSet, waiting *int) resized {
 		}
 		return f.remove(rs, "its scale-down delay is over")
 	}
-	if !f.promoted() || f.replicas == 0 {
+	if !f.promoted() || f.drain(rs.Hash) != nil {
+		// Also when it was on its way out before the promotion: only the version that was stable waits for that.
 		return f.remove(rs, "it is neither the stable nor the new version")
 	}
 	if w, ok := f.pass(splitShown); !ok || f.recorded() != 0 {

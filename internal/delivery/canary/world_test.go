@@ -327,3 +327,13 @@ func (w *world) condition(kind string) v1alpha1.RolloutCondition {
 	c, _ := findCondition(w.s.Rollout.Status.Conditions, kind)
 	return c
 }
+
+// drainOf is the drain of a ReplicaSet in the status.
+func (w *world) drainOf(hash string) *v1alpha1.DrainStatus {
+	for i := range w.s.Rollout.Status.Drains {
+		if d := &w.s.Rollout.Status.Drains[i]; d.PodTemplateHash == hash {
+			return d
+		}
+	}
+	return nil
+}
