@@ -37,13 +37,17 @@ type Cloud interface {
 	VPC() cloud.VPC
 }
 
-// Firewall lets the load balancers' traffic reach the targets.
+// Firewall lets the load balancers' traffic reach the targets, on a worker of its own: none of its methods
+// waits for AWS, so that no target waits for a security group.
 type Firewall interface {
-	// Allow makes the security groups of the addresses let in what the binding's networking asks for. What is
-	// no longer asked for is revoked later, when that is safe.
-	Allow(ctx context.Context, binding types.NamespacedName, want Networking) error
-	// Forget withdraws what was allowed for a binding that is deleted.
-	Forget(ctx context.Context, binding types.NamespacedName) error
+	// Allow notes what the binding's networking asks for, and says how far that has got: held when the security
+	// groups of all endpoints let it in, err why that cannot be. What is no longer asked for is revoked later,
+	// when that is safe.
+	Allow(binding types.NamespacedName, want Networking) (held bool, err error)
+	// Forget withdraws what was asked for a binding.
+	Forget(binding types.NamespacedName)
+	// Subscribe calls changed when Allow has something new to say of a binding, until cancel.
+	Subscribe(changed func(binding types.NamespacedName)) (cancel func())
 }
 
 // Networking is the traffic that must reach the endpoints of a binding.

@@ -56,16 +56,17 @@ func (c *Controller) bind(ctx context.Context, r *round) (plan.Decision, error) 
 		return d, err
 	}
 	c.tellMissing(r, o)
-	// Targets do not wait for the firewall: a dying one must leave, whatever its calls wait for.
-	allowed := make(chan error, 1)
-	go func() { allowed <- c.allow(ctx, r, o) }()
-	err = c.act(ctx, r, d)
-	networking := <-allowed
+	endpoints, err := c.endpoints(ctx, r, o)
+	if err != nil {
+		return d, errors.Join(err, c.act(ctx, r, d))
+	}
+	allowed, networking := c.allow(r, endpoints)
 	if networking != nil && r.memory.networking != networking.Error() && !errors.Is(networking, cloud.ErrBusy) {
 		c.event(r, corev1.EventTypeWarning, "FailedNetworkReconcile", "Reconcile", networking.Error())
 		r.memory.networking = networking.Error()
 	}
-	if err = errors.Join(err, networking); err == nil {
+	err = c.act(ctx, r, d)
+	if err == nil && allowed {
 		r.memory.networking = ""
 		err = c.publish(ctx, r, o, d)
 	}
@@ -140,23 +141,32 @@ func (c *Controller) owner(ctx context.Context, b *elbv2.TargetGroupBinding) (cl
 	return client.ObjectKeyFromObject(&oldest), nil
 }
 
-// allow lets the load balancer's traffic reach the pods or nodes.
-func (c *Controller) allow(ctx context.Context, r *round, o observation) error {
-	if c.Firewall == nil || r.binding.Spec.Networking == nil {
-		return nil
+// endpoints are what the load balancer's traffic must reach.
+func (c *Controller) endpoints(ctx context.Context, r *round, o observation) ([]Endpoint, error) {
+	switch {
+	case c.Firewall == nil || r.binding.Spec.Networking == nil:
+		return nil, nil
+	case ofInstances(r.binding):
+		return c.nodeEndpoints(ctx, r.binding)
 	}
-	find := func() ([]Endpoint, error) { return c.podEndpoints(ctx, o.members) }
-	if ofInstances(r.binding) {
-		find = func() ([]Endpoint, error) { return c.nodeEndpoints(ctx, r.binding) }
+	return c.podEndpoints(ctx, o.members)
+}
+
+// allow asks the firewall to let the load balancer's traffic reach the endpoints, and says whether it does. The
+// firewall tells when that changes; nothing waits for it.
+func (c *Controller) allow(r *round, endpoints []Endpoint) (allowed bool, err error) {
+	if c.Firewall == nil {
+		return true, nil
 	}
-	endpoints, err := find()
-	if err == nil {
-		err = c.Firewall.Allow(ctx, r.key, Networking{Rules: r.binding.Spec.Networking.Ingress, Endpoints: endpoints})
+	if r.binding.Spec.Networking == nil {
+		c.Firewall.Forget(r.key)
+		return true, nil
 	}
+	allowed, err = c.Firewall.Allow(r.key, Networking{Rules: r.binding.Spec.Networking.Ingress, Endpoints: endpoints})
 	if err != nil {
-		return fmt.Errorf("cannot let traffic reach the targets of %s: %w", r.key, err)
+		err = fmt.Errorf("cannot let traffic reach the targets of %s: %w", r.key, err)
 	}
-	return nil
+	return allowed, err
 }
 
 // podEndpoints are the addresses and named ports of a Service's pods, of whatever version.
@@ -202,9 +212,7 @@ func (c *Controller) cleanUp(ctx context.Context, r *round) error {
 		}
 	}
 	if c.Firewall != nil {
-		if err := c.Firewall.Forget(ctx, r.key); err != nil {
-			return c.failedCleanUp(ctx, r, err)
-		}
+		c.Firewall.Forget(r.key)
 	}
 	controllerutil.RemoveFinalizer(r.binding, elbv2.FinalizerResources)
 	if err := c.patchFinalizers(ctx, r); err != nil && !apierrors.IsNotFound(err) {
@@ -275,7 +283,7 @@ func (c *Controller) result(ctx context.Context, r *round, d plan.Decision, err 
 		return reconcile.Result{}, nil
 	}
 	if wait, ok := cloud.RetryAfter(err); ok {
-		if errors.Is(err, cloud.ErrThrottled) && r.memory.problem != err.Error() && r.memory.networking != err.Error() {
+		if errors.Is(err, cloud.ErrThrottled) && r.memory.problem != err.Error() {
 			c.event(r, corev1.EventTypeWarning, "FailedReconcile", "Reconcile", err.Error())
 		} else if r.memory.problem == "" {
 			c.Logger.Info("a binding waits for AWS's call limits", "binding", r.key.String(), "error", err)
@@ -284,7 +292,7 @@ func (c *Controller) result(ctx context.Context, r *round, d plan.Decision, err 
 		return reconcile.Result{RequeueAfter: max(wait, minimumRetry)}, nil
 	}
 	if err != nil {
-		if r.memory.problem != err.Error() && r.memory.networking != err.Error() && ctx.Err() == nil {
+		if r.memory.problem != err.Error() && ctx.Err() == nil {
 			c.event(r, corev1.EventTypeWarning, "FailedReconcile", "Reconcile", err.Error())
 		}
 		r.memory.problem = err.Error()

@@ -181,7 +181,7 @@ func selects(service *corev1.Service, pod *corev1.Pod, anyVersion bool) bool {
 	return true
 }
 
-// ofCloud wakes the bindings of what changed in AWS.
+// ofCloud wakes the bindings of what changed in AWS, or for what the firewall has to say.
 func (c *Controller) ofCloud(ctx context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
 	cancel := c.Cloud.Subscribe(func(change cloud.Change) {
 		var requests []reconcile.Request
@@ -195,6 +195,11 @@ func (c *Controller) ofCloud(ctx context.Context, queue workqueue.TypedRateLimit
 		}
 	})
 	context.AfterFunc(ctx, cancel)
+	if c.Firewall != nil {
+		context.AfterFunc(ctx, c.Firewall.Subscribe(func(key types.NamespacedName) {
+			queue.Add(reconcile.Request{NamespacedName: key})
+		}))
+	}
 	return nil
 }
 

@@ -189,10 +189,10 @@ func (w *world) startAWS() {
 	w.instance, w.node = instance.ID, instance.Address
 	w.must(w.client.Create(w.ctx, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node-a"}, Spec: corev1.NodeSpec{ProviderID: "aws:///eu-west-1a/" + instance.ID}}))
 	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node-a"}}
-	w.must(w.client.Get(w.ctx, client.ObjectKeyFromObject(node), node))
+	before := client.MergeFrom(node.DeepCopy()) // a patch: the control plane writes to nodes too
 	node.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}
 	node.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: w.node.String()}}
-	w.must(w.client.Status().Update(w.ctx, node))
+	w.must(w.client.Status().Patch(w.ctx, node, before))
 
 	w.group, err = w.cloud.CreateSecurityGroup(w.ctx, model.SecurityGroup{Name: "lb", Description: "lb", Tags: map[string]string{model.TagCluster: "lockstep"}})
 	w.must(err)

@@ -2,10 +2,14 @@ package firewall
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
+	"time"
 
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	elbv2 "github.com/lockstep-delivery/lockstep/api/elbv2/v1beta1"
@@ -18,51 +22,127 @@ import (
 // clusterTag marks the one group, of several on an interface, that is the cluster's to change.
 func clusterTag(cluster string) string { return "kubernetes.io/cluster/" + cluster }
 
-// located is an endpoint and the security group that guards it.
+// located is what a binding needs, by the groups that guard its endpoints.
 type located struct {
-	binding.Endpoint
-	group string
+	// version is that of the wish.
+	version int
+	grants  []plan.Grant
+	// err says which endpoints could not be found; unknown that none was ever looked up.
+	err     error
+	unknown bool
+	retry   retry
 }
 
-// endpoints finds the security group of each address. An address without an interface is an error that is
-// cloud.ErrNotFound; the others are returned with it.
-func (f *Firewall) endpoints(ctx context.Context, endpoints []binding.Endpoint) ([]located, error) {
+// guard is the security group of an address, as of a time.
+type guard struct {
+	group  string
+	err    error
+	seenAt time.Time
+}
+
+// forget drops what bindings needed that ask for nothing any more.
+func (f *Firewall) forget(asked map[types.NamespacedName]wish) {
+	for key, b := range f.bindings {
+		if _, still := asked[key]; !still {
+			f.disturb(b.grants)
+			delete(f.bindings, key)
+		}
+	}
+}
+
+// disturb has the groups of grants that have changed looked at again.
+func (f *Firewall) disturb(grants []plan.Grant) {
+	for _, id := range groupsOf(grants) {
+		if state := f.groups[id]; state != nil {
+			state.clean = false
+		}
+	}
+}
+
+func groupsOf(grants []plan.Grant) []string {
+	var ids []string
+	for _, g := range grants {
+		ids = append(ids, g.GroupID)
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids)
+}
+
+// locate finds the security groups of the endpoints of bindings that ask for something new, all at once.
+func (f *Firewall) locate(ctx context.Context, asked map[types.NamespacedName]wish) error {
+	var due []types.NamespacedName
+	var endpoints []binding.Endpoint
+	for key, w := range asked {
+		if b := f.bindings[key]; b == nil || b.version != w.version || b.err != nil && b.retry.due(f.Now()) {
+			due = append(due, key)
+			endpoints = append(endpoints, w.want.Endpoints...)
+		}
+	}
+	if len(due) == 0 {
+		return nil
+	}
+	failed := f.guards(ctx, endpoints)
+	errs := []error{failed}
+	for _, key := range due {
+		w, b := asked[key], f.bindings[key]
+		if b == nil {
+			b = &located{unknown: true}
+			f.bindings[key] = b
+		}
+		b.version = w.version
+		if b.err = failed; failed != nil {
+			b.retry.failed(f.Now(), failed)
+			continue
+		}
+		before := b.grants
+		b.unknown = false
+		if b.grants, b.err = f.grantsOf(w.want); b.err == nil {
+			b.retry = retry{}
+		} else {
+			// Until all endpoints are known, the grants that were known before are not given up.
+			for _, g := range before {
+				if !slices.Contains(b.grants, g) {
+					b.grants = append(b.grants, g)
+				}
+			}
+			b.retry.failed(f.Now(), b.err)
+			errs = append(errs, b.err)
+		}
+		if !slices.Equal(before, b.grants) {
+			f.disturb(before)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// guards looks up the groups of addresses that are not known, or not known any more.
+func (f *Firewall) guards(ctx context.Context, endpoints []binding.Endpoint) error {
 	var ask []string
 	for _, e := range endpoints {
-		if known := f.interfaces[e.IP]; f.Now().Sub(known.seenAt) > interfaceAge {
-			delete(f.interfaces, e.IP)
+		if known, ok := f.interfaces[e.IP]; !ok || known.err != nil || f.Now().Sub(known.seenAt) > interfaceAge {
 			ask = append(ask, e.IP)
 		}
 	}
-	if len(ask) > 0 {
-		interfaces, err := f.Cloud.NetworkInterfacesByAddress(ctx, ask)
-		if err != nil {
-			return nil, fmt.Errorf("cannot find the network interfaces of %d addresses: %w", len(ask), err)
-		}
-		for _, eni := range interfaces {
-			group, err := f.endpointGroup(ctx, eni)
-			if err != nil {
-				return nil, err
-			}
-			// The interface's other addresses are, or will be, other pods'.
-			for _, ip := range eni.Addresses {
-				f.interfaces[ip] = endpoint{group: group, seenAt: f.Now()}
-			}
-		}
+	if len(ask) == 0 {
+		return nil
 	}
-	var found []located
-	var missing []string
-	for _, e := range endpoints {
-		if at, ok := f.interfaces[e.IP]; ok {
-			found = append(found, located{e, at.group})
-		} else {
-			missing = append(missing, e.IP)
+	slices.Sort(ask)
+	ask = slices.Compact(ask)
+	interfaces, err := f.Cloud.NetworkInterfacesByAddress(ctx, ask)
+	if err != nil {
+		return fmt.Errorf("cannot find the network interfaces of %d addresses: %w", len(ask), err)
+	}
+	for _, ip := range ask {
+		delete(f.interfaces, ip)
+	}
+	for _, eni := range interfaces {
+		group, err := f.endpointGroup(ctx, eni)
+		// The interface's other addresses are, or will be, other pods'.
+		for _, ip := range eni.Addresses {
+			f.interfaces[ip] = guard{group: group, err: err, seenAt: f.Now()}
 		}
 	}
-	if len(missing) > 0 {
-		return found, fmt.Errorf("cannot find the network interface of %s: no interface in AWS has the address: %w", strings.Join(missing[:min(3, len(missing))], ", "), cloud.ErrNotFound)
-	}
-	return found, nil
+	return nil
 }
 
 // endpointGroup is the group whose rules are changed for an interface: its only one, or the only one that
@@ -92,16 +172,28 @@ func (f *Firewall) endpointGroup(ctx context.Context, eni cloud.NetworkInterface
 	return tagged[0], nil
 }
 
-// grantsOf spells a binding's networking out for each endpoint.
-func grantsOf(want binding.Networking, endpoints []located) []plan.Grant {
+// grantsOf spells a binding's networking out for each endpoint. The error says whose group is not known; the
+// grants of the others are returned with it.
+func (f *Firewall) grantsOf(want binding.Networking) ([]plan.Grant, error) {
 	seen := map[plan.Grant]bool{}
 	var grants []plan.Grant
-	for _, e := range endpoints {
+	var missing []string
+	var errs []error
+	for _, e := range want.Endpoints {
+		at, found := f.interfaces[e.IP]
+		switch {
+		case !found:
+			missing = append(missing, e.IP)
+			continue
+		case at.err != nil:
+			errs = append(errs, at.err)
+			continue
+		}
 		for _, rule := range want.Rules {
 			for _, port := range orAllTCP(rule.Ports) {
 				low, high, ok := portRange(port, e.Ports)
 				for _, peer := range rule.From {
-					g := plan.Grant{GroupID: e.group, Permission: source(peer)}
+					g := plan.Grant{GroupID: at.group, Permission: source(peer)}
 					g.Protocol, g.FromPort, g.ToPort = protocol(port), low, high
 					if ok && g.Permission != (model.Permission{Protocol: g.Protocol, FromPort: low, ToPort: high}) && !seen[g] {
 						seen[g] = true
@@ -111,7 +203,11 @@ func grantsOf(want binding.Networking, endpoints []located) []plan.Grant {
 			}
 		}
 	}
-	return grants
+	if len(missing) > 0 {
+		errs = append(errs, fmt.Errorf("cannot find the network interface of %s: no interface in AWS has the address: %w", strings.Join(missing[:min(3, len(missing))], ", "), cloud.ErrNotFound))
+	}
+	slices.SortFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
+	return grants, errors.Join(slices.CompactFunc(errs, func(a, b error) bool { return a.Error() == b.Error() })...)
 }
 
 // orAllTCP gives a rule without ports the meaning that its documentation promises: all TCP ports.

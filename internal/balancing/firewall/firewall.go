@@ -2,10 +2,11 @@
 // the pods that are their targets.
 //
 // It owns only rules that carry its label, on the groups of the pods' network interfaces; it never touches
-// the load balancers' own groups. What is needed is authorised while the binding is worked on; what is not
-// needed any more is revoked in the background, when package plan finds it safe.
+// the load balancers' own groups. Bindings only note what they ask for; one worker of the firewall's own, who
+// is the only one to call AWS, authorises what is needed and revokes what is not needed any more, when package
+// plan finds it safe. So no binding, and no target of one, ever waits for a call about a security group.
 //
-// Start reading at Firewall.Allow, then Firewall.Start.
+// Start reading at Firewall.Allow (wishes.go), then Firewall.Start.
 package firewall
 
 import (
@@ -20,7 +21,6 @@ import (
 
 	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/lockstep-delivery/lockstep/internal/balancing/binding"
 	"github.com/lockstep-delivery/lockstep/internal/balancing/firewall/plan"
 	"github.com/lockstep-delivery/lockstep/internal/balancing/model"
 	"github.com/lockstep-delivery/lockstep/internal/cloud"
@@ -66,16 +66,25 @@ type Firewall struct {
 	// Now is the clock.
 	Now func() time.Time
 
-	mu         sync.Mutex
-	grants     map[types.NamespacedName][]plan.Grant
+	wishes wishes
+	kicked chan struct{}
+
+	// pass lets one pass run at a time; what follows belongs to it.
+	pass       sync.Mutex
+	bindings   map[types.NamespacedName]*located
 	groups     map[string]*groupState
-	interfaces map[string]endpoint
+	interfaces map[string]guard
 	adopted    bool
-	kicked     chan struct{}
 }
 
 // groupState is what is known of one endpoint group.
 type groupState struct {
+	// granted is what was wanted when all of it was found or made, tried what was wanted at the last attempt.
+	granted, tried []model.Permission
+	isGranted      bool
+	// err is why the last attempt failed.
+	err   error
+	retry retry
 	// written is when our own last write returned.
 	written time.Time
 	// held are the wanted rules that a read has shown, the first time one that began at heldSince.
@@ -85,13 +94,12 @@ type groupState struct {
 	clean bool
 }
 
-// endpoint is the security group of an address, as of a time.
-type endpoint struct {
-	group  string
-	seenAt time.Time
+// grants says that everything that is wanted has been found or made.
+func (g *groupState) grants(wanted []model.Permission) bool {
+	return g != nil && g.isGranted && slices.Equal(g.granted, wanted)
 }
 
-// New makes a firewall.
+// New makes a firewall. It does nothing until it is started.
 func New(c Cloud, settings Settings, expected func(context.Context) ([]types.NamespacedName, error), logger *slog.Logger) *Firewall {
 	if settings.Settle == 0 {
 		settings.Settle = DefaultSettle
@@ -101,68 +109,131 @@ func New(c Cloud, settings Settings, expected func(context.Context) ([]types.Nam
 	}
 	return &Firewall{
 		Cloud: c, Expected: expected, Settings: settings, Logger: logger, Now: time.Now,
-		grants: map[types.NamespacedName][]plan.Grant{}, groups: map[string]*groupState{}, interfaces: map[string]endpoint{},
-		kicked: make(chan struct{}, 1),
+		kicked:   make(chan struct{}, 1),
+		bindings: map[types.NamespacedName]*located{}, groups: map[string]*groupState{}, interfaces: map[string]guard{},
 	}
 }
 
-// Allow implements binding.Firewall: when it returns nil, everything that the binding wants is authorised.
-// Traffic to endpoints whose interface could be found is let in even when others' could not.
-func (f *Firewall) Allow(ctx context.Context, key types.NamespacedName, want binding.Networking) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	at, unknown := f.endpoints(ctx, want.Endpoints)
-	if unknown != nil && !errors.Is(unknown, cloud.ErrNotFound) {
-		return unknown
-	}
-	grants := grantsOf(want, at)
-	if unknown != nil {
-		// Until all endpoints are known, the grants that were known before are not given up.
-		grants = append(grants, f.grants[key]...)
-	}
-	f.grants[key] = grants
-	errs := []error{unknown}
-	touched := map[string]bool{}
-	for _, g := range grants {
-		if !touched[g.GroupID] {
-			touched[g.GroupID] = true
-			errs = append(errs, f.authorize(ctx, g.GroupID))
+// Start makes a pass whenever a binding asks for something new, and now and then for what waits, until the
+// context ends.
+func (f *Firewall) Start(ctx context.Context) error {
+	for {
+		began := f.Now()
+		if err := f.Tidy(ctx); err != nil && ctx.Err() == nil {
+			f.Logger.Warn("not all security-group rules are as they should be", "error", err)
 		}
+		timer := time.NewTimer(f.next(began))
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return nil
+		case <-f.kicked:
+		case <-timer.C:
+		}
+		timer.Stop()
+	}
+}
+
+// Tidy makes one pass: it authorises what is wanted, then looks for what may be revoked.
+func (f *Firewall) Tidy(ctx context.Context) error {
+	f.pass.Lock()
+	defer f.pass.Unlock()
+	errs := []error{f.serve(ctx), f.adopt(ctx)}
+	for _, id := range slices.Sorted(maps.Keys(f.groups)) {
+		// Traffic that is to be let in does not wait for what is to be revoked.
+		errs = append(errs, f.revoke(ctx, id), f.serve(ctx))
 	}
 	return errors.Join(errs...)
 }
 
-// Forget implements binding.Firewall: what only this binding needed is revoked in the background.
-func (f *Firewall) Forget(_ context.Context, key types.NamespacedName) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for _, g := range f.grants[key] {
-		if state := f.groups[g.GroupID]; state != nil {
-			state.clean = false
-		}
+// serve authorises what bindings have asked for since the last time, and tells them.
+func (f *Firewall) serve(ctx context.Context) error {
+	asked := f.wishes.asked()
+	f.forget(asked)
+	errs := []error{f.locate(ctx, asked)}
+	wanted := plan.Merged(f.allGrants())
+	for _, id := range slices.Sorted(maps.Keys(wanted)) {
+		errs = append(errs, f.authorize(ctx, id, wanted[id]))
 	}
-	delete(f.grants, key)
-	f.kick()
-	return nil
+	for key, w := range asked {
+		at := f.bindings[key]
+		if at == nil {
+			continue
+		}
+		held, problems := true, []error{at.err}
+		for _, id := range groupsOf(at.grants) {
+			held = held && f.groups[id].grants(wanted[id])
+			problems = append(problems, f.groups[id].err)
+		}
+		err := errors.Join(problems...)
+		f.wishes.report(key, w.version, held && err == nil && at.version == w.version, err)
+	}
+	return errors.Join(errs...)
 }
 
 // authorize makes a group let in everything that is wanted of it. It asks AWS only when that has changed.
-func (f *Firewall) authorize(ctx context.Context, id string) error {
+func (f *Firewall) authorize(ctx context.Context, id string, wanted []model.Permission) error {
 	state := f.groups[id]
 	if state == nil {
 		state = &groupState{}
 		f.groups[id] = state
 	}
-	wanted := plan.Merged(f.allGrants())[id]
-	if !state.heldSince.IsZero() && slices.Equal(state.held, wanted) {
+	if state.grants(wanted) || !state.retry.due(f.Now()) && slices.Equal(state.tried, wanted) {
 		return nil
 	}
 	state.clean, state.heldSince, state.held = false, time.Time{}, nil
+	state.tried, state.isGranted = wanted, false
 	change, err := f.changeOf(ctx, id, false)
+	if err == nil {
+		err = f.apply(ctx, change)
+	}
+	if state.noted(f.Now(), err); err == nil {
+		state.granted, state.isGranted = wanted, true
+	}
+	return err
+}
+
+// noted keeps what came of an attempt.
+func (g *groupState) noted(now time.Time, err error) {
+	if g.err = err; err == nil {
+		g.retry = retry{}
+		return
+	}
+	g.retry.failed(now, err)
+}
+
+// revoke takes away what nobody needs any more in a group, if there is anything.
+func (f *Firewall) revoke(ctx context.Context, id string) error {
+	state := f.groups[id]
+	wanted := plan.Merged(f.allGrants())[id]
+	if len(wanted) > 0 && !state.grants(wanted) || !state.retry.due(f.Now()) {
+		return nil
+	}
+	if !state.heldSince.IsZero() && !slices.Equal(state.held, wanted) {
+		state.clean, state.held, state.heldSince = false, nil, time.Time{}
+	}
+	complete, err := f.complete(ctx)
 	if err != nil {
 		return err
 	}
-	return f.apply(ctx, change)
+	// Without every binding's wishes there is nothing to find out beyond that the wanted rules hold.
+	if state.clean || !complete && !state.heldSince.IsZero() {
+		return nil
+	}
+	change, err := f.changeOf(ctx, id, complete)
+	if errors.Is(err, cloud.ErrNotFound) && len(wanted) == 0 {
+		delete(f.groups, id)
+		return nil
+	}
+	if err == nil {
+		err = f.apply(ctx, change)
+		state.clean = err == nil && complete && change.Held && len(change.Revoke) == 0 && !change.Waits
+	}
+	if len(change.Authorize) > 0 { // somebody took it away
+		state.isGranted = err == nil
+	}
+	state.noted(f.Now(), err)
+	return err
 }
 
 // changeOf reads a group and plans for it.
@@ -212,8 +283,8 @@ func (f *Firewall) apply(ctx context.Context, change plan.Change) error {
 
 func (f *Firewall) allGrants() []plan.Grant {
 	var all []plan.Grant
-	for _, grants := range f.grants {
-		all = append(all, grants...)
+	for _, b := range f.bindings {
+		all = append(all, b.grants...)
 	}
 	return all
 }
@@ -225,71 +296,30 @@ func (f *Firewall) complete(ctx context.Context) (bool, error) {
 		return false, fmt.Errorf("cannot list the bindings with networking: %w", err)
 	}
 	for _, key := range expected {
-		if _, seen := f.grants[key]; !seen {
+		if at := f.bindings[key]; at == nil || at.unknown {
 			return false, nil
 		}
 	}
 	return true, nil
 }
 
-func (f *Firewall) kick() {
-	select {
-	case f.kicked <- struct{}{}:
-	default:
-	}
-}
-
-// Start revokes in the background what no binding needs any more, until the context ends.
-func (f *Firewall) Start(ctx context.Context) error {
-	ticker := time.NewTicker(f.Settings.Recheck)
-	defer ticker.Stop()
-	for {
-		if err := f.Tidy(ctx); err != nil && ctx.Err() == nil {
-			f.Logger.Warn("obsolete security-group rules are not revoked yet", "error", err)
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-f.kicked:
-		case <-ticker.C:
+// next is how long to sleep when nobody asks for anything, after a pass that began at a time.
+func (f *Firewall) next(began time.Time) time.Duration {
+	f.pass.Lock()
+	defer f.pass.Unlock()
+	again := f.Now().Add(f.Settings.Recheck)
+	sooner := func(r retry) {
+		if r.failures > 0 && r.at.After(began) && r.at.Before(again) {
+			again = r.at
 		}
 	}
-}
-
-// Tidy makes one pass over the groups that may have something to authorise or to revoke.
-func (f *Firewall) Tidy(ctx context.Context) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if err := f.adopt(ctx); err != nil {
-		return err
+	for _, b := range f.bindings {
+		sooner(b.retry)
 	}
-	complete, err := f.complete(ctx)
-	if err != nil {
-		return err
+	for _, g := range f.groups {
+		sooner(g.retry)
 	}
-	wanted := plan.Merged(f.allGrants())
-	var errs []error
-	for _, id := range slices.Sorted(maps.Keys(f.groups)) {
-		state := f.groups[id]
-		if !state.heldSince.IsZero() && !slices.Equal(state.held, wanted[id]) {
-			state.clean, state.held, state.heldSince = false, nil, time.Time{}
-		}
-		// Without every binding's wishes there is nothing to find out beyond that the wanted rules hold.
-		if state.clean || !complete && !state.heldSince.IsZero() {
-			continue
-		}
-		change, err := f.changeOf(ctx, id, complete)
-		if errors.Is(err, cloud.ErrNotFound) {
-			delete(f.groups, id)
-			continue
-		}
-		if err == nil {
-			err = f.apply(ctx, change)
-			state.clean = err == nil && complete && change.Held && len(change.Revoke) == 0 && !change.Waits
-		}
-		errs = append(errs, err)
-	}
-	return errors.Join(errs...)
+	return max(again.Sub(f.Now()), fastestRetry)
 }
 
 // adopt finds, once every binding has been seen, the cluster's groups that no binding needs: rules of ours

@@ -7,6 +7,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -29,6 +30,8 @@ type yard struct {
 	aws      *aws.Emulator
 	cloud    *cloud.Cloud
 	firewall *firewall.Firewall
+	// ahead is how far the clock of cloud and firewall is ahead of the real one.
+	ahead    atomic.Int64
 	expected []types.NamespacedName
 	source   string
 	pod      string
@@ -55,6 +58,7 @@ func newYard(t *testing.T) *yard {
 		Endpoints:   map[string]string{"Elastic Load Balancing v2": endpoint, "EC2": endpoint},
 		Credentials: credentials.NewStaticCredentialsProvider(aws.DefaultAccessKeyID, aws.DefaultSecretAccessKey, ""),
 		Settings:    cloud.Settings{NetworkTTL: time.Millisecond},
+		Clock:       y.now,
 	})
 	y.must(err)
 	t.Cleanup(y.cloud.Close)
@@ -65,10 +69,21 @@ func newYard(t *testing.T) *yard {
 	a, err := y.aws.EC2().AssignPodAddress(instance.ID)
 	y.must(err)
 	y.pod = a.String()
-	y.firewall = firewall.New(y.cloud, firewall.Settings{Cluster: "lockstep", Settle: time.Millisecond},
-		func(context.Context) ([]types.NamespacedName, error) { return y.expected, nil }, slog.New(slog.DiscardHandler))
+	y.takeOver()
 	return y
 }
+
+// takeOver starts a firewall that knows of nothing yet.
+func (y *yard) takeOver() {
+	y.firewall = firewall.New(y.cloud, firewall.Settings{Cluster: "lockstep", Settle: time.Millisecond},
+		func(context.Context) ([]types.NamespacedName, error) { return y.expected, nil }, slog.New(slog.DiscardHandler))
+	y.firewall.Now = y.now
+}
+
+func (y *yard) now() time.Time { return time.Now().Add(time.Duration(y.ahead.Load())) }
+
+// later turns the clock: nobody sleeps here.
+func (y *yard) later(by time.Duration) { y.ahead.Add(int64(by)) }
 
 func (y *yard) must(err error) {
 	y.Helper()
@@ -79,9 +94,19 @@ func (y *yard) must(err error) {
 
 var web = types.NamespacedName{Namespace: "shop", Name: "web"}
 
-// allow asks for one TCP port from the load balancer.
+// allow asks for one TCP port from the load balancer, and has the firewall make a pass.
 func (y *yard) allow(key types.NamespacedName, port int32) error {
-	return y.firewall.Allow(y.Context(), key, binding.Networking{
+	y.ask(key, port)
+	_ = y.firewall.Tidy(y.Context()) // each binding hears its own part of it
+	held, err := y.ask(key, port)
+	if err == nil && !held {
+		return errors.New("nothing is said against it, and it does not hold")
+	}
+	return err
+}
+
+func (y *yard) ask(key types.NamespacedName, port int32) (held bool, err error) {
+	return y.firewall.Allow(key, binding.Networking{
 		Rules: []elbv2.NetworkingIngressRule{{
 			From:  []elbv2.NetworkingPeer{{SecurityGroup: &elbv2.SecurityGroup{GroupID: y.source}}},
 			Ports: []elbv2.NetworkingPort{{Port: new(intstr.FromInt32(port))}},
@@ -108,18 +133,15 @@ func (y *yard) ranges() []int32 {
 // tidied lets the firewall tidy up until the ranges are as wanted.
 func (y *yard) tidied(want ...int32) {
 	y.Helper()
-	deadline := time.Now().Add(10 * time.Second)
-	for {
+	var got []int32
+	for range 20 {
 		y.must(y.firewall.Tidy(y.Context()))
-		got := y.ranges()
-		if slices.Equal(got, want) {
+		if got = y.ranges(); slices.Equal(got, want) {
 			return
 		}
-		if time.Now().After(deadline) {
-			y.Fatalf("port ranges are %v, want %v", got, want)
-		}
-		time.Sleep(5 * time.Millisecond)
+		y.later(time.Second)
 	}
+	y.Fatalf("port ranges are %v, want %v", got, want)
 }
 
 func (y *yard) calls(operation string) int {
@@ -133,14 +155,14 @@ func (y *yard) calls(operation string) int {
 }
 
 // patiently repeats what the call budget has no token for.
-func patiently(call func() error) error {
+func (y *yard) patiently(call func() error) error {
 	for {
 		err := call()
 		wait, busy := cloud.RetryAfter(err)
 		if !busy {
 			return err
 		}
-		time.Sleep(wait)
+		y.later(wait)
 	}
 }
 
@@ -180,8 +202,8 @@ func TestNothingIsRevokedBeforeEveryBindingIsKnown(t *testing.T) {
 
 	// Another process takes over; it knows only one of the two bindings.
 	other := types.NamespacedName{Namespace: "shop", Name: "other"}
-	y.firewall = firewall.New(y.cloud, firewall.Settings{Cluster: "lockstep", Settle: time.Millisecond},
-		func(context.Context) ([]types.NamespacedName, error) { return []types.NamespacedName{web, other}, nil }, slog.New(slog.DiscardHandler))
+	y.expected = []types.NamespacedName{web, other}
+	y.takeOver()
 	y.must(y.allow(other, 9090))
 	for range 5 {
 		y.must(y.firewall.Tidy(t.Context()))
@@ -205,7 +227,7 @@ func TestAtTheLimitNothingIsRevokedToMakeRoom(t *testing.T) {
 		for i := range size {
 			some = append(some, model.Permission{Protocol: "udp", FromPort: port + i, ToPort: port + i, CIDR: "192.0.2.0/24"})
 		}
-		err := patiently(func() error { return y.cloud.AuthorizeIngress(t.Context(), id, some) })
+		err := y.patiently(func() error { return y.cloud.AuthorizeIngress(t.Context(), id, some) })
 		switch {
 		case err == nil:
 			port += size
@@ -215,11 +237,12 @@ func TestAtTheLimitNothingIsRevokedToMakeRoom(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	err := patiently(func() error { return y.allow(web, 9090) })
+	err := y.patiently(func() error { return y.allow(web, 9090) })
 	if !errors.Is(err, cloud.ErrLimit) || !strings.Contains(err.Error(), "nothing is revoked to make room") {
 		t.Errorf("at the limit: %v", err)
 	}
-	if err := patiently(func() error { return y.firewall.Tidy(t.Context()) }); !errors.Is(err, cloud.ErrLimit) {
+	y.later(time.Minute)
+	if err := y.patiently(func() error { return y.firewall.Tidy(t.Context()) }); !errors.Is(err, cloud.ErrLimit) {
 		t.Errorf("tidying up at the limit: %v", err)
 	}
 	if got := y.ranges(); !slices.Equal(got, []int32{8080, 8080}) {
@@ -233,7 +256,7 @@ func TestAForgottenBindingsRulesGo(t *testing.T) {
 	y.must(y.allow(web, 8080))
 	y.tidied(8080, 8080)
 	y.expected = nil
-	y.must(y.firewall.Forget(t.Context(), web))
+	y.firewall.Forget(web)
 	y.tidied()
 }
 
