@@ -30,7 +30,21 @@ type replica struct {
 	stop    func()
 }
 
+// startReplica starts a process whose webhooks, if it has any, are reached by URL.
 func startReplica(t *testing.T, config *rest.Config, leases []types.NamespacedName, webhooks ...kube.Webhook) replica {
+	t.Helper()
+	o := kube.WebhookOptions{Namespace: "default"}
+	if len(webhooks) > 0 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.Listener = l
+	}
+	return startServing(t, config, leases, o, webhooks...)
+}
+
+func startServing(t *testing.T, config *rest.Config, leases []types.NamespacedName, o kube.WebhookOptions, webhooks ...kube.Webhook) replica {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	m, err := kube.NewManager(ctx, kube.Options{Config: config, Leases: leases, Logger: slog.New(slog.DiscardHandler), AllowSameNames: true})
@@ -38,11 +52,7 @@ func startReplica(t *testing.T, config *rest.Config, leases []types.NamespacedNa
 		t.Fatal(err)
 	}
 	if len(webhooks) > 0 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := kube.ServeWebhooks(ctx, m, kube.WebhookOptions{Namespace: "default", Listener: l}, webhooks); err != nil {
+		if err := kube.ServeWebhooks(ctx, m, o, webhooks); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -174,6 +184,17 @@ func TestReplicas(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
+
+	for name, test := range map[string]func(*testing.T, *rest.Config, client.Client){
+		"WebhooksGoWithTheProcess":                  webhooksGoWithTheProcess,
+		"WebhooksOfASuccessorStay":                  webhooksOfASuccessorStay,
+		"WebhooksOfTheFormerControllerAreTakenOver": webhooksOfTheFormerControllerAreTakenOver,
+		"WebhooksOfALeaderAreLeftAlone":             webhooksOfALeaderAreLeftAlone,
+		"AbandonedWebhooksAreWithdrawn":             abandonedWebhooksAreWithdrawn,
+		"WebhooksGoWithTheLastReplica":              webhooksGoWithTheLastReplica,
+	} {
+		t.Run(name, func(t *testing.T) { test(t, config, c) })
+	}
 }
 
 // Without webhooks, too, a kubelet that asks whether the process is ready gets an answer.

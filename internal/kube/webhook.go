@@ -1,7 +1,6 @@
 package kube
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -25,11 +24,11 @@ import (
 // CertificateSecret is the Secret, in the controller's namespace, that the replicas share.
 const CertificateSecret = "lockstep-webhook-tls"
 
-// WebhookConfiguration is the name of the webhook configurations.
-const WebhookConfiguration = "lockstep-webhook"
-
 // certificateCheck is how often the certificates and the configurations are looked at.
 const certificateCheck = 5 * time.Minute
+
+// stopWithin bounds the end of the server: taking the webhooks back and answering what is under way.
+const stopWithin = 10 * time.Second
 
 // Webhook is one admission webhook.
 type Webhook struct {
@@ -70,7 +69,7 @@ func ServeWebhooks(ctx context.Context, m manager.Manager, o WebhookOptions, web
 	if err != nil {
 		return fmt.Errorf("cannot make a client for the webhook configurations: %w", err)
 	}
-	s := &webhookServer{options: o, webhooks: webhooks, client: direct}
+	s := &webhookServer{options: o, webhooks: webhooks, client: direct, elected: m.Elected()}
 	if s.options.Logger == nil {
 		s.options.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -92,6 +91,7 @@ type webhookServer struct {
 	options     WebhookOptions
 	webhooks    []Webhook
 	client      client.Client
+	elected     <-chan struct{}
 	certificate atomic.Pointer[tls.Certificate]
 	serving     atomic.Bool
 }
@@ -118,19 +118,31 @@ func (s *webhookServer) Start(ctx context.Context) error {
 	s.serving.Store(true)
 	ticker := time.NewTicker(certificateCheck)
 	defer ticker.Stop()
+	elected := s.elected
 	for {
 		select {
 		case <-ctx.Done():
 			s.serving.Store(false)
-			stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+			stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopWithin)
 			defer cancel()
+			if err := s.withdraw(stop); err != nil {
+				s.options.Logger.Warn("the webhooks stay registered", "error", err)
+			}
 			return server.Shutdown(stop)
+		case <-elected:
+			elected = nil
+			if err := s.renew(ctx); err != nil {
+				s.options.Logger.Warn("the webhooks of the former controller are not taken over yet", "error", err)
+				ticker.Reset(time.Second)
+			}
 		case err := <-failed:
 			return fmt.Errorf("cannot serve webhooks on %s: %w", s.options.Listener.Addr(), err)
 		case <-ticker.C:
 			if err := s.renew(ctx); err != nil {
 				s.options.Logger.Warn("webhook certificates are not checked", "error", err)
+				continue
 			}
+			ticker.Reset(certificateCheck)
 		}
 	}
 }
@@ -146,7 +158,7 @@ func (s *webhookServer) renew(ctx context.Context) error {
 		return err
 	}
 	s.certificate.Store(certificate)
-	return s.configure(ctx, data[keyAuthority])
+	return s.register(ctx, data[keyAuthority])
 }
 
 // secret reads the certificates' Secret, and creates or renews it. When another replica was faster, its
@@ -197,41 +209,6 @@ func (s *webhookServer) hosts() []string {
 		return []string{"localhost"}
 	}
 	return []string{host}
-}
-
-// configure tells the API server about the webhooks, by server-side apply.
-func (s *webhookServer) configure(ctx context.Context, authority []byte) error {
-	mutating := &admissionv1.MutatingWebhookConfiguration{
-		TypeMeta:   metav1.TypeMeta{APIVersion: admissionv1.SchemeGroupVersion.String(), Kind: "MutatingWebhookConfiguration"},
-		ObjectMeta: metav1.ObjectMeta{Name: WebhookConfiguration},
-	}
-	validating := &admissionv1.ValidatingWebhookConfiguration{
-		TypeMeta:   metav1.TypeMeta{APIVersion: admissionv1.SchemeGroupVersion.String(), Kind: "ValidatingWebhookConfiguration"},
-		ObjectMeta: metav1.ObjectMeta{Name: WebhookConfiguration},
-	}
-	for _, w := range s.webhooks {
-		to := s.clientConfig(w, bytes.TrimSpace(authority))
-		if w.Mutating {
-			mutating.Webhooks = append(mutating.Webhooks, admissionv1.MutatingWebhook{
-				Name: w.Name, ClientConfig: to, Rules: w.Rules, FailurePolicy: new(w.FailurePolicy),
-				NamespaceSelector: w.NamespaceSelector, ObjectSelector: w.ObjectSelector,
-				SideEffects: new(admissionv1.SideEffectClassNone), AdmissionReviewVersions: []string{"v1"},
-			})
-			continue
-		}
-		validating.Webhooks = append(validating.Webhooks, admissionv1.ValidatingWebhook{
-			Name: w.Name, ClientConfig: to, Rules: w.Rules, FailurePolicy: new(w.FailurePolicy),
-			NamespaceSelector: w.NamespaceSelector, ObjectSelector: w.ObjectSelector,
-			SideEffects: new(admissionv1.SideEffectClassNone), AdmissionReviewVersions: []string{"v1"},
-		})
-	}
-	for _, configuration := range []client.Object{mutating, validating} {
-		//lint:ignore SA1019 the typed objects are complete: there is nothing that apply configurations would leave out
-		if err := s.client.Patch(ctx, configuration, client.Apply, client.FieldOwner("lockstep"), client.ForceOwnership); err != nil {
-			return fmt.Errorf("cannot register webhooks in %s %s: %w", configuration.GetObjectKind().GroupVersionKind().Kind, WebhookConfiguration, err)
-		}
-	}
-	return nil
 }
 
 func (s *webhookServer) clientConfig(w Webhook, authority []byte) admissionv1.WebhookClientConfig {

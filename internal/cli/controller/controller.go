@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"net"
 	"net/url"
 	"os"
 	"slices"
@@ -109,7 +108,7 @@ func (o *options) bind(cmd *cobra.Command) {
 	flags.StringVar(&o.metricsAddress, "metrics-bind-addr", ":8080", "address of /metrics; 0 turns it off")
 	flags.StringVar(&o.healthAddress, "health-probe-bind-addr", ":61779", "address of /healthz and /readyz; 0 turns it off")
 	flags.IntVar(&o.webhookPort, "webhook-bind-port", 9443, "port of the webhook server; 0 takes a free one")
-	flags.StringVar(&o.webhookService, "webhook-service", "", "namespace/name:port of the Service through which the API server reaches the webhooks; empty outside a cluster: 127.0.0.1 and the bind port")
+	flags.StringVar(&o.webhookService, "webhook-service", "", "namespace/name:port of the Service through which the API server reaches the webhooks (default in a cluster: lockstep-webhook-service or aws-load-balancer-webhook-service; outside: 127.0.0.1 and the bind port)")
 	flags.BoolVar(&o.leaderElection, "enable-leader-election", true, "hold the leases of both original controllers, so that neither runs beside this one")
 	flags.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 }
@@ -228,8 +227,9 @@ func (o *options) assemble(ctx context.Context, config *rest.Config, logger *slo
 	if err := m.Add(manager.RunnableFunc(aws.Start)); err != nil {
 		return nil, err
 	}
+	var webhooks []kube.Webhook
 	if slices.Contains(o.halves, balancing) {
-		if err := o.addBalancing(ctx, p, logger); err != nil {
+		if webhooks, err = o.addBalancing(ctx, p, logger); err != nil {
 			return nil, fmt.Errorf("cannot set up balancing: %w", err)
 		}
 	}
@@ -244,7 +244,8 @@ func (o *options) assemble(ctx context.Context, config *rest.Config, logger *slo
 			return nil, fmt.Errorf("cannot set up delivery: %w", err)
 		}
 	}
-	return p, nil
+	// Last, since what is registered must be answered.
+	return p, o.serveWebhooks(ctx, p, config, webhooks, logger)
 }
 
 // evidenceCluster: where another controller owns the load balancers, its cluster tag need not be ours.
@@ -309,7 +310,8 @@ func namespace() string {
 	return "kube-system"
 }
 
-func (o *options) addBalancing(ctx context.Context, p *program, logger *slog.Logger) error {
+// addBalancing adds the half that moves traffic, and returns its webhooks.
+func (o *options) addBalancing(ctx context.Context, p *program, logger *slog.Logger) ([]kube.Webhook, error) {
 	m := p.manager
 	err := ingressgroup.Add(ctx, m, ingressgroup.Options{
 		Cloud: p.cloud, Settle: o.settle, Logger: logger.With("part", "ingress"),
@@ -319,14 +321,14 @@ func (o *options) addBalancing(ctx context.Context, p *program, logger *slog.Log
 		},
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	expected := func(ctx context.Context) ([]types.NamespacedName, error) {
 		return binding.Networked(ctx, m.GetClient())
 	}
 	wall := firewall.New(p.cloud, firewall.Settings{Cluster: o.clusterName}, expected, logger.With("part", "firewall"))
 	if err := m.Add(wall); err != nil {
-		return err
+		return nil, err
 	}
 	bindings := &binding.Controller{
 		Cloud: p.cloud, Evidence: p.cloud.Evidence(kube.Pods{Reader: m.GetClient()}), Firewall: wall,
@@ -336,9 +338,9 @@ func (o *options) addBalancing(ctx context.Context, p *program, logger *slog.Log
 		bindings.Traffic = recorded{m.GetClient()}
 	}
 	if err := bindings.SetUp(ctx, m); err != nil {
-		return err
+		return nil, err
 	}
-	return o.serveWebhooks(ctx, p, bindings, logger)
+	return bindings.Webhooks(m.GetScheme()), nil
 }
 
 // class is the ingress class in the form of the translator's settings.
@@ -347,24 +349,4 @@ func (o *options) class() string {
 		return ingress.NoClass
 	}
 	return o.ingressClass
-}
-
-func (o *options) serveWebhooks(ctx context.Context, p *program, bindings *binding.Controller, logger *slog.Logger) error {
-	service, err := o.service()
-	if err != nil {
-		return err
-	}
-	host := "127.0.0.1"
-	if service != nil {
-		host = ""
-	}
-	at := net.JoinHostPort(host, strconv.Itoa(o.webhookPort))
-	listener, err := net.Listen("tcp", at)
-	if err != nil {
-		return fmt.Errorf("cannot serve webhooks at %s (--webhook-bind-port): %w", at, err)
-	}
-	p.webhooks = listener.Addr().String()
-	return kube.ServeWebhooks(ctx, p.manager, kube.WebhookOptions{
-		Namespace: namespace(), Listener: listener, Service: service, Logger: logger.With("part", "webhooks"),
-	}, bindings.Webhooks(p.manager.GetScheme()))
 }
