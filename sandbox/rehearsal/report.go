@@ -136,35 +136,58 @@ func (r Report) printRequests(w io.Writer) {
 		}
 		fmt.Fprintf(w, "  failed %s: %s %d %s by %s\n", r.clock(f.Ended), f.Kind, f.Status, f.Error, f.Node)
 	}
-	r.printVersions(w)
+	r.printCourse(w)
 }
 
-// printVersions draws the share of each version over time, one row for about a twentieth of the run.
-func (r Report) printVersions(w io.Writer) {
-	versions := slices.Sorted(maps.Keys(r.Requests.Versions))
-	seconds := r.Requests.Seconds
-	if len(seconds) == 0 {
+// rows of the printed course of the load.
+const rows = 24
+
+// printCourse tells how requests were answered over time, by status and by version: one row for about a
+// twenty-fourth of the run. What has no status had no answer.
+func (r Report) printCourse(w io.Writer) {
+	q := r.Requests
+	if len(q.Seconds) == 0 {
 		return
 	}
-	step := max(1, (len(seconds)+19)/20)
+	statuses, versions := slices.Sorted(maps.Keys(q.Status)), slices.Sorted(maps.Keys(q.Versions))
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintf(t, "\t  second\tfailed\t%s\t\n", strings.Join(versions, "\t"))
-	for from := 0; from < len(seconds); from += step {
-		var failed uint64
-		counts := map[string]uint64{}
-		for _, s := range seconds[from:min(from+step, len(seconds))] {
-			failed += s.Failed
-			for version, n := range s.Versions {
-				counts[version] += n
-			}
+	fmt.Fprint(t, "\t  from second\tsent\tfailed")
+	for _, status := range statuses {
+		fmt.Fprintf(t, "\tstatus %d", status)
+	}
+	fmt.Fprintf(t, "\tno answer\t|\t%s\t\n", strings.Join(versions, "\t"))
+	step := (len(q.Seconds) + rows - 1) / rows
+	for row := range slices.Chunk(q.Seconds, step) {
+		sum := total(row)
+		fmt.Fprintf(t, "\t%d\t%d\t%d", sum.Second, sum.Sent, sum.Failed)
+		unanswered := sum.Sent
+		for _, status := range statuses {
+			fmt.Fprintf(t, "\t%d", sum.Status[status])
+			unanswered -= sum.Status[status]
 		}
-		fmt.Fprintf(t, "\t%d\t%d", seconds[from].Second, failed)
+		fmt.Fprintf(t, "\t%d\t|", unanswered)
 		for _, version := range versions {
-			fmt.Fprintf(t, "\t%d", counts[version])
+			fmt.Fprintf(t, "\t%d", sum.Versions[version])
 		}
 		fmt.Fprintln(t, "\t")
 	}
 	t.Flush()
+}
+
+// total adds up some seconds, in the name of the first.
+func total(seconds []load.Second) load.Second {
+	sum := load.Second{Second: seconds[0].Second, Status: map[int]uint64{}, Versions: map[string]uint64{}}
+	for _, s := range seconds {
+		sum.Sent += s.Sent
+		sum.Failed += s.Failed
+		for status, n := range s.Status {
+			sum.Status[status] += n
+		}
+		for version, n := range s.Versions {
+			sum.Versions[version] += n
+		}
+	}
+	return sum
 }
 
 func (r Report) printWeights(w io.Writer) {

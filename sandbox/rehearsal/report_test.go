@@ -57,3 +57,41 @@ func TestTheLoadCountsAnswersFrom400On(t *testing.T) {
 		t.Errorf("%d of %d requests failed: %v", result.Failed, result.Sent, err)
 	}
 }
+
+// Readers of the text see when what was answered, also if a whole status or version was there for a second only.
+func TestTheTextTellsStatusesAndVersionsOverTime(t *testing.T) {
+	r := Report{Requests: load.Result{
+		Status: map[int]uint64{200: 590, 503: 9}, Versions: map[string]load.Version{"v1": {}, "v2": {}},
+	}}
+	for i := range 60 { // two rows of three seconds: 21 to 23 and 24 to 26; 10 requests a second
+		s := load.Second{Second: i, Sent: 10, Status: map[int]uint64{200: 10}, Versions: map[string]uint64{"v1": 10}}
+		switch {
+		case i == 22:
+			s.Status, s.Versions, s.Failed = map[int]uint64{503: 9}, nil, 10 // and one without an answer
+		case i > 23:
+			s.Versions = map[string]uint64{"v1": 4, "v2": 6}
+		}
+		r.Requests.Seconds = append(r.Requests.Seconds, s)
+	}
+	var text strings.Builder
+	r.Print(&text)
+	var course [][]string
+	for line := range strings.Lines(text.String()) {
+		if fields := strings.Fields(line); strings.Contains(line, "|") {
+			course = append(course, fields)
+		}
+	}
+	if len(course) != 21 {
+		t.Fatalf("%d rows, want a head and 20 for 60 seconds:\n%s", len(course), text.String())
+	}
+	for i, want := range map[int]string{
+		0: "from second sent failed status 200 status 503 no answer | v1 v2",
+		1: "0 30 0 30 0 0 | 30 0",
+		8: "21 30 10 20 9 1 | 20 0",
+		9: "24 30 0 30 0 0 | 12 18",
+	} {
+		if got := strings.Join(course[i], " "); got != want {
+			t.Errorf("row %d is %q, want %q", i, got, want)
+		}
+	}
+}

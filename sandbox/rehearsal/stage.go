@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	crlog "sigs.k8s.io/controller-runtime/pkg/log"
 
+	elbv2 "github.com/lockstep-delivery/lockstep/api/elbv2/v1beta1"
 	"github.com/lockstep-delivery/lockstep/api/rollouts/v1alpha1"
 	"github.com/lockstep-delivery/lockstep/deploy"
 	"github.com/lockstep-delivery/lockstep/internal/cli/steer"
@@ -250,7 +251,7 @@ func (d *stage) milestone(format string, args ...any) {
 
 func newClient(s *sandbox.Sandbox) (client.WithWatch, error) {
 	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{v1alpha1.AddToScheme, appsv1.AddToScheme, networkingv1.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{v1alpha1.AddToScheme, elbv2.AddToScheme, appsv1.AddToScheme, networkingv1.AddToScheme} {
 		if err := add(scheme); err != nil {
 			return nil, err
 		}

@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	elbv2 "github.com/lockstep-delivery/lockstep/api/elbv2/v1beta1"
 	"github.com/lockstep-delivery/lockstep/api/rollouts/v1alpha1"
 )
 
@@ -28,8 +29,10 @@ type WeightChange struct {
 	Written time.Time `json:"written,omitzero"`
 	// Accepted is when AWS received the ModifyRule or ModifyListener call that it then carried out.
 	Accepted time.Time `json:"accepted,omitzero"`
-	// Applied is when the last of the load balancer's nodes had it. No API of AWS tells this.
+	// Applied is when the last of the load balancer's nodes had it, or something newer. No API of AWS tells this.
 	Applied time.Time `json:"applied,omitzero"`
+	// NotApplied are the zones of the nodes that never had it.
+	NotApplied []string `json:"notApplied,omitempty"`
 	// Seen is when the read of AWS began that showed it in every rule; Settled when it counted as settled.
 	Seen    time.Time `json:"seen,omitzero"`
 	Settled time.Time `json:"settled,omitzero"`
@@ -45,26 +48,42 @@ type PhaseChange struct {
 	Waiting string `json:"waiting,omitempty"`
 }
 
-// timeline follows one rollout and its ReplicaSets from the outside.
+// settling is one time at which a split counted as settled. A split may settle twice: when somebody else moved the
+// weights in between, the wait begins anew.
+type settling struct {
+	weights map[string]int32
+	// seen is when the read of AWS began from which on the settle time ran.
+	seen, settled time.Time
+}
+
+// timeline follows one rollout, its ReplicaSets and the bindings of its target groups from the outside.
 type timeline struct {
 	mu      sync.Mutex
 	changed chan struct{} // closed and replaced at each change
 	rollout *v1alpha1.Rollout
 	sets    map[string]appsv1.ReplicaSet
-	weights []WeightChange
-	phases  []PhaseChange
-	broken  []Violation
+	seen    recorded
 }
 
-// follow watches the rollout and its ReplicaSets until the context ends. A watch that the API server closes, as
+// recorded is what a timeline keeps.
+type recorded struct {
+	weights   []WeightChange
+	settlings []settling
+	phases    []PhaseChange
+	broken    []Violation
+	// services are the Services of target groups, by ARN, also of those that are gone.
+	services map[string]string
+}
+
+// follow watches the rollout, its ReplicaSets and bindings until the context ends. A watch that the API server closes, as
 // it does under load, is begun anew from a fresh list.
 func follow(ctx context.Context, config *rest.Config, scheme *runtime.Scheme, key client.ObjectKey) (*timeline, error) {
-	t := &timeline{changed: make(chan struct{}), sets: map[string]appsv1.ReplicaSet{}}
+	t := &timeline{changed: make(chan struct{}), sets: map[string]appsv1.ReplicaSet{}, seen: recorded{services: map[string]string{}}}
 	informers, err := cache.New(config, cache.Options{Scheme: scheme, DefaultNamespaces: map[string]cache.Config{key.Namespace: {}}})
 	if err != nil {
 		return nil, err
 	}
-	for _, object := range []client.Object{&v1alpha1.Rollout{}, &appsv1.ReplicaSet{}} {
+	for _, object := range []client.Object{&v1alpha1.Rollout{}, &appsv1.ReplicaSet{}, &elbv2.TargetGroupBinding{}} {
 		informer, err := informers.GetInformer(ctx, object, cache.BlockUntilSynced(false))
 		if err != nil {
 			return nil, err
@@ -85,7 +104,7 @@ func follow(ctx context.Context, config *rest.Config, scheme *runtime.Scheme, ke
 func (t *timeline) forget(object any) {
 	set, ok := object.(*appsv1.ReplicaSet)
 	if !ok {
-		return // the rollout's end is the rehearsal's own doing; a set that was missed has no pods left
+		return // the rollout's end is the rehearsal's own doing; a set that was missed has no pods left; bindings are kept
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -106,6 +125,8 @@ func (t *timeline) note(object any, key client.ObjectKey) {
 		t.notePhase(object)
 	case *appsv1.ReplicaSet:
 		t.sets[object.Labels[v1alpha1.HashLabel]] = *object
+	case *elbv2.TargetGroupBinding:
+		t.seen.services[object.Spec.TargetGroupARN] = object.Spec.ServiceRef.Name
 	}
 	t.announce()
 }
@@ -123,19 +144,33 @@ func (t *timeline) noteWeights(r *v1alpha1.Rollout) {
 			continue
 		}
 		decided := traffic.DecidedAt.Time
-		i := slices.IndexFunc(t.weights, func(w WeightChange) bool {
+		i := slices.IndexFunc(t.seen.weights, func(w WeightChange) bool {
 			return w.Decided.Equal(decided) && maps.Equal(w.Weights, traffic.Intended)
 		})
 		if i < 0 {
-			t.weights = append(t.weights, WeightChange{Weights: traffic.Intended, Decided: decided})
-			i = len(t.weights) - 1
+			t.seen.weights = append(t.seen.weights, WeightChange{Weights: traffic.Intended, Decided: decided})
+			i = len(t.seen.weights) - 1
 		}
-		change := &t.weights[i]
+		change := &t.seen.weights[i]
 		first(&change.Written, traffic.WrittenAt)
 		if maps.Equal(traffic.Weights, traffic.Intended) {
 			first(&change.Seen, traffic.Since)
 			first(&change.Settled, traffic.SettledAt)
+			t.noteSettling(traffic)
 		}
+	}
+}
+
+func (t *timeline) noteSettling(traffic v1alpha1.TrafficStatus) {
+	if traffic.Since == nil || traffic.SettledAt == nil {
+		return
+	}
+	now := settling{weights: traffic.Intended, seen: traffic.Since.Time, settled: traffic.SettledAt.Time}
+	known := slices.ContainsFunc(t.seen.settlings, func(s settling) bool {
+		return s.seen.Equal(now.seen) && s.settled.Equal(now.settled) && maps.Equal(s.weights, now.weights)
+	})
+	if !known {
+		t.seen.settlings = append(t.seen.settlings, now)
 	}
 }
 
@@ -157,19 +192,19 @@ func (t *timeline) notePhase(r *v1alpha1.Rollout) {
 		}
 	}
 	last := PhaseChange{}
-	if n := len(t.phases); n > 0 {
-		last = t.phases[n-1]
+	if n := len(t.seen.phases); n > 0 {
+		last = t.seen.phases[n-1]
 	}
 	last.At = now.At
 	if last == now {
 		return
 	}
-	t.phases = append(t.phases, now)
+	t.seen.phases = append(t.seen.phases, now)
 	if !observed(r) {
 		return
 	}
 	if v, broken := prematurePhase(r, now.At); broken {
-		t.broken = append(t.broken, v)
+		t.seen.broken = append(t.seen.broken, v)
 	}
 }
 
@@ -221,8 +256,11 @@ func (e *TimeoutError) Error() string {
 func (e *TimeoutError) Unwrap() error { return e.Err }
 
 // record returns copies of what was noted.
-func (t *timeline) record() (weights []WeightChange, phases []PhaseChange, broken []Violation) {
+func (t *timeline) record() recorded {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return slices.Clone(t.weights), slices.Clone(t.phases), slices.Clone(t.broken)
+	return recorded{
+		weights: slices.Clone(t.seen.weights), settlings: slices.Clone(t.seen.settlings), phases: slices.Clone(t.seen.phases),
+		broken: slices.Clone(t.seen.broken), services: maps.Clone(t.seen.services),
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/lockstep-delivery/lockstep/api/rollouts/v1alpha1"
@@ -39,13 +40,28 @@ func prematurePhase(r *v1alpha1.Rollout, at time.Time) (Violation, bool) {
 	return Violation{}, false
 }
 
-// earlySettling: weights counted as settled before every node of the load balancer had them (law 2).
-func earlySettling(changes []WeightChange) []Violation {
+// earlySettling: weights counted as settled before every node of the load balancer had them (law 2), or were never
+// given to AWS (law 4).
+func (t trace) earlySettling(settlings []settling) []Violation {
 	var broken []Violation
-	for _, c := range changes {
-		if !c.Settled.IsZero() && c.Applied.After(c.Settled) {
-			broken = append(broken, Violation{Law: 2, At: c.Settled, What: fmt.Sprintf(
-				"weights %v counted as settled %s before the last node of the load balancer had them", c.Weights, c.Applied.Sub(c.Settled))})
+	for _, s := range settlings {
+		if t.forgotten(s.weights, s.seen) {
+			continue
+		}
+		carriers := t.carriers(s.weights, s.seen)
+		if len(carriers) == 0 {
+			broken = append(broken, Violation{Law: 4, At: s.seen, What: fmt.Sprintf(
+				"weights %s counted as seen, but the last call that AWS had accepted was not for them", describe(s.weights))})
+			continue
+		}
+		last, never := t.takenBy(carriers)
+		switch {
+		case len(never) > 0:
+			broken = append(broken, Violation{Law: 2, At: s.settled, What: fmt.Sprintf(
+				"weights %s counted as settled, but the load balancer's nodes in %s never had them", describe(s.weights), strings.Join(never, ", "))})
+		case last.After(s.settled):
+			broken = append(broken, Violation{Law: 2, At: s.settled, What: fmt.Sprintf(
+				"weights %s counted as settled %s before the last node of the load balancer had them", describe(s.weights), last.Sub(s.settled))})
 		}
 	}
 	return broken
