@@ -23,6 +23,9 @@ func (f facts) point(name string) ([]Operation, Wait) {
 	} else {
 		gates = append(gates, exists(to), servesAtLeastOne(f.stable, f.replicas), f.replaceable(service, to))
 		act.Reason = "the stable group is empty, covered, or has settled at weight 0"
+		if f.displaced() {
+			act.Reason = "somebody has pointed it at another version"
+		}
 	}
 	if w, ok := f.pass(append(gates, confirmedBy(act.String()))...); !ok {
 		w.Evidence = w.Evidence && blocking
@@ -61,9 +64,26 @@ func (f facts) leavesNothing(service, to string) gate {
 	return settledAt(service, 0)
 }
 
+// displaced: the stable Service selects a version that is not stable though none of our own switches is under
+// way: somebody has changed it by hand.
+func (f facts) displaced() bool {
+	held := f.stableHash()
+	return held != "" && held != f.status.StableRS && f.canaryHash() != f.status.StableRS
+}
+
+// stableWhole: the pods that the stable version should have now are all available.
+func stableWhole(f facts) (Wait, bool) {
+	if got, wanted := available(f.stable), f.stableSize(); got < wanted {
+		return Wait{Reason: "PodsNotAvailable", Message: fmt.Sprintf("Service %s was pointed at another version; it goes back when the stable version is whole: %d of %d pods are available", f.strategy.StableService, got, wanted)}, false
+	}
+	return Wait{}, true
+}
+
 // replaceable is leavesNothing, or: the Service selects by the user's own labels only (or a version that
 // is gone) and the healthy pods of the stable version are already enough, so that the others may leave
-// one by one as the load balancer half allows.
+// one by one as the load balancer half allows. A Service that was pointed elsewhere by hand goes back over
+// its traffic in the same way: its targets leave when those of the stable version are healthy (law 3), and
+// none of the pods is stopped by that (law 2).
 func (f facts) replaceable(service Service, to string) gate {
 	known := false
 	for _, rs := range f.ReplicaSets {
@@ -71,6 +91,9 @@ func (f facts) replaceable(service Service, to string) gate {
 	}
 	if !known && available(f.stable) >= f.replicas && (service.Hash != "" || f.healthy(service.Name, to) >= f.replicas) {
 		return func(facts) (Wait, bool) { return Wait{}, true }
+	}
+	if f.displaced() && f.liveOthers(service.Name, to) > 0 {
+		return stableWhole
 	}
 	return f.leavesNothing(service.Name, to)
 }

@@ -57,8 +57,11 @@ func (f facts) stepWeight(index int32) int32 {
 func (f facts) intend() (weight int32, reason string, wait Wait) {
 	now := f.recorded()
 	wish, reason := f.wish()
-	if f.lostCanary() {
+	switch {
+	case f.lostCanary():
 		wish, reason = 0, "the canary has lost all its healthy targets"
+	case f.lostStable():
+		return totalWeight, "the stable version has lost all its healthy targets", Wait{}
 	}
 	switch {
 	case wish > now:
@@ -80,6 +83,27 @@ func (f facts) lostCanary() bool {
 		f.healthy(f.strategy.CanaryService, f.canaryHash()) == 0 && f.healthy(f.strategy.StableService, f.stableHash()) > 0
 }
 
+// lostStable: the stable group carries a share without one healthy target, and the canary, which serves
+// already and which nobody has aborted, has some: failing for certain is worse than a load that is too high.
+func (f facts) lostStable() bool {
+	return f.recorded() > 0 && !f.status.Abort && f.unseen() == "" && f.replicas > 0 && f.canaryHash() == f.Rollout.Hash &&
+		f.healthy(f.strategy.StableService, "") == 0 && f.healthy(f.strategy.CanaryService, f.canaryHash()) > 0
+}
+
+// wayBack: the stable Service selects the stable version, which is healthy there as far as maxUnavailable
+// asks (law 8). A full promotion does without: it is how a stable version that is ill is replaced.
+func wayBack(f facts) (Wait, bool) {
+	if f.promoted() || f.behind() || f.replicas == 0 || f.status.PromoteFull {
+		return Wait{}, true
+	}
+	s, hash := f.strategy.StableService, f.status.StableRS
+	gates := []gate{pointsAt(s, hash)}
+	if !f.strategy.DynamicStableScale {
+		gates = append(gates, healthyAtLeast(s, hash, max(1, f.replicas-f.maxUnavailable())))
+	}
+	return f.pass(gates...)
+}
+
 // mayRise asks whether the canary's share may grow (law 1, law 4).
 func (f facts) mayRise(to int32) (Wait, bool) {
 	k, hash, size := f.strategy.CanaryService, f.Rollout.Hash, f.canarySize(to)
@@ -93,6 +117,7 @@ func (f facts) mayRise(to int32) (Wait, bool) {
 	if f.recorded() == 0 {
 		gates = append(gates, aloneInGroup(k, hash))
 	}
+	gates = append(gates, wayBack)
 	return f.pass(gates...)
 }
 

@@ -279,7 +279,7 @@ func (f facts) inPlace() bool {
 			return false
 		}
 	}
-	return f.recorded() == f.stepWeight(f.stepIndex())
+	return f.recorded() == f.stepWeight(f.stepIndex()) && !f.displaced()
 }
 
 func (d *draft) because() string {

@@ -165,6 +165,8 @@ func (p *progressed) advance() {
 // step says whether the present step is done, and otherwise what it waits for.
 func (p *progressed) step(step v1alpha1.CanaryStep) (Wait, bool) {
 	switch {
+	case p.displaced():
+		return Wait{}, false // The Service has to go back first, and says what is missing.
 	case step.Pause != nil:
 		return p.pause(*step.Pause)
 	case step.SetCanaryScale != nil && step.SetWeight == nil:
