@@ -97,9 +97,11 @@ type Emulator struct {
 
 // service is what serving needs to know of one AWS service.
 type service struct {
-	protocol   *wire.Protocol
-	version    string
+	// codecs are the protocols that the service speaks; the first is that of requests in no known one.
+	codecs     []wire.Codec
 	operations wire.Operations[eventual.Reader]
+	// actions is the name of the service in policies, if it is not the one that requests are signed for.
+	actions string
 	// strict services refuse parameters that an operation does not have.
 	strict bool
 }
@@ -128,9 +130,9 @@ func New(config Config) (*Emulator, error) {
 	}
 	e.elbv2 = elbv2.New(balancing)
 	e.services = map[string]service{
-		"elasticloadbalancing": {protocol: wire.ELBv2, version: "2015-12-01", operations: e.elbv2.Operations()},
-		"ec2":                  {protocol: wire.EC2, version: "2016-11-15", operations: e.ec2.Operations(), strict: true},
-		"sts":                  {protocol: wire.STS, version: "2011-06-15", operations: wire.NewOperations(wire.Of(e.GetCallerIdentity))},
+		"elasticloadbalancing": {codecs: []wire.Codec{wire.ELBv2}, operations: e.elbv2.Operations()},
+		"ec2":                  {codecs: []wire.Codec{wire.EC2}, operations: e.ec2.Operations(), strict: true},
+		"sts":                  {codecs: []wire.Codec{wire.STS}, operations: wire.NewOperations(wire.Of(e.GetCallerIdentity))},
 	}
 	e.admin = e.adminHandler()
 	return e, nil

@@ -6,7 +6,6 @@ import (
 	"io"
 	"maps"
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -26,12 +25,22 @@ const maxRecorded = 100
 
 // call is one request on its way.
 type call struct {
-	record    journal.Record
-	service   service
-	name      string // of the service
-	operation string
-	form      url.Values
-	identity  identity
+	request  *wire.Request
+	record   journal.Record
+	service  service
+	name     string // of the service, as in the scope of signatures
+	codec    wire.Codec
+	message  wire.Message
+	identity identity
+}
+
+// action is the name of what is called, as policies and faults write it.
+func (c *call) action() (service, operation string) {
+	service = c.name
+	if c.service.actions != "" {
+		service = c.service.actions
+	}
+	return service, c.record.Operation
 }
 
 // ServeHTTP answers one AWS request, or one of the admin API.
@@ -40,95 +49,95 @@ func (e *Emulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		e.admin.ServeHTTP(w, r)
 		return
 	}
-	c := &call{record: journal.Record{Received: time.Now(), UserAgent: r.UserAgent(), RequestID: e.ids.UUID("request", "")}}
-	body, err := e.answer(w, r, c)
+	c := &call{
+		request: &wire.Request{Method: r.Method, URL: r.URL, Header: r.Header},
+		record:  journal.Record{Received: time.Now(), UserAgent: r.UserAgent(), RequestID: e.ids.UUID("request", "")},
+		codec:   wire.ELBv2, // until the service is known
+	}
+	response, err := e.answer(w, r, c)
 	var refused *wire.Error
 	switch {
 	case errors.As(err, &refused):
 	case err != nil:
-		e.config.Log.Error("an AWS call broke the emulator", "operation", c.operation, "error", err)
+		e.config.Log.Error("an AWS call broke the emulator", "operation", c.record.Operation, "error", err)
 		refused = wire.Errorf("InternalFailure", "An internal error has occurred.").WithStatus(http.StatusInternalServerError)
 	}
-	status := http.StatusOK
 	if refused != nil {
-		status, body = refused.HTTPStatus(), c.protocol().Failure(c.record.RequestID, refused)
+		response = c.codec.Failure(c.record.RequestID, refused)
 		c.record.Code, c.record.Message = refused.Code, refused.Message
 	}
-	c.record.Status = status
+	c.record.Status = response.Status
 	c.record.Duration = time.Since(c.record.Received)
 	// The record comes before the answer: who has seen the answer finds it in the journal.
 	e.journal.Add(c.record)
-	w.Header().Set("Content-Type", "text/xml")
-	w.Header().Set("x-amzn-RequestId", c.record.RequestID)
-	w.WriteHeader(status)
-	_, _ = w.Write(body)
-}
-
-// protocol is that of the service, or query as long as the service is not known.
-func (c *call) protocol() *wire.Protocol {
-	if c.service.protocol == nil {
-		return wire.ELBv2
+	for name, value := range response.Header {
+		w.Header().Set(name, value)
 	}
-	return c.service.protocol
+	w.Header().Set("x-amzn-RequestId", c.record.RequestID)
+	w.WriteHeader(response.Status)
+	_, _ = w.Write(response.Body)
 }
 
 // answer carries a request out as far as nothing refuses it.
-func (e *Emulator) answer(w http.ResponseWriter, r *http.Request, c *call) ([]byte, error) {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
-	if err != nil {
+func (e *Emulator) answer(w http.ResponseWriter, r *http.Request, c *call) (*wire.Response, error) {
+	var err error
+	if c.request.Body, err = io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody)); err != nil {
 		return nil, wire.Errorf("RequestEntityTooLarge", "The request body cannot be read or is larger than %d bytes", maxBody).WithStatus(http.StatusRequestEntityTooLarge)
 	}
-	if err := e.read(r, body, c); err != nil {
+	if err := e.read(r, c); err != nil {
 		return nil, err
 	}
-	if err := e.authenticate(r, body, c); err != nil {
+	if err := e.authenticate(r, c); err != nil {
 		return nil, err
 	}
 	return e.run(r, c)
 }
 
 // read finds service, operation and parameters.
-func (e *Emulator) read(r *http.Request, body []byte, c *call) error {
+func (e *Emulator) read(r *http.Request, c *call) error {
 	c.identity = identify(r)
 	c.record.AccessKey, c.record.Region = c.identity.accessKey, c.identity.region
-	var malformed error
-	switch {
-	case r.Method == http.MethodGet || r.Method == http.MethodHead:
-		c.form, malformed = url.ParseQuery(r.URL.RawQuery)
-	case strings.HasPrefix(r.Header.Get("Content-Type"), "application/x-www-form-urlencoded"):
-		c.form, malformed = url.ParseQuery(string(body))
-	}
-	c.operation = c.form.Get("Action")
-	c.name = e.serviceName(c)
+	c.name, c.codec = e.addressee(c.request, c.identity.service)
 	c.service = e.services[c.name]
-	c.record.Service, c.record.Operation = c.name, c.operation
-	c.record.Parameters = parameters(c.form)
-	if target := r.Header.Get("X-Amz-Target"); target != "" {
-		c.record.Operation = target
+	c.record.Service = c.name
+	var err error
+	c.message, err = c.codec.Read(c.request)
+	if c.message != nil {
+		c.record.Operation, c.record.Parameters = c.message.Operation(), recorded(c.message.Parameters())
 	}
-	switch {
-	case malformed != nil:
-		return wire.Errorf("MalformedQueryString", "The parameters cannot be read: %v", malformed).WithStatus(http.StatusNotFound)
-	case c.service.protocol == nil:
+	var refused *wire.Error
+	if errors.As(err, &refused) && refused.Code == "MalformedQueryString" {
+		return err
+	}
+	if c.service.codecs == nil {
 		e.countMissing(c.name + ":" + c.record.Operation)
-		return wire.Errorf("InvalidAction", "Service '%.40s' is not modelled", c.name).WithStatus(http.StatusNotImplemented)
-	case c.operation == "":
-		return wire.Errorf("MissingAction", "The request must name an Action")
+		unknown := c.codec.Unknown(c.record.Operation)
+		unknown.Message = fmt.Sprintf("Service '%.40s' is not modelled", c.name)
+		return unknown.WithStatus(http.StatusNotImplemented)
 	}
-	return nil
+	return err
 }
 
-// serviceName tells the service by the scope of the signature, else by the version of the API.
-func (e *Emulator) serviceName(c *call) string {
-	if c.identity.service != "" {
-		return c.identity.service
+// unaddressed are the protocols in which a request for no known service may be written.
+var unaddressed = []wire.Codec{wire.ELBv2, wire.AnyJSON}
+
+// addressee tells the service, and the protocol that is spoken to it, by the scope of the signature;
+// else by the first service that understands the request.
+func (e *Emulator) addressee(r *wire.Request, scope string) (name string, codec wire.Codec) {
+	if s, ok := e.services[scope]; ok {
+		return scope, wire.Among(s.codecs, r)
 	}
-	for name, s := range e.services {
-		if s.version == c.form.Get("Version") {
-			return name
+	if scope != "" {
+		return scope, wire.Among(unaddressed, r)
+	}
+	for _, name := range slices.Sorted(maps.Keys(e.services)) {
+		for _, codec := range e.services[name].codecs {
+			if codec.Addressed(r) {
+				return name, codec
+			}
 		}
 	}
-	return "unknown"
+	return "unknown", wire.Among(unaddressed, r)
 }
 
 func (e *Emulator) countMissing(name string) {
@@ -139,30 +148,24 @@ func (e *Emulator) countMissing(name string) {
 	}
 }
 
-// parameters are what the journal keeps of a request.
-func parameters(form url.Values) map[string]string {
-	kept := map[string]string{}
-	names := slices.Collect(maps.Keys(form))
-	if len(names) > maxRecorded {
-		slices.Sort(names)
+// recorded are the parameters of a call that the journal keeps.
+func recorded(all map[string]string) map[string]string {
+	if len(all) <= maxRecorded {
+		return all
 	}
-	for _, name := range names {
-		if name == "Action" || name == "Version" {
-			continue
-		}
-		if len(kept) == maxRecorded {
-			kept["..."] = fmt.Sprintf("%d parameters in all", len(form))
-			break
-		}
-		kept[name] = form.Get(name)
+	kept := map[string]string{"...": fmt.Sprintf("%d parameters in all", len(all))}
+	for _, name := range slices.Sorted(maps.Keys(all))[:maxRecorded] {
+		kept[name] = all[name]
 	}
 	return kept
 }
 
 // run lets faults, buckets and the operation itself have their say, in this order.
-func (e *Emulator) run(r *http.Request, c *call) ([]byte, error) {
+func (e *Emulator) run(r *http.Request, c *call) (*wire.Response, error) {
+	service, name := c.action()
 	effect := e.faults.Strike(fault.Call{
-		Service: c.name, Operation: c.operation, AccessKey: c.identity.accessKey, UserAgent: c.record.UserAgent, Principal: e.principal(),
+		Service: service, Operation: name, AccessKey: c.identity.accessKey, UserAgent: c.record.UserAgent, Principal: e.principal(),
+		Dialect: c.codec.Dialect(),
 	})
 	if effect.Delay > 0 {
 		select {
@@ -174,18 +177,18 @@ func (e *Emulator) run(r *http.Request, c *call) ([]byte, error) {
 	if effect.Error != nil {
 		return nil, effect.Error
 	}
-	operation, ok := c.service.operations[c.operation]
+	operation, ok := c.service.operations[name]
 	if !ok {
-		e.countMissing(c.name + ":" + c.operation)
-		return nil, wire.Errorf("InvalidAction", "The action %.80s is not valid for this web service, or is not modelled", c.operation)
+		e.countMissing(c.name + ":" + name)
+		return nil, c.codec.Unknown(name)
 	}
 	if !e.config.Unthrottled {
-		if refused := e.buckets.Take(throttle.Call{Service: c.name, Operation: c.operation, Unfiltered: len(c.form) <= 2}); refused != nil {
+		if refused := e.buckets.Take(throttle.Call{Service: service, Operation: name, Unfiltered: len(c.record.Parameters) == 0}); refused != nil {
 			return nil, refused
 		}
 	}
 	input := operation.NewInput()
-	unknown, err := c.service.protocol.Decode(c.form, input)
+	unknown, err := c.message.Decode(input)
 	if err != nil {
 		return nil, err
 	}
@@ -196,5 +199,5 @@ func (e *Emulator) run(r *http.Request, c *call) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.service.protocol.Answer(c.operation, c.record.RequestID, output)
+	return c.codec.Answer(c.message, c.record.RequestID, output)
 }

@@ -58,7 +58,7 @@ func identify(r *http.Request) identity {
 }
 
 // authenticate refuses a request that is not signed with the account's key.
-func (e *Emulator) authenticate(r *http.Request, body []byte, c *call) error {
+func (e *Emulator) authenticate(r *http.Request, c *call) error {
 	if e.config.Anonymous {
 		return nil
 	}
@@ -87,7 +87,7 @@ func (e *Emulator) authenticate(r *http.Request, body []byte, c *call) error {
 		}
 		return refuse("SignatureDoesNotMatch", "Signature expired: the clocks differ by "+skew.Round(time.Second).String())
 	}
-	if !hmac.Equal([]byte(id.signature), []byte(sign(r, body, id, e.config.SecretAccessKey))) {
+	if !hmac.Equal([]byte(id.signature), []byte(sign(r, c.request.Body, id, e.config.SecretAccessKey))) {
 		return refuse("SignatureDoesNotMatch", "The request signature we calculated does not match the signature you provided.")
 	}
 	return nil

@@ -74,8 +74,10 @@ func (f Fault) Validate() error {
 type Call struct {
 	Service, Operation   string
 	AccessKey, UserAgent string
-	// Principal is the ARN of the caller, Account and Region where it calls.
+	// Principal is the ARN of the caller.
 	Principal string
+	// Dialect decides on the code of a denial.
+	Dialect wire.Dialect
 }
 
 // Effect is what the faults do to one call together.
@@ -212,12 +214,16 @@ func (e *Effect) fail(err *wire.Error) {
 
 // Denial is the answer to a call that no policy allows.
 func Denial(c Call) *wire.Error {
-	if c.Service == "ec2" {
+	if c.Dialect == wire.EC2Dialect {
 		return wire.Errorf("UnauthorizedOperation",
 			"You are not authorized to perform this operation. User: %s is not authorized to perform: ec2:%s because no identity-based policy allows the ec2:%s action",
 			c.Principal, c.Operation, c.Operation).WithStatus(http.StatusForbidden)
 	}
 	action := c.Service + ":" + c.Operation
-	return wire.Errorf("AccessDenied", "User: %s is not authorized to perform: %s because no identity-based policy allows the %s action",
-		c.Principal, action, action).WithStatus(http.StatusForbidden)
+	code, status := "AccessDenied", http.StatusForbidden
+	if c.Dialect == wire.JSONDialect {
+		code, status = "AccessDeniedException", http.StatusBadRequest
+	}
+	return wire.Errorf(code, "User: %s is not authorized to perform: %s because no identity-based policy allows the %s action",
+		c.Principal, action, action).WithStatus(status)
 }

@@ -1,8 +1,6 @@
 package wire
 
 import (
-	"bytes"
-	"encoding/xml"
 	"fmt"
 	"net/http"
 )
@@ -38,33 +36,4 @@ func (e *Error) HTTPStatus() int {
 		return http.StatusBadRequest
 	}
 	return e.Status
-}
-
-// Failure writes the body that tells the caller of e.
-func (p *Protocol) Failure(requestID string, e *Error) []byte {
-	var out bytes.Buffer
-	if p.result {
-		kind := "Sender"
-		if e.HTTPStatus() >= http.StatusInternalServerError {
-			kind = "Receiver"
-		}
-		fmt.Fprintf(&out, `<ErrorResponse xmlns="%s"><Error><Type>%s</Type>`, p.namespace, kind)
-		codeAndMessage(&out, e)
-		fmt.Fprintf(&out, "</Error><RequestId>%s</RequestId></ErrorResponse>", requestID)
-		return out.Bytes()
-	}
-	out.WriteString(`<?xml version="1.0" encoding="UTF-8"?><Response><Errors><Error>`)
-	codeAndMessage(&out, e)
-	fmt.Fprintf(&out, "</Error></Errors><RequestID>%s</RequestID></Response>", requestID)
-	return out.Bytes()
-}
-
-// codeAndMessage cannot fail: a bytes.Buffer takes every write.
-func codeAndMessage(out *bytes.Buffer, e *Error) {
-	open(out, "Code")
-	_ = xml.EscapeText(out, []byte(e.Code))
-	closing(out, "Code")
-	open(out, "Message")
-	_ = xml.EscapeText(out, []byte(e.Message))
-	closing(out, "Message")
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -14,9 +15,17 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/acm"
+	"github.com/aws/aws-sdk-go-v2/service/cloudwatch"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	elb "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
+	"github.com/aws/aws-sdk-go-v2/service/resourcegroupstaggingapi"
+	"github.com/aws/aws-sdk-go-v2/service/route53"
+	route53types "github.com/aws/aws-sdk-go-v2/service/route53/types"
+	"github.com/aws/aws-sdk-go-v2/service/shield"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
+	"github.com/aws/aws-sdk-go-v2/service/wafregional"
+	"github.com/aws/aws-sdk-go-v2/service/wafv2"
 	"github.com/aws/smithy-go"
 	"github.com/google/go-cmp/cmp"
 
@@ -25,7 +34,7 @@ import (
 
 // peer is the other end of an SDK client: it decodes the request into input and answers output.
 type peer struct {
-	protocol *wire.Protocol
+	protocol wire.Codec
 	input    any
 	output   any
 	failure  *wire.Error
@@ -33,24 +42,34 @@ type peer struct {
 }
 
 func (p *peer) RoundTrip(r *http.Request) (*http.Response, error) {
-	text, err := io.ReadAll(r.Body)
+	request := &wire.Request{Method: r.Method, URL: r.URL, Header: r.Header}
+	var err error
+	if r.Body != nil {
+		if request.Body, err = io.ReadAll(r.Body); err != nil {
+			return nil, err
+		}
+	}
+	if !p.protocol.Speaks(request) || !p.protocol.Addressed(request) {
+		return nil, fmt.Errorf("%s %s is not taken for a request of the service", r.Method, r.URL)
+	}
+	message, err := p.protocol.Read(request)
 	if err != nil {
 		return nil, err
 	}
-	form, err := url.ParseQuery(string(text))
-	if err != nil {
+	if p.unknown, err = message.Decode(p.input); err != nil {
 		return nil, err
 	}
-	if p.unknown, err = p.protocol.Decode(form, p.input); err != nil {
-		return nil, err
-	}
-	status, body := http.StatusOK, []byte(nil)
+	var response *wire.Response
 	if p.failure != nil {
-		status, body = p.failure.HTTPStatus(), p.protocol.Failure("id-1", p.failure)
-	} else if body, err = p.protocol.Answer(form.Get("Action"), "id-1", p.output); err != nil {
+		response = p.protocol.Failure("id-1", p.failure)
+	} else if response, err = p.protocol.Answer(message, "id-1", p.output); err != nil {
 		return nil, err
 	}
-	return &http.Response{StatusCode: status, Header: http.Header{"Content-Type": {"text/xml"}}, Body: io.NopCloser(bytes.NewReader(body))}, nil
+	header := http.Header{}
+	for name, value := range response.Header {
+		header.Set(name, value)
+	}
+	return &http.Response{StatusCode: response.Status, Header: header, Body: io.NopCloser(bytes.NewReader(response.Body)), Request: r}, nil
 }
 
 func (p *peer) config() aws.Config {
@@ -80,6 +99,7 @@ func fill(v reflect.Value, number *int64, depth int) {
 		}
 	case reflect.Slice:
 		if v.Type().Elem().Kind() == reflect.Uint8 {
+			v.SetBytes([]byte("bytes"))
 			return
 		}
 		v.Set(reflect.MakeSlice(v.Type(), 2, 2))
@@ -88,7 +108,9 @@ func fill(v reflect.Value, number *int64, depth int) {
 		}
 	case reflect.Map:
 		v.Set(reflect.MakeMap(v.Type()))
-		v.SetMapIndex(reflect.ValueOf("key"), reflect.ValueOf("value <&>"))
+		value := reflect.New(v.Type().Elem()).Elem()
+		fill(value, number, depth+1)
+		v.SetMapIndex(reflect.ValueOf("key").Convert(v.Type().Key()), value)
 	case reflect.String:
 		v.SetString("text <&> " + time.Duration(*number).String())
 	case reflect.Bool:
@@ -110,7 +132,7 @@ var sameAsSent = cmp.FilterPath(func(p cmp.Path) bool {
 func TestEveryFieldOfEveryOperationSurvivesBothWays(t *testing.T) {
 	t.Parallel()
 	services := []struct {
-		protocol   *wire.Protocol
+		protocol   wire.Codec
 		client     func(aws.Config) any
 		operations string
 	}{
@@ -122,7 +144,23 @@ func TestEveryFieldOfEveryOperationSurvivesBothWays(t *testing.T) {
 			DescribeTrustStores ModifyCapacityReservation ModifyIpPools ModifyListener ModifyListenerAttributes
 			ModifyLoadBalancerAttributes ModifyRule ModifyTargetGroup ModifyTargetGroupAttributes RegisterTargets
 			RemoveListenerCertificates RemoveTags SetIpAddressType SetRulePriorities SetSecurityGroups SetSubnets`},
-		{wire.STS, func(c aws.Config) any { return sts.NewFromConfig(c) }, `AssumeRole GetCallerIdentity`},
+		{wire.STS, func(c aws.Config) any { return sts.NewFromConfig(c) }, `AssumeRole AssumeRoleWithWebIdentity GetCallerIdentity`},
+		{wire.ACM, func(c aws.Config) any { return acm.NewFromConfig(c) }, `AddTagsToCertificate DeleteCertificate
+			DescribeCertificate GetCertificate ImportCertificate ListCertificates ListTagsForCertificate RemoveTagsFromCertificate
+			RequestCertificate`},
+		{wire.WAFv2, func(c aws.Config) any { return wafv2.NewFromConfig(c) }, `AssociateWebACL DisassociateWebACL
+			GetWebACLForResource ListResourcesForWebACL ListWebACLs`},
+		{wire.WAFRegional, func(c aws.Config) any { return wafregional.NewFromConfig(c) }, `AssociateWebACL DisassociateWebACL
+			GetWebACLForResource ListResourcesForWebACL ListWebACLs`},
+		{wire.Shield, func(c aws.Config) any { return shield.NewFromConfig(c) }, `CreateProtection DeleteProtection
+			DescribeProtection GetSubscriptionState ListProtections`},
+		{wire.Tagging, func(c aws.Config) any { return resourcegroupstaggingapi.NewFromConfig(c) }, `GetResources GetTagKeys GetTagValues
+			TagResources UntagResources`},
+		{wire.CloudWatchRPC, func(c aws.Config) any { return cloudwatch.NewFromConfig(c) }, `GetMetricData GetMetricStatistics
+			ListMetrics PutMetricData`},
+		{wire.Route53, func(c aws.Config) any { return route53.NewFromConfig(c) }, `ChangeResourceRecordSets ChangeTagsForResource
+			CreateHostedZone DeleteHostedZone GetChange GetHostedZone GetHostedZoneCount ListHostedZones ListHostedZonesByName
+			ListResourceRecordSets ListTagsForResource ListTagsForResources UpdateHostedZoneComment`},
 		{wire.EC2, func(c aws.Config) any { return ec2.NewFromConfig(c) }, `AllocateAddress AssignPrivateIpAddresses
 			AssociateRouteTable AttachInternetGateway AttachNetworkInterface AuthorizeSecurityGroupEgress
 			AuthorizeSecurityGroupIngress CreateInternetGateway CreateManagedPrefixList CreateNetworkInterface CreateRoute
@@ -165,23 +203,99 @@ func TestEveryFieldOfEveryOperationSurvivesBothWays(t *testing.T) {
 
 func TestErrorsReachTheSDK(t *testing.T) {
 	t.Parallel()
-	failure := wire.Errorf("PriorityInUse", "priority <1> is in use")
-	for name, call := range map[string]func(p *peer) error{
-		"query": func(p *peer) error {
-			p.protocol, p.input = wire.ELBv2, &elb.DescribeAccountLimitsInput{}
-			_, err := elb.NewFromConfig(p.config()).DescribeAccountLimits(context.Background(), &elb.DescribeAccountLimitsInput{})
+	for _, tt := range []struct {
+		name     string
+		codec    wire.Codec
+		code     string
+		input    any
+		describe func(aws.Config) error
+	}{
+		{"query", wire.ELBv2, "PriorityInUse", &elb.DescribeAccountLimitsInput{}, func(c aws.Config) error {
+			_, err := elb.NewFromConfig(c).DescribeAccountLimits(context.Background(), &elb.DescribeAccountLimitsInput{})
 			return err
-		},
-		"ec2": func(p *peer) error {
-			p.protocol, p.input = wire.EC2, &ec2.DescribeVpcsInput{}
-			_, err := ec2.NewFromConfig(p.config()).DescribeVpcs(context.Background(), &ec2.DescribeVpcsInput{})
+		}},
+		{"EC2", wire.EC2, "InvalidVpcID.NotFound", &ec2.DescribeVpcsInput{}, func(c aws.Config) error {
+			_, err := ec2.NewFromConfig(c).DescribeVpcs(context.Background(), &ec2.DescribeVpcsInput{})
 			return err
-		},
+		}},
+		{"JSON", wire.ACM, "InvalidArnException", &acm.ListCertificatesInput{}, func(c aws.Config) error {
+			_, err := acm.NewFromConfig(c).ListCertificates(context.Background(), &acm.ListCertificatesInput{})
+			return err
+		}},
+		{"RPC, a code of old", wire.CloudWatchRPC, "InvalidParameterValue", &cloudwatch.ListMetricsInput{}, func(c aws.Config) error {
+			_, err := cloudwatch.NewFromConfig(c).ListMetrics(context.Background(), &cloudwatch.ListMetricsInput{})
+			return err
+		}},
+		{"RPC", wire.CloudWatchRPC, "Throttling", &cloudwatch.ListMetricsInput{}, func(c aws.Config) error {
+			_, err := cloudwatch.NewFromConfig(c).ListMetrics(context.Background(), &cloudwatch.ListMetricsInput{})
+			return err
+		}},
+		{"REST", wire.Route53, "NoSuchHostedZone", &route53.ListHostedZonesInput{}, func(c aws.Config) error {
+			_, err := route53.NewFromConfig(c).ListHostedZones(context.Background(), &route53.ListHostedZonesInput{})
+			return err
+		}},
 	} {
-		err := call(&peer{failure: failure})
+		p := &peer{protocol: tt.codec, input: tt.input, failure: wire.Errorf(tt.code, "number <1> & others")}
+		err := tt.describe(p.config())
 		var got smithy.APIError
-		if !errors.As(err, &got) || got.ErrorCode() != failure.Code || got.ErrorMessage() != failure.Message {
-			t.Errorf("%s: %v", name, err)
+		if !errors.As(err, &got) || got.ErrorCode() != tt.code || got.ErrorMessage() != p.failure.Message {
+			t.Errorf("%s: %v", tt.name, err)
+		}
+	}
+}
+
+// Route 53 tells all that is wrong with a batch of changes in a form of its own.
+func TestInvalidChangeBatch(t *testing.T) {
+	t.Parallel()
+	p := &peer{protocol: wire.Route53, input: &route53.ChangeResourceRecordSetsInput{}, failure: wire.Errorf("InvalidChangeBatch", "one <a>\ntwo")}
+	_, err := route53.NewFromConfig(p.config()).ChangeResourceRecordSets(context.Background(), &route53.ChangeResourceRecordSetsInput{
+		HostedZoneId: new("Z1"), ChangeBatch: &route53types.ChangeBatch{Changes: []route53types.Change{}},
+	})
+	var got *route53types.InvalidChangeBatch
+	if !errors.As(err, &got) || !cmp.Equal(got.Messages, []string{"one <a>", "two"}) {
+		t.Errorf("%v", err)
+	}
+}
+
+// What is no document of its protocol is refused, and an operation that nobody has keeps its name.
+func TestMalformedDocuments(t *testing.T) {
+	t.Parallel()
+	header := func(name, value string) http.Header { return http.Header{name: {value}} }
+	for _, tt := range []struct {
+		why    string
+		codec  wire.Codec
+		method string
+		path   string
+		header http.Header
+		body   string
+		into   any
+		code   string
+	}{
+		{"cut off", wire.ACM, "POST", "/", header("X-Amz-Target", "CertificateManager.ListCertificates"), `{"MaxItems":`, nil, "SerializationException"},
+		{"two documents", wire.ACM, "POST", "/", header("X-Amz-Target", "CertificateManager.ListCertificates"), `{}{}`, nil, "SerializationException"},
+		{"a list for a structure", wire.ACM, "POST", "/", header("X-Amz-Target", "CertificateManager.ListCertificates"), `[]`, &acm.ListCertificatesInput{}, "SerializationException"},
+		{"text for a number", wire.ACM, "POST", "/", header("X-Amz-Target", "CertificateManager.ListCertificates"), `{"MaxItems":"1"}`, &acm.ListCertificatesInput{}, "SerializationException"},
+		{"out of range", wire.ACM, "POST", "/", header("X-Amz-Target", "CertificateManager.ListCertificates"), `{"MaxItems":4294967296}`, &acm.ListCertificatesInput{}, "SerializationException"},
+		{"no gzip", wire.ACM, "POST", "/", http.Header{"X-Amz-Target": {"CertificateManager.ListCertificates"}, "Content-Encoding": {"gzip"}}, `{}`, nil, "SerializationException"},
+		{"no operation", wire.ACM, "POST", "/", nil, `{}`, nil, "MissingAction"},
+		{"cut off", wire.CloudWatchRPC, "POST", "/service/GraniteServiceVersion20100801/operation/ListMetrics", nil, "\xa1\x61", nil, "SerializationException"},
+		{"a map with a number for a key", wire.CloudWatchRPC, "POST", "/service/GraniteServiceVersion20100801/operation/ListMetrics", nil, "\xa1\x01\x01", nil, "SerializationException"},
+		{"a length beyond the end", wire.CloudWatchRPC, "POST", "/service/GraniteServiceVersion20100801/operation/ListMetrics", nil, "\x9b\xff\xff\xff\xff\xff\xff\xff\xff", nil, "SerializationException"},
+		{"too deep", wire.CloudWatchRPC, "POST", "/service/GraniteServiceVersion20100801/operation/ListMetrics", nil, strings.Repeat("\x81", 1000) + "\x01", nil, "SerializationException"},
+		{"cut off", wire.Route53, "POST", "/2013-04-01/hostedzone", nil, "<CreateHostedZoneRequest>", nil, "MalformedInput"},
+		{"text for a number", wire.Route53, "GET", "/2013-04-01/hostedzone?maxitems=many", nil, "", &route53.ListHostedZonesInput{}, "InvalidInput"},
+	} {
+		address, err := url.Parse("http://aws.test" + tt.path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		message, err := tt.codec.Read(&wire.Request{Method: tt.method, URL: address, Header: tt.header, Body: []byte(tt.body)})
+		if err == nil && tt.into != nil {
+			_, err = message.Decode(tt.into)
+		}
+		var refused *wire.Error
+		if !errors.As(err, &refused) || refused.Code != tt.code {
+			t.Errorf("%T, %s: want %s, got %v", tt.codec, tt.why, tt.code, err)
 		}
 	}
 }
@@ -231,37 +345,4 @@ func TestMalformedRequests(t *testing.T) {
 	if err != nil || !cmp.Equal(unknown, []string{"Colour", "Filter.1.Shape"}) {
 		t.Errorf("unknown parameters %v, %v", unknown, err)
 	}
-}
-
-func FuzzDecode(f *testing.F) {
-	f.Add("Names.member.1=a&PageSize=3")
-	f.Add("Filter.1.Name=vpc-id&Filter.1.Value.1=vpc-1")
-	f.Add("Actions.member.1.ForwardConfig.TargetGroups.member.2.Weight=7&Actions.member.1.Order=1")
-	f.Add("Actions=&Conditions.member.=&Priority=-0")
-	f.Add("Actions.member.1.AuthenticateOidcConfig.AuthenticationRequestExtraParams.entry.1.key=a")
-	f.Fuzz(func(t *testing.T, query string) {
-		form, err := url.ParseQuery(query)
-		if err != nil {
-			t.Skip()
-		}
-		for _, c := range []struct {
-			protocol *wire.Protocol
-			input    any
-		}{
-			{wire.ELBv2, &elb.CreateRuleInput{}}, {wire.ELBv2, &elb.CreateListenerInput{}}, {wire.EC2, &ec2.DescribeSecurityGroupsInput{}},
-			{wire.EC2, &ec2.AuthorizeSecurityGroupIngressInput{}},
-		} {
-			_, err := c.protocol.Decode(form, c.input)
-			var refused *wire.Error
-			if err != nil && !errors.As(err, &refused) {
-				t.Fatalf("an error that AWS does not have: %v", err)
-			}
-			if err == nil {
-				// What could be read can be written.
-				if _, err := c.protocol.Answer("Operation", "id", c.input); err != nil {
-					t.Fatal(err)
-				}
-			}
-		}
-	})
 }

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"errors"
 	"fmt"
 	"net/url"
 	"reflect"
@@ -17,6 +18,35 @@ const (
 	maxDepth      = 16
 )
 
+// Query is the protocol in which a request is a form and an answer is XML: "query", and "EC2 query" with
+// its own ways of counting lists and of naming things.
+type Query struct {
+	markup
+	version string
+	// flat lists count their elements at once (Filter.1) instead of below "member" (Filter.member.1).
+	flat bool
+	// result wraps the members of an answer in <OperationResult>.
+	result bool
+}
+
+// The services that speak query. CloudWatchQuery is what CloudWatch speaks with older SDKs.
+var (
+	ELBv2 = &Query{version: "2015-12-01", result: true, markup: markup{
+		namespace: "http://elasticloadbalancing.amazonaws.com/doc/2015-12-01/", item: itemNamed("member"), answerName: sameName,
+	}}
+	STS = &Query{version: "2011-06-15", result: true, markup: markup{
+		namespace: "https://sts.amazonaws.com/doc/2011-06-15/", item: itemNamed("member"), answerName: sameName,
+		requestNames: map[string]string{"PolicyDescriptorType.Arn": "arn"},
+	}}
+	CloudWatchQuery = &Query{version: "2010-08-01", result: true, markup: markup{
+		namespace: "http://monitoring.amazonaws.com/doc/2010-08-01/", item: itemNamed("member"), answerName: sameName,
+	}}
+	EC2 = &Query{version: "2016-11-15", flat: true, markup: markup{
+		namespace: "http://ec2.amazonaws.com/doc/2016-11-15/", item: itemNamed("item"), answerName: smallFirst,
+		requestNames: ec2RequestNames, answerNames: ec2AnswerNames,
+	}}
+)
+
 // node is one step of a dotted parameter name: Filter.1.Value.2 is four of them.
 type node struct {
 	value    string
@@ -30,20 +60,20 @@ type node struct {
 // every operation), for the caller to refuse or to ignore as its service does.
 //
 // Its errors are *Error with code MalformedInput (query) or InvalidParameterValue (EC2).
-func (p *Protocol) Decode(form url.Values, into any) (unknown []string, err error) {
+func (q *Query) Decode(form url.Values, into any) (unknown []string, err error) {
 	if len(form) > maxParameters {
-		return nil, p.malformed("a request with %d parameters is more than the %d that are read", len(form), maxParameters)
+		return nil, q.malformed("a request with %d parameters is more than the %d that are read", len(form), maxParameters)
 	}
 	root := &node{}
 	for name, values := range form {
 		if name == "Action" || name == "Version" || len(values) == 0 {
 			continue
 		}
-		if err := p.insert(root, name, values[0]); err != nil {
+		if err := q.insert(root, name, values[0]); err != nil {
 			return nil, err
 		}
 	}
-	if err := p.decode(root, reflect.ValueOf(into).Elem(), ""); err != nil {
+	if err := q.decode(root, reflect.ValueOf(into).Elem(), ""); err != nil {
 		return nil, err
 	}
 	unknown = root.unused("", nil)
@@ -51,12 +81,12 @@ func (p *Protocol) Decode(form url.Values, into any) (unknown []string, err erro
 	return unknown, nil
 }
 
-func (p *Protocol) insert(root *node, name, value string) error {
+func (q *Query) insert(root *node, name, value string) error {
 	at := root
 	depth := 0
 	for part := range strings.SplitSeq(name, ".") {
 		if depth++; depth > maxDepth {
-			return p.malformed("parameter %.60s... is nested deeper than %d levels", name, maxDepth)
+			return q.malformed("parameter %.60s... is nested deeper than %d levels", name, maxDepth)
 		}
 		if at.children == nil {
 			at.children = map[string]*node{}
@@ -88,47 +118,47 @@ func (n *node) unused(prefix string, found []string) []string {
 
 var timeType = reflect.TypeFor[time.Time]()
 
-func (p *Protocol) decode(n *node, v reflect.Value, name string) error {
+func (q *Query) decode(n *node, v reflect.Value, name string) error {
 	switch v.Kind() {
 	case reflect.Pointer:
 		target := reflect.New(v.Type().Elem())
-		if err := p.decode(n, target.Elem(), name); err != nil {
+		if err := q.decode(n, target.Elem(), name); err != nil {
 			return err
 		}
 		v.Set(target)
 		return nil
 	case reflect.Struct:
 		if v.Type() == timeType {
-			return p.decodeTime(n, v, name)
+			return q.decodeScalar(n, v, name)
 		}
-		return p.decodeStruct(n, v, name)
+		return q.decodeStruct(n, v, name)
 	case reflect.Slice:
-		return p.decodeList(n, v, name)
+		return q.decodeList(n, v, name)
 	case reflect.Map:
-		return p.decodeMap(n, v, name)
+		return q.decodeMap(n, v, name)
 	default:
-		return p.decodeScalar(n, v, name)
+		return q.decodeScalar(n, v, name)
 	}
 }
 
-func (p *Protocol) decodeStruct(n *node, v reflect.Value, name string) error {
+func (q *Query) decodeStruct(n *node, v reflect.Value, name string) error {
 	// An empty value stands for a structure without members.
 	n.used = n.used || n.value == ""
-	for _, f := range p.fields(v.Type()) {
+	for _, f := range q.fields(v.Type()) {
 		child := n.children[f.request]
 		if child == nil {
 			continue
 		}
-		if err := p.decode(child, v.Field(f.index), join(name, f.request)); err != nil {
+		if err := q.decode(child, v.Field(f.index), join(name, f.request)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (p *Protocol) decodeList(n *node, v reflect.Value, name string) error {
+func (q *Query) decodeList(n *node, v reflect.Value, name string) error {
 	elements := n
-	if !p.flat {
+	if !q.flat {
 		// `Name=` is an empty list, and says something other than no list at all.
 		if n.valued && n.value == "" {
 			n.used = true
@@ -140,14 +170,14 @@ func (p *Protocol) decodeList(n *node, v reflect.Value, name string) error {
 			return nil
 		}
 	}
-	indices, err := p.indices(elements, name)
+	indices, err := q.indices(elements, name)
 	if err != nil {
 		return err
 	}
 	list := reflect.MakeSlice(v.Type(), len(indices), len(indices))
 	for i, index := range indices {
 		key := strconv.Itoa(index)
-		if err := p.decode(elements.children[key], list.Index(i), join(name, key)); err != nil {
+		if err := q.decode(elements.children[key], list.Index(i), join(name, key)); err != nil {
 			return err
 		}
 	}
@@ -156,12 +186,12 @@ func (p *Protocol) decodeList(n *node, v reflect.Value, name string) error {
 }
 
 // indices sorts the numbered children of a list. Gaps are closed up, as AWS does.
-func (p *Protocol) indices(n *node, name string) ([]int, error) {
+func (q *Query) indices(n *node, name string) ([]int, error) {
 	found := make([]int, 0, len(n.children))
 	for key := range n.children {
 		index, err := strconv.Atoi(key)
 		if err != nil || index < 0 || strconv.Itoa(index) != key {
-			return nil, p.malformed("%s.%.40s is no index of a list", name, key)
+			return nil, q.malformed("%s.%.40s is no index of a list", name, key)
 		}
 		found = append(found, index)
 	}
@@ -169,14 +199,14 @@ func (p *Protocol) indices(n *node, name string) ([]int, error) {
 	return found, nil
 }
 
-func (p *Protocol) decodeMap(n *node, v reflect.Value, name string) error {
+func (q *Query) decodeMap(n *node, v reflect.Value, name string) error {
 	v.Set(reflect.MakeMap(v.Type()))
 	entries := n.children["entry"]
 	if entries == nil {
 		n.used = n.used || n.value == ""
 		return nil
 	}
-	indices, err := p.indices(entries, name)
+	indices, err := q.indices(entries, name)
 	if err != nil {
 		return err
 	}
@@ -186,7 +216,7 @@ func (p *Protocol) decodeMap(n *node, v reflect.Value, name string) error {
 		value := reflect.New(v.Type().Elem()).Elem()
 		for part, into := range map[string]reflect.Value{"key": key, "value": value} {
 			if child := entry.children[part]; child != nil {
-				if err := p.decode(child, into, join(name, part)); err != nil {
+				if err := q.decode(child, into, join(name, part)); err != nil {
 					return err
 				}
 			}
@@ -196,54 +226,55 @@ func (p *Protocol) decodeMap(n *node, v reflect.Value, name string) error {
 	return nil
 }
 
-func (p *Protocol) decodeTime(n *node, v reflect.Value, name string) error {
+func (q *Query) decodeScalar(n *node, v reflect.Value, name string) error {
 	n.used = true
-	t, err := time.Parse(time.RFC3339Nano, n.value)
-	if err != nil {
-		return p.malformed("%s: %q is no ISO 8601 time", name, n.value)
+	if err := parseScalar(v, n.value); err != nil {
+		return q.malformed("%s: %.60q %v", name, n.value, err)
 	}
-	v.Set(reflect.ValueOf(t.UTC()))
 	return nil
 }
 
-func (p *Protocol) decodeScalar(n *node, v reflect.Value, name string) error {
-	n.used = true
-	var err error
+// parseScalar reads a text as what v holds.
+func parseScalar(v reflect.Value, text string) error {
 	switch v.Kind() {
 	case reflect.String:
-		v.SetString(n.value)
+		v.SetString(text)
 	case reflect.Bool:
-		var b bool
-		switch strings.ToLower(n.value) {
+		switch strings.ToLower(text) {
 		case "true", "1":
-			b = true
+			v.SetBool(true)
 		case "false", "0":
+			v.SetBool(false)
 		default:
-			err = fmt.Errorf("neither true nor false")
+			return errors.New("is neither true nor false")
 		}
-		v.SetBool(b)
 	case reflect.Int, reflect.Int32, reflect.Int64:
-		var i int64
-		if i, err = strconv.ParseInt(n.value, 10, v.Type().Bits()); err == nil {
-			v.SetInt(i)
+		i, err := strconv.ParseInt(text, 10, v.Type().Bits())
+		if err != nil {
+			return fmt.Errorf("is not a %s", v.Kind())
 		}
+		v.SetInt(i)
 	case reflect.Float32, reflect.Float64:
-		var f float64
-		if f, err = strconv.ParseFloat(n.value, v.Type().Bits()); err == nil {
-			v.SetFloat(f)
+		f, err := strconv.ParseFloat(text, v.Type().Bits())
+		if err != nil {
+			return fmt.Errorf("is not a %s", v.Kind())
 		}
+		v.SetFloat(f)
+	case reflect.Struct: // only times have no members
+		t, err := time.Parse(time.RFC3339Nano, text)
+		if err != nil {
+			return errors.New("is no ISO 8601 time")
+		}
+		v.Set(reflect.ValueOf(t.UTC()))
 	default:
-		err = fmt.Errorf("of a type that cannot be sent")
-	}
-	if err != nil {
-		return p.malformed("%s: %.60q is not a %s", name, n.value, v.Kind())
+		return errors.New("is of a type that cannot be sent")
 	}
 	return nil
 }
 
-func (p *Protocol) malformed(format string, args ...any) *Error {
+func (q *Query) malformed(format string, args ...any) *Error {
 	code := "MalformedInput"
-	if p.flat {
+	if q.flat {
 		code = "InvalidParameterValue"
 	}
 	return Errorf(code, format, args...)
