@@ -66,6 +66,9 @@ type Settings struct {
 	// StaleWindow is how long after our write AWS's reads may show the state before it; default 2 min
 	// (the far end of the measured read lag).
 	StaleWindow time.Duration
+	// LateWindow is how long after it was sent a call may still arrive; default 5 min, the age at which AWS refuses
+	// a signature ("a request must reach AWS within five minutes of the time stamp in the request").
+	LateWindow time.Duration
 	// SeeAgainDelay gathers writes to one listener before it is read again; default 20 ms.
 	SeeAgainDelay time.Duration
 	// SeeAgainBackoff is the first wait after a read that shows the old state; it doubles up to 5 s; default 200 ms.
@@ -90,7 +93,7 @@ func (s Settings) withDefaults() Settings {
 		value time.Duration
 	}{
 		{&s.ReadWait, 5 * time.Second}, {&s.CallTimeout, 10 * time.Second}, {&s.ThrottleBackoff, time.Second},
-		{&s.StaleWindow, 2 * time.Minute}, {&s.SeeAgainDelay, 20 * time.Millisecond}, {&s.SeeAgainBackoff, 200 * time.Millisecond},
+		{&s.StaleWindow, 2 * time.Minute}, {&s.LateWindow, 5 * time.Minute}, {&s.SeeAgainDelay, 20 * time.Millisecond}, {&s.SeeAgainBackoff, 200 * time.Millisecond},
 		{&s.HealthFast, time.Second}, {&s.HealthSlow, 15 * time.Second}, {&s.ProvisioningInterval, 5 * time.Second},
 		{&s.ListInterval, 15 * time.Second}, {&s.AuditInterval, 10 * time.Minute}, {&s.NetworkTTL, time.Minute},
 	} {
@@ -125,6 +128,7 @@ type Cloud struct {
 	filled  filledSet
 	poll    pollers
 	again   rereads
+	late    lateCalls
 
 	subscribers subscribers
 
@@ -250,7 +254,7 @@ func loadSDK(ctx context.Context, cfg Config) (aws.Config, error) {
 
 func (c *Cloud) newClients(sdk aws.Config, lane budget.Lane) clients {
 	sdk = sdk.Copy()
-	sdk.APIOptions = append(sdk.APIOptions, c.gate(lane), userAgent(c.config.Version))
+	sdk.APIOptions = append(sdk.APIOptions, c.gate(lane), userAgent(c.config.Version), c.metrics.calls.observe(c.now))
 	endpoint := func(service string) *string {
 		if url := c.config.Endpoints[service]; url != "" {
 			return &url

@@ -672,6 +672,10 @@ func TestCallsAreCounted(t *testing.T) {
 	if err := c.ModifyRule(t.Context(), ruleARN, split(1, 2), nil); !errors.Is(err, cloud.ErrNotFound) {
 		t.Errorf("a rule that does not exist: %v", err)
 	}
+	must(a.Faults().Add(fault.Fault{Kind: fault.Error, Operations: []string{"ec2:DescribeSubnets"}}))(t)
+	if _, err := c.Subnets(t.Context()); err == nil {
+		t.Error("AWS's internal failure is not an error")
+	}
 	got := map[string]float64{}
 	for _, family := range must(registry.Gather())(t) {
 		for _, metric := range family.Metric {
@@ -679,7 +683,8 @@ func TestCallsAreCounted(t *testing.T) {
 			for _, label := range metric.Label {
 				name += " " + label.GetValue()
 			}
-			got[name] = metric.GetCounter().GetValue()
+			got[name] = metric.GetCounter().GetValue() + float64(metric.GetHistogram().GetSampleCount())
+			got["sum of "+name] = metric.GetHistogram().GetSampleSum()
 		}
 	}
 	for name, want := range map[string]float64{
@@ -687,6 +692,14 @@ func TestCallsAreCounted(t *testing.T) {
 		"lockstep_aws_calls_total traffic ModifyRule NotFound":                         1,
 		"aws_api_requests_total RuleNotFound ModifyRule Elastic Load Balancing v2 400": 1,
 		"aws_api_requests_total  DescribeVpcs EC2 200":                                 1,
+		"aws_api_calls_total RuleNotFound ModifyRule Elastic Load Balancing v2 400":    1,
+		"aws_api_calls_total  DescribeVpcs EC2 200":                                    1,
+		"aws_api_call_duration_seconds ModifyRule Elastic Load Balancing v2":           1,
+		"aws_api_call_retries DescribeVpcs EC2":                                        1,
+		"sum of aws_api_call_retries DescribeVpcs EC2":                                 0,
+		"aws_api_requests_total InternalFailure DescribeSubnets EC2 500":               3,
+		"aws_api_calls_total InternalFailure DescribeSubnets EC2 500":                  1,
+		"sum of aws_api_call_retries DescribeSubnets EC2":                              2,
 	} {
 		if got[name] != want {
 			t.Errorf("%s is %v, want %v", name, got[name], want)

@@ -20,6 +20,7 @@ type metrics struct {
 	laneWait   *prometheus.HistogramVec
 	laneCalls  *prometheus.CounterVec
 	seenWithin prometheus.Histogram
+	calls      *callMetrics
 }
 
 func newMetrics(registry prometheus.Registerer) *metrics {
@@ -28,6 +29,7 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
 	}
 	m := &metrics{
+		calls:    newCallMetrics(registry),
 		requests: counter("aws_api_requests_total", "Requests sent to AWS, each attempt counted.", four),
 		kinds: map[Kind]*prometheus.CounterVec{
 			KindDenied:    counter("aws_api_call_permission_errors_total", "Requests that AWS denied.", four),
