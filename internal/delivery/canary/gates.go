@@ -28,6 +28,9 @@ func evidenceKnown(f facts) (Wait, bool) {
 
 // splitShown: the present split is what AWS shows, so the next one may follow.
 func splitShown(f facts) (Wait, bool) {
+	if w, ok := evidenceKnown(f); !ok {
+		return w, false
+	}
 	if why := f.shown(); why != "" {
 		return f.watch(Wait{Reason: "WeightNotSeen", Message: why, Evidence: true}), false
 	}

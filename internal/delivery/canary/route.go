@@ -214,7 +214,7 @@ func (f facts) route(canary int32, reason string) (ops []Operation, traffic []v1
 		lags := !moved && !there && f.lags(i, entry)
 		foreign := !moved && !there && !lags && entry.WrittenAt != nil && i.foreign(entry.WrittenAt.Time)
 		if foreign {
-			entry.ForeignWrites = remember(entry.ForeignWrites, i, f.Now)
+			entry.ForeignWrites = remember(entry, i, f.Now)
 		}
 		entry.ForeignWrites = recent(entry.ForeignWrites, f.Now.Add(-f.Settings.Contest))
 		if moved {
@@ -261,18 +261,24 @@ func (f facts) lags(i Ingress, entry v1alpha1.TrafficStatus) bool {
 	return at != nil && f.Now.Sub(at.Time) < cacheLag && (i.Ours || !i.WrittenAt.After(at.Time))
 }
 
-// remember adds the write of somebody else, once.
-func remember(writes []v1alpha1.ForeignWrite, i Ingress, now time.Time) []v1alpha1.ForeignWrite {
+// remember adds the write of somebody else, once. A removal often leaves the managed fields as they were, so
+// it is known by our own write before it: there is one for each.
+func remember(entry v1alpha1.TrafficStatus, i Ingress, now time.Time) []v1alpha1.ForeignWrite {
 	at := i.WrittenAt
-	if at.IsZero() {
+	if removed := i.Action == "" && !at.After(entry.WrittenAt.Time); removed || at.IsZero() {
 		at = now
-	}
-	for _, w := range writes {
-		if w.Manager == i.Writer && w.At.Time.Equal(at) {
-			return writes
+		for _, w := range entry.ForeignWrites {
+			if w.Manager == i.Writer && w.At.After(entry.WrittenAt.Time) {
+				return entry.ForeignWrites
+			}
 		}
 	}
-	return append(slices.Clone(writes), v1alpha1.ForeignWrite{Manager: i.Writer, At: metav1.NewMicroTime(at)})
+	for _, w := range entry.ForeignWrites {
+		if w.Manager == i.Writer && w.At.Time.Equal(at) {
+			return entry.ForeignWrites
+		}
+	}
+	return append(slices.Clone(entry.ForeignWrites), v1alpha1.ForeignWrite{Manager: i.Writer, At: metav1.NewMicroTime(at)})
 }
 
 // recent drops the writes before a time.

@@ -116,7 +116,9 @@ func (d *draft) conditions(f facts, s *v1alpha1.RolloutStatus) {
 		d.events = append(d.events, Event{Reason: "RolloutNotCompleted", Message: "an update has begun"})
 	}
 	set(v1alpha1.ConditionCompleted, completed, "RolloutCompleted", "RolloutCompleted")
-	if d.evidence.Message != "" {
+	if d.evidence.Message != "" && f.idle() {
+		c = setCondition(c, f.Now, condition{v1alpha1.ConditionTrafficVerified, "Unknown", d.evidence.Reason, d.evidence.Message})
+	} else if d.evidence.Message != "" {
 		set(v1alpha1.ConditionTrafficVerified, false, d.evidence.Reason, d.evidence.Message)
 	} else {
 		set(v1alpha1.ConditionTrafficVerified, true, "WeightSeen", "AWS shows the intended split in every rule")
@@ -145,8 +147,23 @@ func (d *draft) healthy(f facts, s *v1alpha1.RolloutStatus) bool {
 
 // atRest: all traffic is at the stable version, AWS shows it, and its targets are healthy.
 func (d *draft) atRest(f facts) bool {
-	return d.evidence.Message == "" && f.recorded() == 0 && f.shown() == "" &&
+	return f.idle() || d.evidence.Message == "" && f.recorded() == 0 && f.shown() == "" &&
 		(f.replicas == 0 || f.healthy(f.strategy.StableService, f.status.StableRS) >= f.threshold(f.replicas))
+}
+
+// idle: the rollout was healthy, nothing has been asked of it or written since, and only AWS cannot be read
+// now. What was last seen is what is intended.
+func (f facts) idle() bool {
+	old := f.Rollout.Status
+	if f.unseen() == "" || !f.promoted() || f.recorded() != 0 || old.Phase != v1alpha1.PhaseHealthy || old.ObservedGeneration != generation(f.Snapshot) {
+		return false
+	}
+	for _, e := range f.status.Traffic {
+		if e.Since == nil || !maps.Equal(e.Weights, e.Intended) {
+			return false
+		}
+	}
+	return true
 }
 
 // progressing is the condition of that name, which carries the progress clock in its update time.

@@ -176,6 +176,7 @@ func (w *world) act(d *Decision, o Operation) {
 		}
 		i := &w.s.Ingresses[0]
 		i.Action, i.Recorded, i.Ours = action, true, true
+		w.s.Now = w.s.Now.Add(2 * time.Millisecond) // A call takes its time.
 		d.Written(o.Ingress, w.s.Now)
 	case MarkPods:
 		rs := w.named(o.ReplicaSet)
