@@ -103,7 +103,7 @@ func (s *webhookServer) NeedLeaderElection() bool { return false }
 func (s *webhookServer) Start(ctx context.Context) error {
 	mux := http.NewServeMux()
 	for _, w := range s.webhooks {
-		handler, err := admission.StandaloneWebhook(&admission.Webhook{Handler: w.Handler}, admission.StandaloneOptions{MetricsPath: w.Path})
+		handler, err := admission.StandaloneWebhook(&admission.Webhook{Handler: w.counted()}, admission.StandaloneOptions{MetricsPath: w.Path})
 		if err != nil {
 			return fmt.Errorf("cannot serve the webhook %s: %w", w.Name, err)
 		}

@@ -132,6 +132,8 @@ func (c *Controller) Reconcile(ctx context.Context, request reconcile.Request) (
 	}
 	r := &round{key: key, ingress: object.DeepCopy()}
 	err := c.pass(ctx, r)
+	c.count(r, err)
+	c.stage(r, "")
 	return c.finish(ctx, r, err)
 }
 
@@ -148,16 +150,19 @@ type round struct {
 	plan   plan.Plan
 	result apply.Result
 	events []ingress.Event
+	timing
 }
 
 func (c *Controller) pass(ctx context.Context, r *round) error {
 	var err error
+	c.stage(r, stageFetch)
 	if r.objects, err = c.kubernetesObjects(ctx, r.ingress); err != nil {
 		return err
 	}
 	if r.claim, _, err = ingress.Claimed(c.Settings, r.objects); err != nil || r.claim == ingress.Foreign {
 		return err
 	}
+	c.stage(r, stageBuild)
 	seen := c.observe(ctx, r)
 	if seen != nil && len(r.observed.LoadBalancers) == 0 {
 		return seen
@@ -175,6 +180,7 @@ func (c *Controller) pass(ctx context.Context, r *round) error {
 		return err
 	}
 	c.decide(ctx, r)
+	c.stage(r, stageDeploy)
 	return errors.Join(seen, c.act(ctx, r))
 }
 
