@@ -22,6 +22,7 @@ const startRetry = 5 * time.Second
 // leader should run it; Start has the form that a controller manager expects.
 func (c *Cloud) Start(ctx context.Context) error {
 	ctx = withoutHurry(ctx)
+	c.takeOver()
 	for {
 		err := c.readLists(ctx, budget.Configuration, time.Time{})
 		if err == nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -129,6 +130,11 @@ func (s *evidenceSource) observe(ctx context.Context, query evidence.Query, notB
 	if err := group.Wait(); err != nil {
 		return evidence.Snapshot{}, err
 	}
+	if !notBefore.IsZero() { // somebody is about to act on it
+		for _, listener := range c.listenersOf(f) {
+			c.expectPredecessor(listener)
+		}
+	}
 	return s.assemble(query, f), nil
 }
 
@@ -238,6 +244,20 @@ func (c *Cloud) seeLoadBalancer(ctx context.Context, arn string, groups []string
 	return group.Wait()
 }
 
+// listenersOf are the listeners that forward to what was found.
+func (c *Cloud) listenersOf(f found) []string {
+	var arns []string
+	for _, lb := range f.loadBalancers {
+		listeners, _ := c.have.listeners.Believed(lb)
+		for _, listener := range listeners {
+			if routes, _ := c.have.routes.Believed(listener.ARN); routes.forwardTo(f.all()) {
+				arns = append(arns, listener.ARN)
+			}
+		}
+	}
+	return arns
+}
+
 // forwardTo reports whether any rule or the default action forwards to one of the groups.
 func (r routes) forwardTo(groups []string) bool {
 	return actionsForwardTo(r.Default, groups) ||
@@ -306,6 +326,14 @@ func (s *evidenceSource) assemble(query evidence.Query, f found) evidence.Snapsh
 		}
 		out.Placements = append(out.Placements, placement)
 	}
+	for _, listener := range c.listenersOf(f) {
+		until := c.lateUntil(listener, func(l lateCall, seen routes) bool {
+			return l.change != nil && !reflect.DeepEqual(allPlaced(listener, l.change(seen), f.all()), allPlaced(listener, seen, f.all()))
+		})
+		if until.After(out.UnansweredUntil) {
+			out.UnansweredUntil = until
+		}
+	}
 	if len(f.loadBalancers) > 0 && len(all) == 0 {
 		out.Problem = cmp.Or(out.Problem, fmt.Sprintf("no rule and no default action of load balancer %s forwards to the target groups of action %s",
 			out.LoadBalancer.ARN, query.Action))
@@ -329,10 +357,7 @@ func (c *Cloud) placements(loadBalancerARN string, groups []string) (found []pla
 		if routes.Default == nil { // the answer had no default rule: the listener's own read has the actions
 			routes.Default = listener.DefaultActions
 		}
-		found = append(found, placedIn(listener.ARN, routes.Default, groups)...)
-		for _, rule := range routes.Rules {
-			found = append(found, placedIn(rule.ARN, rule.Actions, groups)...)
-		}
+		found = append(found, allPlaced(listener.ARN, routes, groups)...)
 		if len(found) > before {
 			older(&seenAt, at.Time)
 		}
@@ -349,6 +374,15 @@ func (c *Cloud) placements(loadBalancerARN string, groups []string) (found []pla
 		seenAt = c.have.loadBalancers.WroteAt(loadBalancerARN).Time
 	}
 	return found, seenAt
+}
+
+// allPlaced are the actions of a listener's routes that forward to any of the groups.
+func allPlaced(listenerARN string, r routes, groups []string) []placed {
+	found := placedIn(listenerARN, r.Default, groups)
+	for _, rule := range r.Rules {
+		found = append(found, placedIn(rule.ARN, rule.Actions, groups)...)
+	}
+	return found
 }
 
 func placedIn(arn string, actions []model.Action, groups []string) []placed {

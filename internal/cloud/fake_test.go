@@ -40,8 +40,10 @@ type fake struct {
 	// failing answers an operation with a code while it is set.
 	failing map[string]string
 	// latency is how long an operation takes; its effect or its answer is taken at effectAfter.
-	latency   map[string]time.Duration
-	lose      map[string]bool // does the work, then breaks the connection
+	latency map[string]time.Duration
+	lose    map[string]bool // does the work, then breaks the connection
+	// late breaks the connection of an operation, and does the work only after a while.
+	late      map[string]time.Duration
 	userAgent string
 	// others is how many load balancers there are besides, each with two target groups.
 	others int
@@ -51,7 +53,7 @@ func newFake() *fake {
 	return &fake{
 		weights: map[string]int{stableARN: 100, canaryARN: 0}, before: map[string]int{stableARN: 100, canaryARN: 0},
 		targets: map[string]map[string]string{stableARN: {"10.0.0.1": "healthy"}, canaryARN: {"10.0.0.2": "healthy"}},
-		failing: map[string]string{}, latency: map[string]time.Duration{}, lose: map[string]bool{},
+		failing: map[string]string{}, latency: map[string]time.Duration{}, lose: map[string]bool{}, late: map[string]time.Duration{},
 	}
 }
 
@@ -61,16 +63,18 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.mu.Lock()
 	f.calls = append(f.calls, action)
 	f.userAgent = r.UserAgent()
-	latency, code := f.latency[action], f.failing[action]
+	latency, code, late := f.latency[action], f.failing[action], f.late[action]
 	body := ""
-	if code == "" {
+	if late > 0 {
+		time.AfterFunc(late, func() { f.set(func(f *fake) { f.answer(action, r) }) })
+	} else if code == "" {
 		body = f.answer(action, r) // reads show the state at their arrival, however long the answer takes
 	}
 	lose := f.lose[action]
 	f.mu.Unlock()
 	time.Sleep(latency)
 	switch {
-	case lose:
+	case lose, late > 0:
 		panic(http.ErrAbortHandler)
 	case code != "":
 		w.WriteHeader(http.StatusBadRequest)

@@ -394,6 +394,7 @@ func (c *Cloud) forgetListener(arn string) {
 		}
 	}
 	c.have.routes.Forget(arn, at)
+	c.late.forget(arn)
 	c.have.certificates.Forget(arn, at)
 	c.have.attributes.Forget(arn, at)
 	c.have.tags.Forget(arn, at)

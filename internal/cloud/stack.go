@@ -224,13 +224,9 @@ func (c *Cloud) readLoadBalancer(ctx context.Context, lane budget.Lane, arn stri
 func (c *Cloud) watchProvisioning(arn string) {
 	c.again.mu.Lock()
 	defer c.again.mu.Unlock()
-	if c.again.active[arn] {
+	if c.again.begin(arn) == nil {
 		return
 	}
-	if c.again.active == nil {
-		c.again.active = map[string]bool{}
-	}
-	c.again.active[arn] = true
 	c.inBackground(func(ctx context.Context) {
 		for wait(ctx, c.settings.ProvisioningInterval) {
 			err := c.readLoadBalancer(withoutHurry(ctx), budget.Configuration, arn, c.now())

@@ -21,6 +21,7 @@ import (
 //	ModifyRule -> accepted -> routes of the listener: believed = new, seen = old
 //	                       -> seeAgain: DescribeRules -> seen = new -> subscribers
 //	                              still the old one: wait a little, read again
+//	           -> no answer: it may arrive late (late.go)
 
 // ModifyRule changes a rule's actions, conditions or both; nil keeps what the rule has.
 func (c *Cloud) ModifyRule(ctx context.Context, arn string, actions []model.Action, conditions []model.Condition) error {
@@ -142,11 +143,13 @@ func (c *Cloud) DeleteRule(ctx context.Context, arn string) error {
 func (c *Cloud) writeRoutes(listenerARN string, delay time.Duration, write func() error, change func(routes) routes) error {
 	c.have.routes.BeginWrite(listenerARN)
 	err := write()
-	if _, known := c.have.routes.Believed(listenerARN); known {
+	before, known := c.have.routes.Believed(listenerARN)
+	if known {
 		c.have.routes.EndWrite(listenerARN, c.moment(), result(err), func(r routes, _ bool) routes { return change(r) })
 	} else {
 		c.have.routes.EndWrite(listenerARN, c.moment(), result(err), nil)
 	}
+	c.noteWrite(listenerARN, result(err), change, before, known)
 	switch result(err) {
 	case mirror.Refused:
 	default:
@@ -170,61 +173,107 @@ func (r routes) withRule(arn string, change func(*model.ObservedRule)) routes {
 // configurationSeeAgain gathers creations and deletions of rules, which come in rows, before one read.
 const configurationSeeAgain = time.Second
 
-// rereads are the listeners that are to be read again.
+// The longest pauses between two looks: for what has been written, and for what may arrive late.
+const (
+	slowLook    = 5 * time.Second
+	slowestLook = 30 * time.Second
+)
+
+// rereads are the listeners that are looked at again, and the load balancers, each with a channel that has it
+// looked at after another pause than planned.
 type rereads struct {
 	mu     sync.Mutex
-	active map[string]bool
+	active map[string]chan time.Duration
+}
+
+// begin gives the channel of a resource that nobody looks at yet, else nil. Callers hold the lock.
+func (r *rereads) begin(arn string) chan time.Duration {
+	if r.active[arn] != nil {
+		return nil
+	}
+	if r.active == nil {
+		r.active = map[string]chan time.Duration{}
+	}
+	r.active[arn] = make(chan time.Duration, 1)
+	return r.active[arn]
 }
 
 // seeAgain reads a listener's routes in the background until AWS shows what was written, or something
-// else that is not merely the state before; then subscribers are told.
+// else that is not merely the state before; then subscribers are told. It goes on, seldom, as long as a call
+// that was not answered may still change them.
 func (c *Cloud) seeAgain(listenerARN string, delay time.Duration) {
 	c.again.mu.Lock()
 	defer c.again.mu.Unlock()
-	if c.again.active[listenerARN] {
-		return // the one that runs looks for later writes before it ends
-	}
-	if c.again.active == nil {
-		c.again.active = map[string]bool{}
-	}
-	c.again.active[listenerARN] = true
-	c.inBackground(func(ctx context.Context) {
-		backoff := c.settings.SeeAgainBackoff
-		for wait(ctx, delay) {
-			done, err := c.seeOnce(ctx, listenerARN)
-			if err != nil {
-				c.log.Warn("cannot read a listener after writing it", "listener", listenerARN, "error", err)
-			}
-			if done && c.endSeeAgain(listenerARN) {
-				return
-			}
-			if done { // written again meanwhile
-				delay, backoff = c.settings.SeeAgainDelay, c.settings.SeeAgainBackoff
-				continue
-			}
-			delay, backoff = backoff, min(2*backoff, 5*time.Second)
+	sooner := c.again.begin(listenerARN)
+	if sooner == nil {
+		sooner = c.again.active[listenerARN]
+		select {
+		case planned := <-sooner:
+			delay = min(delay, planned)
+		default:
 		}
-	})
+		sooner <- delay // only this function sends, under the lock
+		return
+	}
+	c.inBackground(func(ctx context.Context) { c.look(ctx, listenerARN, delay, sooner, false) })
 }
 
-// seeOnce reads the routes if nobody has since the last write. It is done when the read shows no mere past.
-func (c *Cloud) seeOnce(ctx context.Context, listenerARN string) (done bool, err error) {
-	if !c.have.routes.Fresh(listenerARN, time.Time{}) {
-		if err := c.readRoutes(withoutHurry(ctx), budget.Traffic, listenerARN, time.Time{}); err != nil {
-			return c.gone(listenerARN, err), err
+// look is the loop of seeAgain. told says that what the listener shows is known to subscribers.
+func (c *Cloud) look(ctx context.Context, listenerARN string, delay time.Duration, sooner <-chan time.Duration, told bool) {
+	backoff, due := max(c.settings.SeeAgainBackoff, delay), c.now().Add(delay)
+	for {
+		timer := time.NewTimer(due.Sub(c.now()))
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case delay := <-sooner: // written again meanwhile
+			timer.Stop()
+			if at := c.now().Add(delay); at.Before(due) {
+				due = at
+			}
+			backoff, told = c.settings.SeeAgainBackoff, false
+			continue
+		case <-timer.C:
 		}
-	} else if c.showsPast(listenerARN) {
-		if err := c.readRoutes(withoutHurry(ctx), budget.Traffic, listenerARN, c.now()); err != nil {
-			return c.gone(listenerARN, err), err
+		gone, err := c.seeOnce(ctx, listenerARN)
+		if err != nil {
+			c.log.Warn("cannot read a listener after writing it", "listener", listenerARN, "error", err)
 		}
+		past := !gone && c.showsPast(listenerARN)
+		if !past && !told {
+			told = true
+			c.sawAgain(listenerARN)
+		}
+		until := c.lateUntil(listenerARN, lateCall.alters)
+		if !past && (gone || until.IsZero()) && c.endSeeAgain(listenerARN) {
+			return
+		}
+		slowest := slowLook
+		if !past { // the last look is at the end
+			slowest = max(min(slowestLook, until.Sub(c.now())), c.settings.SeeAgainDelay)
+		}
+		due, backoff = c.now().Add(min(backoff, slowest)), min(2*backoff, slowestLook)
 	}
-	return !c.showsPast(listenerARN), nil
 }
 
-// gone reports whether a listener is not there any more, by a read's error.
-func (c *Cloud) gone(listenerARN string, err error) bool {
-	_, known := c.have.routes.Believed(listenerARN)
-	return errors.Is(err, ErrNotFound) && !known
+// seeOnce reads the routes, unless somebody has since the last write and there is nothing else to look for.
+func (c *Cloud) seeOnce(ctx context.Context, listenerARN string) (gone bool, err error) {
+	notBefore, lane := time.Time{}, budget.Traffic
+	if c.have.routes.Fresh(listenerARN, time.Time{}) {
+		notBefore = c.now()
+		if !c.showsPast(listenerARN) {
+			if c.lateUntil(listenerARN, lateCall.alters).IsZero() {
+				return false, nil
+			}
+			lane = budget.Configuration // weights on their way go before what may never come
+		}
+	}
+	if err := c.readRoutes(withoutHurry(ctx), lane, listenerARN, notBefore); err != nil {
+		_, known := c.have.routes.Believed(listenerARN)
+		return errors.Is(err, ErrNotFound) && !known, err
+	}
+	return false, nil
 }
 
 // showsPast reports whether the last read showed a state that our writes have replaced.
@@ -232,19 +281,22 @@ func (c *Cloud) showsPast(listenerARN string) bool {
 	return !c.have.routes.Fresh(listenerARN, time.Time{}) || !c.have.routes.Agreed(listenerARN)
 }
 
-// endSeeAgain ends the listener's turn unless it was written again since it was seen.
-func (c *Cloud) endSeeAgain(listenerARN string) bool {
-	c.again.mu.Lock()
-	if _, known := c.have.routes.Believed(listenerARN); known && c.showsPast(listenerARN) {
-		c.again.mu.Unlock()
-		return false
-	}
-	delete(c.again.active, listenerARN)
-	c.again.mu.Unlock()
+// sawAgain tells that what was written has been seen.
+func (c *Cloud) sawAgain(listenerARN string) {
 	if wrote := c.have.routes.WroteAt(listenerARN); wrote.Order != 0 {
 		c.metrics.seenWithin.Observe(c.now().Sub(wrote.Time).Seconds())
 	}
 	c.notifyTraffic(listenerARN)
+}
+
+// endSeeAgain ends the listener's turn unless it was written again since it was seen.
+func (c *Cloud) endSeeAgain(listenerARN string) bool {
+	c.again.mu.Lock()
+	defer c.again.mu.Unlock()
+	if len(c.again.active[listenerARN]) > 0 {
+		return false
+	}
+	delete(c.again.active, listenerARN)
 	return true
 }
 
@@ -292,6 +344,7 @@ func (c *Cloud) readRoutesNow(ctx context.Context, lane budget.Lane, listenerARN
 	}
 	before := c.have.routes.Version(listenerARN)
 	c.have.routes.Read(listenerARN, begun, c.now(), fromRules(rules))
+	c.reviewLate(listenerARN)
 	if before != 0 && c.have.routes.Version(listenerARN) != before {
 		c.notifyTraffic(listenerARN)
 	}

@@ -35,6 +35,9 @@ type Snapshot struct {
 	SeenAt time.Time
 	// Problem is why nothing or not everything could be seen, in words for a person; empty when complete.
 	Problem string
+	// UnansweredUntil is until when a write of ours, whose answer never came, may still change the weights from
+	// what they are; zero when there is none. Nothing that cannot be taken back should rely on the weights before.
+	UnansweredUntil time.Time
 	// LoadBalancer is the load balancer that carries the action; its zero value means that none exists yet.
 	LoadBalancer LoadBalancer
 	// Placements are all the rules and listener default actions that hold the action.

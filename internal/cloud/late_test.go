@@ -1,0 +1,183 @@
+package cloud_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/lockstep-delivery/lockstep/internal/balancing/model"
+	"github.com/lockstep-delivery/lockstep/internal/cloud"
+)
+
+// lose sends a weight whose answer never comes; it takes effect after a while.
+func (f *fake) loseFor(t *testing.T, c *cloud.Cloud, after time.Duration, actions []model.Action) {
+	t.Helper()
+	f.set(func(f *fake) { f.late["ModifyRule"] = after })
+	if err := c.ModifyRule(t.Context(), ruleARN, actions, nil); !errors.Is(err, cloud.ErrUnavailable) {
+		t.Fatalf("the write gives %v, want ErrUnavailable", err)
+	}
+	f.set(func(f *fake) { delete(f.late, "ModifyRule") })
+}
+
+// A write that nobody answered may happen after the next read, which then shows the old state truly. It is looked
+// for until it cannot come any more, without anybody asking, and not often.
+func TestALateWriteIsNoticed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		c := f.connect(t, cloud.Settings{})
+		believed(t, c)
+		f.loseFor(t, c, 4*time.Minute, split(50, 50))
+		if got := believed(t, c); got != 0 {
+			t.Errorf("before it has arrived the plan sees %d, want 0", got)
+		}
+		told := 0
+		defer c.Subscribe(func(change cloud.Change) {
+			if change.Kind == cloud.ChangeTraffic && change.StackID == "shop/web" {
+				told++
+			}
+		})()
+		f.forgetCalls()
+		time.Sleep(4*time.Minute + 35*time.Second)
+		synctest.Wait()
+		reads := f.made("DescribeRules")
+		if got := believed(t, c); got != 50 || told == 0 {
+			t.Errorf("half a minute after it has arrived the plan sees %d (want 50), told %d times", got, told)
+		}
+		if reads > 20 {
+			t.Errorf("%d reads in five minutes", reads)
+		}
+		f.forgetCalls()
+		time.Sleep(10 * time.Minute)
+		synctest.Wait()
+		if n := f.made(""); n != 0 {
+			t.Errorf("%d calls after it has been seen: %v", n, f.calls)
+		}
+	})
+}
+
+// The newest intent was written after the lost one, and seen: the lost one may still replace it, so evidence says
+// until when, and the listener is watched. When it has come, it has come.
+func TestALateWriteIsExpectedBehindANewerOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		c := f.connect(t, cloud.Settings{})
+		source := c.Evidence(webPods)
+		believed(t, c)
+		seen(t, source)
+		until := func() time.Time {
+			t.Helper()
+			snapshot, err := source.Observe(t.Context(), webQuery, time.Time{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return snapshot.UnansweredUntil
+		}
+		sent := time.Now()
+		f.loseFor(t, c, time.Minute, split(50, 50))
+		if err := c.ModifyRule(t.Context(), ruleARN, split(90, 10), nil); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(30 * time.Second)
+		if weight, _ := seen(t, source); weight != 10 {
+			t.Errorf("evidence shows %d, want the newest 10", weight)
+		}
+		if got, want := until(), sent.Add(7*time.Minute); got.Before(want) || got.After(want.Add(10*time.Second)) {
+			t.Errorf("the lost write is expected until %s, want about %s", got, want)
+		}
+		time.Sleep(65 * time.Second)
+		synctest.Wait()
+		if got := believed(t, c); got != 50 {
+			t.Errorf("after it has arrived the plan sees %d, want 50", got)
+		}
+		if got := until(); !got.IsZero() {
+			t.Errorf("it has arrived and is expected until %s", got)
+		}
+		if err := c.ModifyRule(t.Context(), ruleARN, split(90, 10), nil); err != nil {
+			t.Fatal(err)
+		}
+		if got := until(); !got.IsZero() {
+			t.Errorf("put right, and expected until %s once more", got)
+		}
+	})
+}
+
+func TestALostWriteIsNotExpectedForEver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		c := f.connect(t, cloud.Settings{})
+		source := c.Evidence(webPods)
+		believed(t, c)
+		seen(t, source)
+		f.loseFor(t, c, 24*time.Hour, split(50, 50))
+		time.Sleep(7*time.Minute + 15*time.Second)
+		synctest.Wait()
+		f.forgetCalls()
+		snapshot, err := source.Observe(t.Context(), webQuery, time.Time{})
+		if err != nil || !snapshot.UnansweredUntil.IsZero() {
+			t.Errorf("it is still expected until %s: %v", snapshot.UnansweredUntil, err)
+		}
+		time.Sleep(time.Hour)
+		if n := f.made("DescribeRules"); n != 0 {
+			t.Errorf("%d looks for a write that can come no more", n)
+		}
+	})
+}
+
+// The same weight sent twice does no harm by coming late: nothing waits for it.
+func TestALateWriteOfWhatIsWantedIsHarmless(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		c := f.connect(t, cloud.Settings{})
+		source := c.Evidence(webPods)
+		believed(t, c)
+		f.loseFor(t, c, time.Minute, split(50, 50))
+		if err := c.ModifyRule(t.Context(), ruleARN, split(50, 50), nil); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		f.forgetCalls()
+		snapshot, err := source.Observe(t.Context(), webQuery, time.Time{})
+		if err != nil || !snapshot.UnansweredUntil.IsZero() {
+			t.Errorf("expected until %s: %v", snapshot.UnansweredUntil, err)
+		}
+		time.Sleep(2 * time.Minute)
+		if n := f.made("DescribeRules"); n != 0 {
+			t.Errorf("%d looks for a write that changes nothing", n)
+		}
+		// It may have come, or come yet: with another weight wanted, it matters again.
+		if err := c.ModifyRule(t.Context(), ruleARN, split(0, 100), nil); err != nil {
+			t.Fatal(err)
+		}
+		snapshot, err = source.Observe(t.Context(), webQuery, time.Time{})
+		if err != nil || snapshot.UnansweredUntil.IsZero() {
+			t.Errorf("the lost write of another weight is not expected: %v", err)
+		}
+	})
+}
+
+// Who takes over does not know what its predecessor has sent: what somebody is about to act on is looked at.
+func TestAPredecessorsLateCallIsNoticed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		c := f.connect(t, cloud.Settings{})
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- c.Start(ctx) }()
+		defer func() { cancel(); <-ended }()
+		believed(t, c)
+		source := c.Evidence(webPods)
+		if _, err := source.Observe(t.Context(), webQuery, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(3 * time.Minute)
+		f.set(func(f *fake) { f.weights = map[string]int{stableARN: 50, canaryARN: 50} })
+		time.Sleep(35 * time.Second)
+		synctest.Wait()
+		if got := believed(t, c); got != 50 {
+			t.Errorf("half a minute after the predecessor's call has arrived the plan sees %d, want 50", got)
+		}
+	})
+}
