@@ -19,8 +19,10 @@ import (
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/eventual"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/fault"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/journal"
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/policy"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/profile"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/resourceid"
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/sts"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/throttle"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/wire"
 )
@@ -45,7 +47,12 @@ type Config struct {
 	// AccessKeyID and SecretAccessKey are the credentials of the account. Default: those of
 	// DefaultAccessKeyID and DefaultSecretAccessKey.
 	AccessKeyID, SecretAccessKey string
-	// Anonymous lets every call in, signed rightly, wrongly or not at all.
+	// Policy is what the owner of that key may do; nil: everything. Roles are those that can be assumed;
+	// nil: every name is that of a role that may do everything.
+	Policy *policy.Policy
+	Roles  []sts.Role
+	// Anonymous lets every call in, signed rightly, wrongly or not at all,
+	// whatever policies say.
 	Anonymous bool
 	// Unthrottled switches the token buckets off; WithoutAccountBucket only the one that all calls of
 	// ELBv2 share.
@@ -80,6 +87,7 @@ type Emulator struct {
 	config   Config
 	ec2      *ec2.Service
 	elbv2    *elbv2.Service
+	sts      *sts.Service
 	faults   *fault.Set
 	buckets  *throttle.Buckets
 	journal  *journal.Journal
@@ -121,6 +129,10 @@ func New(config Config) (*Emulator, error) {
 		Region: config.Region, AccountID: config.AccountID, Zones: config.Zones, CIDR: config.VPC.CIDR(), Cluster: config.Cluster,
 		IDs: e.ids, Draws: draws,
 	})
+	e.sts = sts.New(sts.Config{
+		AccountID: config.AccountID, IDs: e.ids, User: "lockstep", AccessKeyID: config.AccessKeyID, SecretAccessKey: config.SecretAccessKey,
+		Policy: config.Policy, Roles: config.Roles,
+	})
 	balancing := elbv2.Config{
 		Region: config.Region, AccountID: config.AccountID, Network: e.ec2, IDs: e.ids, Draws: draws, Log: config.Log,
 		Applied: func(a elbv2.Application) { e.record("NodeApplied", a.Taken, a) },
@@ -132,7 +144,7 @@ func New(config Config) (*Emulator, error) {
 	e.services = map[string]service{
 		"elasticloadbalancing": {codecs: []wire.Codec{wire.ELBv2}, operations: e.elbv2.Operations()},
 		"ec2":                  {codecs: []wire.Codec{wire.EC2}, operations: e.ec2.Operations(), strict: true},
-		"sts":                  {codecs: []wire.Codec{wire.STS}, operations: wire.NewOperations(wire.Of(e.GetCallerIdentity))},
+		"sts":                  {codecs: []wire.Codec{wire.STS}, operations: e.sts.Operations()},
 	}
 	e.admin = e.adminHandler()
 	return e, nil
@@ -222,6 +234,9 @@ func (e *Emulator) EC2() *ec2.Service { return e.ec2 }
 
 // ELBv2 is the load balancing service, for programs in the same process.
 func (e *Emulator) ELBv2() *elbv2.Service { return e.elbv2 }
+
+// STS knows the keys that requests may be signed with.
+func (e *Emulator) STS() *sts.Service { return e.sts }
 
 // Models says whether the emulator answers an operation of a service (by its signing name).
 func (e *Emulator) Models(service, operation string) bool {

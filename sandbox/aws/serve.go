@@ -13,6 +13,7 @@ import (
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/eventual"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/fault"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/journal"
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/sts"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/throttle"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/wire"
 )
@@ -32,6 +33,17 @@ type call struct {
 	codec    wire.Codec
 	message  wire.Message
 	identity identity
+	// principal is who the key in the identity belongs to.
+	principal sts.Principal
+}
+
+// fault is the call as faults are told of it.
+func (c *call) fault() fault.Call {
+	service, operation := c.action()
+	return fault.Call{
+		Service: service, Operation: operation, AccessKey: c.identity.accessKey, UserAgent: c.record.UserAgent,
+		Principal: c.principal.ARN, Dialect: c.codec.Dialect(),
+	}
 }
 
 // action is the name of what is called, as policies and faults write it.
@@ -160,13 +172,10 @@ func recorded(all map[string]string) map[string]string {
 	return kept
 }
 
-// run lets faults, buckets and the operation itself have their say, in this order.
+// run lets faults, policies, buckets and the operation itself have their say, in this order.
 func (e *Emulator) run(r *http.Request, c *call) (*wire.Response, error) {
 	service, name := c.action()
-	effect := e.faults.Strike(fault.Call{
-		Service: service, Operation: name, AccessKey: c.identity.accessKey, UserAgent: c.record.UserAgent, Principal: e.principal(),
-		Dialect: c.codec.Dialect(),
-	})
+	effect := e.faults.Strike(c.fault())
 	if effect.Delay > 0 {
 		select {
 		case <-time.After(effect.Delay):
@@ -176,6 +185,9 @@ func (e *Emulator) run(r *http.Request, c *call) (*wire.Response, error) {
 	}
 	if effect.Error != nil {
 		return nil, effect.Error
+	}
+	if err := e.authorize(c); err != nil {
+		return nil, err
 	}
 	operation, ok := c.service.operations[name]
 	if !ok {
@@ -195,7 +207,9 @@ func (e *Emulator) run(r *http.Request, c *call) (*wire.Response, error) {
 	if len(unknown) > 0 && c.service.strict {
 		return nil, wire.Errorf("UnknownParameter", "The parameter %.80s is not recognized", unknown[0])
 	}
-	output, err := operation.Run(eventual.Reader{Caller: c.identity.accessKey + " " + c.record.UserAgent, Stale: effect.Stale}, input)
+	output, err := operation.Run(eventual.Reader{
+		Caller: c.identity.accessKey + " " + c.record.UserAgent, AccessKey: c.identity.accessKey, Stale: effect.Stale,
+	}, input)
 	if err != nil {
 		return nil, err
 	}

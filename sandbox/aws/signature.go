@@ -4,6 +4,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
@@ -11,9 +12,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/service/sts"
-
-	"github.com/lockstep-delivery/lockstep/sandbox/aws/eventual"
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/fault"
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/policy"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/wire"
 )
 
@@ -57,38 +57,97 @@ func identify(r *http.Request) identity {
 	return id
 }
 
-// authenticate refuses a request that is not signed with the account's key.
-func (e *Emulator) authenticate(r *http.Request, c *call) error {
-	if e.config.Anonymous {
-		return nil
+// refusal is a reason not to let a caller in, in the codes of each dialect.
+type refusal struct {
+	query, json string
+	queryStatus int
+	ec2         string
+	ec2Status   int
+}
+
+// The refusals. JSON services answer all of them with status 400.
+var (
+	unsigned   = refusal{"MissingAuthenticationToken", "MissingAuthenticationTokenException", 403, "AuthFailure", 401}
+	incomplete = refusal{"IncompleteSignature", "IncompleteSignatureException", 403, "AuthFailure", 401}
+	unknownKey = refusal{"InvalidClientTokenId", "UnrecognizedClientException", 403, "AuthFailure", 401}
+	mismatch   = refusal{"SignatureDoesNotMatch", "InvalidSignatureException", 403, "AuthFailure", 401}
+	skewed     = refusal{"SignatureDoesNotMatch", "InvalidSignatureException", 403, "RequestExpired", 400}
+	expired    = refusal{"ExpiredToken", "ExpiredTokenException", 403, "RequestExpired", 400}
+)
+
+// in is the refusal as a service of the dialect answers it.
+func (r refusal) in(dialect wire.Dialect, format string, args ...any) error {
+	switch dialect {
+	case wire.EC2Dialect:
+		return wire.Errorf(r.ec2, format, args...).WithStatus(r.ec2Status)
+	case wire.JSONDialect:
+		return wire.Errorf(r.json, format, args...)
 	}
-	id := c.identity
-	refuse := func(code, message string) error {
-		if c.name == "ec2" {
-			return wire.Errorf("AuthFailure", "%s", message).WithStatus(http.StatusUnauthorized)
-		}
-		return wire.Errorf(code, "%s", message).WithStatus(http.StatusForbidden)
+	return wire.Errorf(r.query, format, args...).WithStatus(r.queryStatus)
+}
+
+// signedByToken are the operations that need no signature: the token among their parameters stands for it.
+var signedByToken = []string{"sts:AssumeRoleWithWebIdentity"}
+
+// authenticate refuses a request that is not signed with a key that is known and in force, and finds whose key it is.
+func (e *Emulator) authenticate(r *http.Request, c *call) error {
+	c.principal = e.sts.Account().Principal
+	id, dialect := c.identity, c.codec.Dialect()
+	if service, operation := c.action(); e.config.Anonymous || !id.present && slices.Contains(signedByToken, service+":"+operation) {
+		return nil
 	}
 	switch {
 	case !id.present:
-		return refuse("MissingAuthenticationToken", "The request must be signed")
+		return unsigned.in(dialect, "The request must be signed")
 	case !id.wellFormed:
-		return refuse("IncompleteSignature", "The Authorization header must have Credential, SignedHeaders (with host) and Signature of "+algorithm)
-	case id.accessKey != e.config.AccessKeyID:
-		return refuse("InvalidClientTokenId", "The security token included in the request is invalid: unknown access key")
+		return incomplete.in(dialect, "The Authorization header must have Credential, SignedHeaders (with host) and Signature of %s", algorithm)
+	}
+	key, ok := e.sts.Key(id.accessKey)
+	if !ok || r.Header.Get("X-Amz-Security-Token") != key.Token {
+		return unknownKey.in(dialect, "The security token included in the request is invalid: unknown access key, or not its session token")
 	}
 	signedAt, err := time.Parse("20060102T150405Z", r.Header.Get("X-Amz-Date"))
 	if err != nil || signedAt.Format("20060102") != id.date {
-		return refuse("IncompleteSignature", "X-Amz-Date must be there and of the day in the credential scope")
+		return incomplete.in(dialect, "X-Amz-Date must be there and of the day in the credential scope")
 	}
 	if skew := time.Since(signedAt).Abs(); skew > maxSkew {
-		if c.name == "ec2" {
-			return wire.Errorf("RequestExpired", "Request has expired")
-		}
-		return refuse("SignatureDoesNotMatch", "Signature expired: the clocks differ by "+skew.Round(time.Second).String())
+		return skewed.in(dialect, "Signature expired: the clocks differ by %s", skew.Round(time.Second))
 	}
-	if !hmac.Equal([]byte(id.signature), []byte(sign(r, c.request.Body, id, e.config.SecretAccessKey))) {
-		return refuse("SignatureDoesNotMatch", "The request signature we calculated does not match the signature you provided.")
+	if !hmac.Equal([]byte(id.signature), []byte(sign(r, c.request.Body, id, key.Secret))) {
+		return mismatch.in(dialect, "The request signature we calculated does not match the signature you provided.")
+	}
+	if !key.Expires.IsZero() && !time.Now().Before(key.Expires) {
+		return expired.in(dialect, "The security token included in the request is expired")
+	}
+	c.principal = key.Principal
+	return nil
+}
+
+// needed are actions that operations need besides their own.
+var needed = map[string]string{
+	"wafv2:AssociateWebACL":           "elasticloadbalancing:SetWebAcl",
+	"wafv2:DisassociateWebACL":        "elasticloadbalancing:SetWebAcl",
+	"waf-regional:AssociateWebACL":    "elasticloadbalancing:SetWebAcl",
+	"waf-regional:DisassociateWebACL": "elasticloadbalancing:SetWebAcl",
+}
+
+// always are the operations that no policy can deny.
+var always = []string{"sts:GetCallerIdentity", "sts:AssumeRoleWithWebIdentity"}
+
+// authorize refuses what the caller's policies do not allow.
+func (e *Emulator) authorize(c *call) error {
+	service, operation := c.action()
+	action := service + ":" + operation
+	if e.config.Anonymous || slices.Contains(always, action) {
+		return nil
+	}
+	for _, one := range []string{action, needed[action]} {
+		if one == "" {
+			continue
+		}
+		if decision := c.principal.Decide(one); decision != policy.Allowed {
+			return fault.Denial(c.fault(), one, decision == policy.Denied)
+		}
 	}
 	return nil
 }
@@ -126,17 +185,20 @@ func sign(r *http.Request, body []byte, id identity, secret string) string {
 	return hex.EncodeToString(key)
 }
 
+// canonicalPath is the path as it was sent, with its escapes escaped once more.
 func canonicalPath(u *url.URL) string {
-	if path := u.EscapedPath(); path != "" {
-		return path
+	path := u.EscapedPath()
+	if path == "" {
+		return "/"
 	}
-	return "/"
-}
-
-// principal is the ARN of who owns the account's key.
-func (e *Emulator) principal() string { return "arn:aws:iam::" + e.config.AccountID + ":user/lockstep" }
-
-// GetCallerIdentity tells the caller who it is.
-func (e *Emulator) GetCallerIdentity(_ eventual.Reader, _ *sts.GetCallerIdentityInput) (*sts.GetCallerIdentityOutput, error) {
-	return &sts.GetCallerIdentityOutput{Account: new(e.config.AccountID), Arn: new(e.principal()), UserId: new("AIDALOCKSTEPSANDBOX00")}, nil
+	const unreserved = "-_.~/"
+	var out strings.Builder
+	for _, b := range []byte(path) {
+		if b >= 'a' && b <= 'z' || b >= 'A' && b <= 'Z' || b >= '0' && b <= '9' || strings.IndexByte(unreserved, b) >= 0 {
+			out.WriteByte(b)
+		} else {
+			fmt.Fprintf(&out, "%%%02X", b)
+		}
+	}
+	return out.String()
 }

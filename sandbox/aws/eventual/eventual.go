@@ -20,6 +20,8 @@ import (
 type Reader struct {
 	// Caller tells the programs that share an account apart.
 	Caller string
+	// AccessKey is what the call was signed with, if it was signed.
+	AccessKey string
 	// Stale, if set, overrides the profile for this call.
 	Stale *Staleness
 }

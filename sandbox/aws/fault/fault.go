@@ -33,8 +33,8 @@ const (
 type Fault struct {
 	ID   string `json:"id,omitempty"`
 	Kind Kind   `json:"kind"`
-	// Operations are patterns (with * and ?) for service:Operation, such as
-	// elasticloadbalancing:Modify*.
+	// Operations are patterns (with * and ?) for actions as policies name them, such as
+	// elasticloadbalancing:Modify* or cloudwatch:GetMetricData.
 	Operations []string `json:"operations,omitempty"`
 	// Caller must be contained in the user agent or be equal to the access key.
 	Caller string `json:"caller,omitempty"`
@@ -72,6 +72,7 @@ func (f Fault) Validate() error {
 
 // Call is what faults can be told apart by.
 type Call struct {
+	// Service and Operation are those of the action, as policies name it.
 	Service, Operation   string
 	AccessKey, UserAgent string
 	// Principal is the ARN of the caller.
@@ -189,7 +190,7 @@ func (f Fault) apply(c Call, effect *Effect) {
 	case Throttle:
 		effect.fail(throttle.Refusal(c.Service))
 	case Deny:
-		effect.fail(Denial(c))
+		effect.fail(Denial(c, c.Service+":"+c.Operation, false))
 	case Error:
 		e := wire.Errorf("InternalFailure", "An internal error has occurred.").WithStatus(http.StatusInternalServerError)
 		if f.Status != 0 {
@@ -212,18 +213,18 @@ func (e *Effect) fail(err *wire.Error) {
 	}
 }
 
-// Denial is the answer to a call that no policy allows.
-func Denial(c Call) *wire.Error {
-	if c.Dialect == wire.EC2Dialect {
-		return wire.Errorf("UnauthorizedOperation",
-			"You are not authorized to perform this operation. User: %s is not authorized to perform: ec2:%s because no identity-based policy allows the ec2:%s action",
-			c.Principal, c.Operation, c.Operation).WithStatus(http.StatusForbidden)
+// Denial is the answer to a call for want of permission for an action, which a policy denies explicitly, or none allows.
+func Denial(c Call, action string, explicit bool) *wire.Error {
+	why := fmt.Sprintf("because no identity-based policy allows the %s action", action)
+	if explicit {
+		why = "with an explicit deny in an identity-based policy"
 	}
-	action := c.Service + ":" + c.Operation
-	code, status := "AccessDenied", http.StatusForbidden
-	if c.Dialect == wire.JSONDialect {
-		code, status = "AccessDeniedException", http.StatusBadRequest
+	text := fmt.Sprintf("User: %s is not authorized to perform: %s %s", c.Principal, action, why)
+	switch c.Dialect {
+	case wire.EC2Dialect:
+		return wire.Errorf("UnauthorizedOperation", "You are not authorized to perform this operation. %s", text).WithStatus(http.StatusForbidden)
+	case wire.JSONDialect:
+		return wire.Errorf("AccessDeniedException", "%s", text)
 	}
-	return wire.Errorf(code, "User: %s is not authorized to perform: %s because no identity-based policy allows the %s action",
-		c.Principal, action, action).WithStatus(status)
+	return wire.Errorf("AccessDenied", "%s", text).WithStatus(http.StatusForbidden)
 }
