@@ -340,6 +340,9 @@ func (o *options) addBalancing(ctx context.Context, p *program, logger *slog.Log
 	if err := bindings.SetUp(ctx, m); err != nil {
 		return nil, err
 	}
+	if err := measure(m, metrics.Registry, logger); err != nil {
+		return nil, err
+	}
 	return bindings.Webhooks(m.GetScheme()), nil
 }
 
