@@ -215,18 +215,19 @@ func (c *Controller) requests(ctx context.Context, options ...client.ListOption)
 	return requests
 }
 
-// Networked names the bindings whose traffic must be let in, for the firewall: until it has heard of each of
-// them, it takes no rule away.
-func Networked(ctx context.Context, reader client.Reader) ([]types.NamespacedName, error) {
+// Networked is what each binding asks for whose traffic must be let in, for the firewall: it takes no rule away
+// that one may need of which it has not heard. Bindings that are being deleted count, until their targets have
+// left. The reader should be the API server's.
+func Networked(ctx context.Context, reader client.Reader) (map[types.NamespacedName]Networking, error) {
 	var list elbv2.TargetGroupBindingList
-	if err := reader.List(ctx, &list, client.UnsafeDisableDeepCopy); err != nil {
+	if err := reader.List(ctx, &list); err != nil {
 		return nil, fmt.Errorf("cannot list bindings: %w", err)
 	}
-	var keys []types.NamespacedName
+	asked := map[types.NamespacedName]Networking{}
 	for i := range list.Items {
-		if b := &list.Items[i]; b.Spec.Networking != nil && b.DeletionTimestamp == nil {
-			keys = append(keys, client.ObjectKeyFromObject(b))
+		if b := &list.Items[i]; b.Spec.Networking != nil {
+			asked[client.ObjectKeyFromObject(b)] = Networking{Rules: b.Spec.Networking.Ingress}
 		}
 	}
-	return keys, nil
+	return asked, nil
 }

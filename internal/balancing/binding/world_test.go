@@ -86,8 +86,8 @@ func newWorld(t *testing.T) *world {
 		Leases: []types.NamespacedName{{Namespace: "default", Name: kube.LeaseLoadBalancer}, {Namespace: "default", Name: kube.LeaseRollouts}}})
 	w.must(err)
 	walls := firewall.New(w.cloud, firewall.Settings{Cluster: "lockstep", Settle: settle, Recheck: 100 * time.Millisecond},
-		func(ctx context.Context) ([]types.NamespacedName, error) {
-			return binding.Networked(ctx, m.GetClient())
+		func(ctx context.Context) (map[types.NamespacedName]binding.Networking, error) {
+			return binding.Networked(ctx, m.GetAPIReader())
 		}, logger)
 	w.must(m.Add(walls))
 	controller := &binding.Controller{

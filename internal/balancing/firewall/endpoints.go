@@ -27,10 +27,9 @@ type located struct {
 	// version is that of the wish.
 	version int
 	grants  []plan.Grant
-	// err says which endpoints could not be found; unknown that none was ever looked up.
-	err     error
-	unknown bool
-	retry   retry
+	// err says which endpoints could not be found.
+	err   error
+	retry retry
 }
 
 // guard is the security group of an address, as of a time.
@@ -86,7 +85,7 @@ func (f *Firewall) locate(ctx context.Context, asked map[types.NamespacedName]wi
 	for _, key := range due {
 		w, b := asked[key], f.bindings[key]
 		if b == nil {
-			b = &located{unknown: true}
+			b = &located{}
 			f.bindings[key] = b
 		}
 		b.version = w.version
@@ -95,7 +94,6 @@ func (f *Firewall) locate(ctx context.Context, asked map[types.NamespacedName]wi
 			continue
 		}
 		before := b.grants
-		b.unknown = false
 		if b.grants, b.err = f.grantsOf(w.want); b.err == nil {
 			b.retry = retry{}
 		} else {
@@ -208,6 +206,25 @@ func (f *Firewall) grantsOf(want binding.Networking) ([]plan.Grant, error) {
 	}
 	slices.SortFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
 	return grants, errors.Join(slices.CompactFunc(errs, func(a, b error) bool { return a.Error() == b.Error() })...)
+}
+
+// anywhere is what a binding's networking may need, whatever its endpoints are and call their ports.
+func anywhere(want binding.Networking) []model.Permission {
+	var all []model.Permission
+	for _, rule := range want.Rules {
+		for _, port := range orAllTCP(rule.Ports) {
+			low, high, ok := portRange(port, nil)
+			if !ok {
+				low, high = 0, 65535
+			}
+			for _, peer := range rule.From {
+				p := source(peer)
+				p.Protocol, p.FromPort, p.ToPort = protocol(port), low, high
+				all = append(all, p)
+			}
+		}
+	}
+	return all
 }
 
 // orAllTCP gives a rule without ports the meaning that its documentation promises: all TCP ports.

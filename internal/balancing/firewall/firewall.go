@@ -21,6 +21,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/lockstep-delivery/lockstep/internal/balancing/binding"
 	"github.com/lockstep-delivery/lockstep/internal/balancing/firewall/plan"
 	"github.com/lockstep-delivery/lockstep/internal/balancing/model"
 	"github.com/lockstep-delivery/lockstep/internal/cloud"
@@ -59,8 +60,9 @@ const interfaceAge = 10 * time.Minute
 // Firewall keeps the rules of all bindings together, since they share security groups.
 type Firewall struct {
 	Cloud Cloud
-	// Expected names every binding that has networking: nothing is revoked before each of them has been seen.
-	Expected func(ctx context.Context) ([]types.NamespacedName, error)
+	// Expected is what every binding asks for, from the source and not from a cache, the endpoints left out: what
+	// one may need that the firewall has not heard of yet is not revoked.
+	Expected func(ctx context.Context) (map[types.NamespacedName]binding.Networking, error)
 	Settings Settings
 	Logger   *slog.Logger
 	// Now is the clock.
@@ -100,7 +102,7 @@ func (g *groupState) grants(wanted []model.Permission) bool {
 }
 
 // New makes a firewall. It does nothing until it is started.
-func New(c Cloud, settings Settings, expected func(context.Context) ([]types.NamespacedName, error), logger *slog.Logger) *Firewall {
+func New(c Cloud, settings Settings, expected func(context.Context) (map[types.NamespacedName]binding.Networking, error), logger *slog.Logger) *Firewall {
 	if settings.Settle == 0 {
 		settings.Settle = DefaultSettle
 	}
@@ -212,22 +214,17 @@ func (f *Firewall) revoke(ctx context.Context, id string) error {
 	if !state.heldSince.IsZero() && !slices.Equal(state.held, wanted) {
 		state.clean, state.held, state.heldSince = false, nil, time.Time{}
 	}
-	complete, err := f.complete(ctx)
-	if err != nil {
-		return err
-	}
-	// Without every binding's wishes there is nothing to find out beyond that the wanted rules hold.
-	if state.clean || !complete && !state.heldSince.IsZero() {
+	if state.clean {
 		return nil
 	}
-	change, err := f.changeOf(ctx, id, complete)
+	change, err := f.changeOf(ctx, id, true)
 	if errors.Is(err, cloud.ErrNotFound) && len(wanted) == 0 {
 		delete(f.groups, id)
 		return nil
 	}
 	if err == nil {
 		err = f.apply(ctx, change)
-		state.clean = err == nil && complete && change.Held && len(change.Revoke) == 0 && !change.Waits
+		state.clean = err == nil && change.Held && len(change.Revoke) == 0 && !change.Waits && len(change.Kept) == 0
 	}
 	if len(change.Authorize) > 0 { // somebody took it away
 		state.isGranted = err == nil
@@ -236,21 +233,29 @@ func (f *Firewall) revoke(ctx context.Context, id string) error {
 	return err
 }
 
-// changeOf reads a group and plans for it.
-func (f *Firewall) changeOf(ctx context.Context, id string, complete bool) (plan.Change, error) {
+// changeOf reads a group and plans for it. Whether something may be revoked is found out only when there is
+// something.
+func (f *Firewall) changeOf(ctx context.Context, id string, revocable bool) (plan.Change, error) {
 	observed, err := f.Cloud.SecurityGroup(ctx, id)
 	if err != nil {
 		return plan.Change{}, fmt.Errorf("cannot read security group %s: %w", id, err)
 	}
 	state := f.groups[id]
-	change := plan.Plan(plan.Snapshot{
-		Complete: complete, Grants: f.allGrants(), Settle: f.Settings.Settle,
+	snapshot := plan.Snapshot{
+		Revocable: revocable, Grants: f.allGrants(), Settle: f.Settings.Settle,
 		Groups: []plan.Group{{ID: id, Ingress: observed.Ingress, SeenAt: observed.SeenAt, WrittenAt: state.written, HeldSince: state.heldSince}},
-	})[0]
-	if change.Held && state.heldSince.IsZero() {
-		state.held, state.heldSince = plan.Merged(f.allGrants())[id], observed.SeenAt
 	}
-	return change, nil
+	change := plan.Plan(snapshot)[0]
+	if change.Held && state.heldSince.IsZero() {
+		state.held, state.heldSince = plan.Merged(snapshot.Grants)[id], observed.SeenAt
+	}
+	if len(change.Revoke) == 0 {
+		return change, nil
+	}
+	if snapshot.Unheard, err = f.unheard(ctx); err != nil {
+		return plan.Change{}, err
+	}
+	return plan.Plan(snapshot)[0], nil
 }
 
 // apply carries out a change: either it authorises, or it revokes.
@@ -289,18 +294,19 @@ func (f *Firewall) allGrants() []plan.Grant {
 	return all
 }
 
-// complete says that every binding has been seen since the start.
-func (f *Firewall) complete(ctx context.Context) (bool, error) {
+// unheard is what bindings ask for that the firewall does not know enough of.
+func (f *Firewall) unheard(ctx context.Context) ([]model.Permission, error) {
 	expected, err := f.Expected(ctx)
 	if err != nil {
-		return false, fmt.Errorf("cannot list the bindings with networking: %w", err)
+		return nil, fmt.Errorf("cannot list the bindings with networking: %w", err)
 	}
-	for _, key := range expected {
-		if at := f.bindings[key]; at == nil || at.unknown {
-			return false, nil
+	var all []model.Permission
+	for key, want := range expected {
+		if at := f.bindings[key]; at == nil || at.err != nil {
+			all = append(all, anywhere(want)...)
 		}
 	}
-	return true, nil
+	return all, nil
 }
 
 // next is how long to sleep when nobody asks for anything, after a pass that began at a time.
@@ -322,14 +328,10 @@ func (f *Firewall) next(began time.Time) time.Duration {
 	return max(again.Sub(f.Now()), fastestRetry)
 }
 
-// adopt finds, once every binding has been seen, the cluster's groups that no binding needs: rules of ours
-// may be left in them.
+// adopt finds the cluster's groups that no binding needs: rules of ours may be left in them.
 func (f *Firewall) adopt(ctx context.Context) error {
 	if f.adopted {
 		return nil
-	}
-	if complete, err := f.complete(ctx); err != nil || !complete {
-		return err
 	}
 	for _, value := range []string{"owned", "shared"} {
 		groups, err := f.Cloud.SecurityGroupsByTag(ctx, map[string]string{clusterTag(f.Settings.Cluster): value})

@@ -32,7 +32,7 @@ type yard struct {
 	firewall *firewall.Firewall
 	// ahead is how far the clock of cloud and firewall is ahead of the real one.
 	ahead    atomic.Int64
-	expected []types.NamespacedName
+	expected map[types.NamespacedName]binding.Networking
 	source   string
 	pod      string
 }
@@ -76,7 +76,7 @@ func newYard(t *testing.T) *yard {
 // takeOver starts a firewall that knows of nothing yet.
 func (y *yard) takeOver() {
 	y.firewall = firewall.New(y.cloud, firewall.Settings{Cluster: "lockstep", Settle: time.Millisecond},
-		func(context.Context) ([]types.NamespacedName, error) { return y.expected, nil }, slog.New(slog.DiscardHandler))
+		func(context.Context) (map[types.NamespacedName]binding.Networking, error) { return y.expected, nil }, slog.New(slog.DiscardHandler))
 	y.firewall.Now = y.now
 }
 
@@ -106,13 +106,17 @@ func (y *yard) allow(key types.NamespacedName, port int32) error {
 }
 
 func (y *yard) ask(key types.NamespacedName, port int32) (held bool, err error) {
-	return y.firewall.Allow(key, binding.Networking{
-		Rules: []elbv2.NetworkingIngressRule{{
-			From:  []elbv2.NetworkingPeer{{SecurityGroup: &elbv2.SecurityGroup{GroupID: y.source}}},
-			Ports: []elbv2.NetworkingPort{{Port: new(intstr.FromInt32(port))}},
-		}},
-		Endpoints: []binding.Endpoint{{IP: y.pod}},
-	})
+	want := y.networking(port)
+	want.Endpoints = []binding.Endpoint{{IP: y.pod}}
+	return y.firewall.Allow(key, want)
+}
+
+// networking asks for one TCP port from the load balancer.
+func (y *yard) networking(port int32) binding.Networking {
+	return binding.Networking{Rules: []elbv2.NetworkingIngressRule{{
+		From:  []elbv2.NetworkingPeer{{SecurityGroup: &elbv2.SecurityGroup{GroupID: y.source}}},
+		Ports: []elbv2.NetworkingPort{{Port: new(intstr.FromInt32(port))}},
+	}}}
 }
 
 // ranges are the port ranges that the load balancer is let into, straight from AWS.
@@ -168,7 +172,7 @@ func (y *yard) patiently(call func() error) error {
 
 func TestANewPortIsOpenBeforeTheOldOneIsClosed(t *testing.T) {
 	y := newYard(t)
-	y.expected = []types.NamespacedName{web}
+	y.expected = map[types.NamespacedName]binding.Networking{web: y.networking(8080)}
 	y.must(y.allow(web, 8080))
 	y.tidied(8080, 8080)
 	y.must(y.allow(web, 9090))
@@ -180,7 +184,7 @@ func TestANewPortIsOpenBeforeTheOldOneIsClosed(t *testing.T) {
 
 func TestTheSameWishCostsNoCall(t *testing.T) {
 	y := newYard(t)
-	y.expected = []types.NamespacedName{web}
+	y.expected = map[types.NamespacedName]binding.Networking{web: y.networking(8080)}
 	y.must(y.allow(web, 8080))
 	y.tidied(8080, 8080)
 	y.must(y.firewall.Tidy(t.Context()))
@@ -196,13 +200,13 @@ func TestTheSameWishCostsNoCall(t *testing.T) {
 
 func TestNothingIsRevokedBeforeEveryBindingIsKnown(t *testing.T) {
 	y := newYard(t)
-	y.expected = []types.NamespacedName{web}
+	y.expected = map[types.NamespacedName]binding.Networking{web: y.networking(8080)}
 	y.must(y.allow(web, 8080))
 	y.tidied(8080, 8080)
 
 	// Another process takes over; it knows only one of the two bindings.
 	other := types.NamespacedName{Namespace: "shop", Name: "other"}
-	y.expected = []types.NamespacedName{web, other}
+	y.expected = map[types.NamespacedName]binding.Networking{web: y.networking(8080), other: y.networking(9090)}
 	y.takeOver()
 	y.must(y.allow(other, 9090))
 	for range 5 {
@@ -215,9 +219,29 @@ func TestNothingIsRevokedBeforeEveryBindingIsKnown(t *testing.T) {
 	y.tidied(9090, 9090)
 }
 
+// One binding that cannot be served keeps what it may need, and nothing else: the next process would wait for it
+// for ever.
+func TestABindingThatCannotBeServedKeepsOnlyItsOwn(t *testing.T) {
+	y := newYard(t)
+	broken := types.NamespacedName{Namespace: "shop", Name: "broken"}
+	y.expected = map[types.NamespacedName]binding.Networking{web: y.networking(8080), broken: y.networking(7070)}
+	y.must(y.allow(broken, 7070))
+	y.must(y.allow(web, 8080))
+	y.tidied(7070, 8080)
+	y.takeOver() // broken cannot be served any more, and this process has never heard of it
+	y.must(y.allow(web, 9090))
+	y.tidied(7070, 8080, 9090, 9090)
+	y.expected[broken] = y.networking(6060)
+	y.tidied(9090, 9090)
+	if err := y.allow(broken, 6060); err != nil {
+		t.Error(err)
+	}
+	y.tidied(6060, 9090)
+}
+
 func TestAtTheLimitNothingIsRevokedToMakeRoom(t *testing.T) {
 	y := newYard(t)
-	y.expected = []types.NamespacedName{web}
+	y.expected = map[types.NamespacedName]binding.Networking{web: y.networking(8080)}
 	y.must(y.allow(web, 8080))
 	y.tidied(8080, 8080)
 	id := y.aws.EC2().NodeSecurityGroup()
@@ -252,7 +276,7 @@ func TestAtTheLimitNothingIsRevokedToMakeRoom(t *testing.T) {
 
 func TestAForgottenBindingsRulesGo(t *testing.T) {
 	y := newYard(t)
-	y.expected = []types.NamespacedName{web}
+	y.expected = map[types.NamespacedName]binding.Networking{web: y.networking(8080)}
 	y.must(y.allow(web, 8080))
 	y.tidied(8080, 8080)
 	y.expected = nil

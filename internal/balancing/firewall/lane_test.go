@@ -107,11 +107,12 @@ func (c *slowCloud) letsIn(port int32) bool {
 	return false
 }
 
-// start runs a firewall on the cloud for the bindings that are expected, until the test ends.
-func start(t *testing.T, c *slowCloud, expected ...types.NamespacedName) *firewall.Firewall {
+// start runs a firewall on the cloud, until the test ends.
+func start(t *testing.T, c *slowCloud) *firewall.Firewall {
 	t.Helper()
+	expected := map[types.NamespacedName]binding.Networking{}
 	f := firewall.New(c, firewall.Settings{Cluster: "test", Settle: time.Second, Recheck: time.Second},
-		func(context.Context) ([]types.NamespacedName, error) { return expected, nil }, slog.New(slog.DiscardHandler))
+		func(context.Context) (map[types.NamespacedName]binding.Networking, error) { return expected, nil }, slog.New(slog.DiscardHandler))
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error)
 	go func() { ended <- f.Start(ctx) }()
@@ -143,7 +144,7 @@ func ports(ip string, ports ...int32) binding.Networking {
 func TestNoBindingWaitsForASecurityGroup(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := &slowCloud{latency: time.Hour}
-		f := start(t, c, named("a"), named("b"))
+		f := start(t, c)
 		began := time.Now()
 		for range 3 {
 			for _, name := range []string{"a", "b"} {
@@ -168,7 +169,7 @@ func TestNoBindingWaitsForASecurityGroup(t *testing.T) {
 func TestBindingsThatShareAGroupDoNotFight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := &slowCloud{latency: 300 * time.Millisecond}
-		f := start(t, c, named("a"), named("b"), named("c"))
+		f := start(t, c)
 		told := map[string]bool{}
 		var mu sync.Mutex
 		defer f.Subscribe(func(key types.NamespacedName) {
@@ -203,7 +204,7 @@ func TestBindingsThatShareAGroupDoNotFight(t *testing.T) {
 func TestAThrottledFirewallTriesAgainByItself(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := &slowCloud{refuse: &cloud.APIError{Kind: cloud.KindThrottled, Operation: "DescribeNetworkInterfaces", Code: "RequestLimitExceeded"}}
-		f := start(t, c, named("a"))
+		f := start(t, c)
 		told := make(chan types.NamespacedName, 10)
 		defer f.Subscribe(func(key types.NamespacedName) { told <- key })()
 		_, _ = f.Allow(named("a"), ports("10.0.0.1", 8080))

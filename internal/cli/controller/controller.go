@@ -323,8 +323,8 @@ func (o *options) addBalancing(ctx context.Context, p *program, logger *slog.Log
 	if err != nil {
 		return nil, err
 	}
-	expected := func(ctx context.Context) ([]types.NamespacedName, error) {
-		return binding.Networked(ctx, m.GetClient())
+	expected := func(ctx context.Context) (map[types.NamespacedName]binding.Networking, error) {
+		return binding.Networked(ctx, m.GetAPIReader())
 	}
 	wall := firewall.New(p.cloud, firewall.Settings{Cluster: o.clusterName}, expected, logger.With("part", "firewall"))
 	if err := m.Add(wall); err != nil {

@@ -4,7 +4,8 @@
 // Rules from one source security group are merged into one range of ports for each endpoint group and
 // protocol, so that the number of target groups does not use up a group's rules. What is wanted is
 // authorised first; only when a later read has shown all of it, and time to take effect has passed, is
-// anything revoked (the third law: make before break). At the limit of rules nothing is revoked to make
+// anything revoked (the third law: make before break), and never what a binding may need of which too little is
+// known. At the limit of rules nothing is revoked to make
 // room, since that would open a gap.
 //
 // Start reading at Plan.
@@ -12,6 +13,7 @@ package plan
 
 import (
 	"cmp"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -40,10 +42,13 @@ type Group struct {
 
 // Snapshot is everything that a decision depends on.
 type Snapshot struct {
-	// Complete says that the grants of every binding are known. Until then nothing is revoked.
-	Complete bool
-	Grants   []Grant
-	Groups   []Group
+	// Revocable says that Unheard is known. Otherwise nothing is revoked.
+	Revocable bool
+	Grants    []Grant
+	// Unheard is what bindings ask for whose grants are not known, or not all: because they have not been worked
+	// on yet, cannot be served, or have endpoints that cannot be found. They may need it in any group.
+	Unheard []model.Permission
+	Groups  []Group
 	// Settle is how long a rule takes to reach the network interfaces.
 	Settle time.Duration
 }
@@ -57,6 +62,8 @@ type Change struct {
 	Held bool
 	// Waits says that rules are to be revoked when a read from after the settle time still shows Held.
 	Waits bool
+	// Kept are rules that only bindings may need whose grants are not known.
+	Kept []model.Permission
 }
 
 // Plan decides for each group of the snapshot.
@@ -87,15 +94,20 @@ func forGroup(s Snapshot, g Group, wanted []model.Permission) Change {
 		return change
 	}
 	change.Held = true
-	if !s.Complete {
+	if !s.Revocable {
 		return change
 	}
 	var obsolete []model.Permission
 	for _, p := range g.Ingress {
-		if Owned(p) && !want[identity(p)] {
+		switch {
+		case !Owned(p) || want[identity(p)]:
+		case slices.ContainsFunc(s.Unheard, func(unheard model.Permission) bool { return serves(p, unheard, wanted) }):
+			change.Kept = append(change.Kept, p)
+		default:
 			obsolete = append(obsolete, p)
 		}
 	}
+	change.Kept = sorted(change.Kept)
 	settled := !g.HeldSince.IsZero() && !g.SeenAt.Before(g.HeldSince.Add(s.Settle))
 	switch {
 	case len(obsolete) == 0:
@@ -105,6 +117,38 @@ func forGroup(s Snapshot, g Group, wanted []model.Permission) Change {
 		change.Waits = true
 	}
 	return change
+}
+
+// serves says that a rule may let in traffic that is asked for and that no wanted rule lets in.
+func serves(rule, asked model.Permission, wanted []model.Permission) bool {
+	low, high := max(rule.FromPort, asked.FromPort), min(rule.ToPort, asked.ToPort)
+	if low > high || rule.Protocol != asked.Protocol || !sameSource(rule, asked) {
+		return false
+	}
+	return !slices.ContainsFunc(wanted, func(w model.Permission) bool {
+		return w.Protocol == asked.Protocol && w.FromPort <= low && high <= w.ToPort && source(w) == source(asked)
+	})
+}
+
+// source is where a permission's traffic comes from.
+func source(p model.Permission) model.Permission {
+	p.Protocol, p.FromPort, p.ToPort, p.Description = "", 0, 0, ""
+	return p
+}
+
+// sameSource says that traffic from one source may come from the other: the same one, or an address range that
+// overlaps. What cannot be read may be anything.
+func sameSource(a, b model.Permission) bool {
+	if source(a) == source(b) {
+		return true
+	}
+	x, y := cmp.Or(a.CIDR, a.IPv6CIDR), cmp.Or(b.CIDR, b.IPv6CIDR)
+	if x == "" || y == "" {
+		return false
+	}
+	one, err := netip.ParsePrefix(x)
+	other, err2 := netip.ParsePrefix(y)
+	return err != nil || err2 != nil || one.Overlaps(other)
 }
 
 // Merged are the rules that each group needs: one range for each protocol and source group, and every
