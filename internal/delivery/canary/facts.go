@@ -120,13 +120,13 @@ func (i Ingress) seenAt() time.Time {
 func (i Ingress) carriesNothing() bool { return i.unseen() == "" && i.Evidence.LoadBalancer.ARN == "" }
 
 // healthy is the number of healthy targets of a ReplicaSet in the Service's group, in the worst Ingress.
-// AWS's answer may be some seconds old, so a pod counts only while Kubernetes calls it ready too. An empty
-// hash counts all that AWS calls healthy.
+// AWS's answer may be some seconds old, so a pod counts only while Kubernetes calls it ready too, and has no
+// drain mark, with which it leaves at any moment. An empty hash counts all that AWS calls healthy.
 func (f facts) healthy(service, hash string) int32 {
 	ready := map[string]bool{}
 	for _, rs := range f.ReplicaSets {
 		for _, p := range rs.Pods {
-			ready[p.UID] = rs.Hash == hash && p.Ready && !p.Terminating
+			ready[p.UID] = rs.Hash == hash && p.Ready && !p.Terminating && p.Drain == ""
 		}
 	}
 	least := -1

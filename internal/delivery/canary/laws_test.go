@@ -39,6 +39,17 @@ func TestLaw1AHealthyTargetWhosePodIsNotReadyDoesNotCount(t *testing.T) {
 	w.wantWait(w.still(), "TargetsNotHealthy")
 }
 
+// A pod with a drain mark is deregistered at any moment: a share must not rise over it.
+func TestLaw1APodOnItsWayOutDoesNotCount(t *testing.T) {
+	w := toCanary2(t)
+	w.targets()
+	w.rs("B").Pods[0].Drain = evidence.DrainWhenCovered
+	w.once()
+	if got := w.s.Rollout.Status.Canary.Weights.Canary.Weight; got != 0 {
+		t.Errorf("the canary rose to %d over a pod that drains\n%s", got, w.last)
+	}
+}
+
 func TestLaw2NoRemovalWhileAServiceSelectsThePods(t *testing.T) {
 	w := atHalf(t, nil)
 	w.s.Rollout.Status.Abort = true
