@@ -56,6 +56,7 @@ func Decide(s Snapshot) Decision {
 			}
 		}
 	}
+	d.wants(f.restartWait())
 	d.do(f.tidy()...)
 	return d.publish(f)
 }

@@ -23,7 +23,7 @@ func (f facts) remove(rs ReplicaSet, reason string) resized {
 	if w, ok := f.pass(unselected(rs)); !ok {
 		return resized{wait: w}
 	}
-	leaving := leaving(rs, 0)
+	leaving := leaving(rs, 0, time.Time{})
 	r := resized{drain: &v1alpha1.DrainStatus{PodTemplateHash: rs.Hash, Pods: int32(len(leaving)), MarkedAt: new(metav1.NewMicroTime(f.Now))}}
 	if old := f.drain(rs.Hash); old != nil && old.MarkedAt != nil {
 		r.drain.MarkedAt, r.drain.Since = old.MarkedAt, old.Since
@@ -52,7 +52,7 @@ func (f facts) remove(rs ReplicaSet, reason string) resized {
 // shrink marks the pods that the ReplicaSet controller would delete first, waits until AWS no longer
 // names them and every node has heard of it, and then scales down (law 2).
 func (f facts) shrink(rs ReplicaSet, to int32, reason string) resized {
-	leaving := leaving(rs, to)
+	leaving := leaving(rs, to, f.restartBefore())
 	if op := f.scale(rs, to, reason); len(leaving) == 0 || !lawTwo {
 		return resized{ops: []Operation{op}} // The pods have not been created yet.
 	}
@@ -223,8 +223,9 @@ func alive(rs ReplicaSet) int {
 
 // leaving are the UIDs of the pods that go when the ReplicaSet shrinks: the same order in which the
 // ReplicaSet controller deletes (not scheduled, not running, not ready, lowest deletion cost, which the
-// mark carries, then the youngest), so that it deletes exactly these.
-func leaving(rs ReplicaSet, to int32) []string {
+// mark carries, then the youngest), so that it deletes exactly these. Among those without a mark the pods
+// from before a restart come first: they are marked before the ReplicaSet controller has to choose.
+func leaving(rs ReplicaSet, to int32, restart time.Time) []string {
 	var alive []Pod
 	for _, p := range rs.Pods {
 		if !p.Terminating {
@@ -234,7 +235,7 @@ func leaving(rs ReplicaSet, to int32) []string {
 	slices.SortStableFunc(alive, func(a, b Pod) int {
 		return cmp.Or(
 			falseFirst(a.Scheduled, b.Scheduled), falseFirst(a.Running, b.Running), falseFirst(a.Ready, b.Ready),
-			falseFirst(a.Drain == "", b.Drain == ""), b.CreatedAt.Compare(a.CreatedAt), cmp.Compare(a.UID, b.UID))
+			falseFirst(a.Drain == "", b.Drain == ""), falseFirst(!a.CreatedAt.Before(restart), !b.CreatedAt.Before(restart)), b.CreatedAt.Compare(a.CreatedAt), cmp.Compare(a.UID, b.UID))
 	})
 	var out []string
 	for _, p := range alive[:max(0, min(len(alive), len(alive)-int(to)))] {

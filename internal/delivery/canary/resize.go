@@ -65,6 +65,8 @@ func (f facts) sizeAborted(rs ReplicaSet) resized {
 		delay = time.Duration(*f.strategy.AbortScaleDownDelaySeconds) * time.Second
 	}
 	switch {
+	case rs.Replicas > 0 && f.replicas == 0:
+		return f.shrink(rs, 0, "no pods are wanted") // Its share may never return: the stable version has no pods.
 	case rs.Replicas == 0 || explicit && delay == 0:
 		return resized{}
 	case f.strategy.DynamicStableScale && !explicit:
@@ -123,6 +125,9 @@ func (f facts) scale(rs ReplicaSet, to int32, reason string) ScaleReplicaSet {
 
 // resize brings a ReplicaSet that a Service selects to a size: up at once, down pod by drained pod.
 func (f facts) resize(rs ReplicaSet, to int32, reason string) resized {
+	if r, ok := f.restart(rs, to); ok {
+		return r
+	}
 	marked := marks(rs)
 	if to >= rs.Replicas {
 		var r resized

@@ -472,3 +472,20 @@ func TestAnotherPortIsWrittenAsOurOwnChange(t *testing.T) {
 		}
 	}
 }
+
+// The stable version cannot take the share of an aborted canary back when no pods are wanted: its targets
+// leave by the mark, whatever the weights are.
+func TestScaleTo0OfAnAbortedCanaryThatKeepsAShare(t *testing.T) {
+	w := atHalf(t, func(w *world) { w.s.Rollout.Spec.Strategy.Canary.AbortScaleDownDelaySeconds = new(int32(0)) })
+	w.s.Rollout.Status.Abort = true
+	w.s.Rollout.Spec.Replicas = new(int32(0))
+	for range 20 { // The weights stay at 50/50: the load balancer half gives no share to an empty group.
+		w.still()
+		w.targets()
+		w.drained()
+		w.s.Now = w.s.Now.Add(time.Minute)
+	}
+	if a, b := w.rs("A").Replicas, w.rs("B").Replicas; a != 0 || b != 0 {
+		t.Errorf("A has %d pods, B %d\n%s", a, b, w.last)
+	}
+}

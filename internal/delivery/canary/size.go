@@ -145,7 +145,8 @@ func (f facts) atDesired() (Wait, bool) {
 	if f.next == nil || f.next.Replicas < want && f.strategy.ReplicaProgressThreshold == nil || f.next.Available < f.threshold(want) {
 		return Wait{Reason: "PodsNotAvailable", Message: fmt.Sprintf("%d of %d pods of the new version are available", available(f.next), want)}, false
 	}
-	if !f.strategy.DynamicStableScale && f.stable != nil && (f.stable.Replicas != f.replicas || f.stable.Current != f.replicas) {
+	// A restart has more pods for a while, and wayBack sees to it that they are enough.
+	if !f.strategy.DynamicStableScale && f.stable != nil && !f.restartDue() && (f.stable.Replicas != f.replicas || f.stable.Current != f.replicas) {
 		return Wait{Reason: "StableNotScaled", Message: fmt.Sprintf("the stable version has %d of %d pods", f.stable.Current, f.replicas)}, false
 	}
 	return Wait{}, true

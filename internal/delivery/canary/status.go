@@ -276,6 +276,8 @@ func (d *draft) phase(f facts) (phase, message string) {
 		return v1alpha1.PhasePaused, "manually paused"
 	case len(s.PauseConditions) > 0 && f.inPlace():
 		return v1alpha1.PhasePaused, s.PauseConditions[0].Reason
+	case f.restartAsked():
+		return progressing("restarting pods" + d.because())
 	case s.UpdatedReplicas < f.replicas:
 		return progressing("more replicas need to be updated" + d.because())
 	case s.AvailableReplicas < s.UpdatedReplicas:

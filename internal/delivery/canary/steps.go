@@ -43,6 +43,7 @@ func progress(s Snapshot) progressed {
 		p.firstDeploy()
 	}
 	p.settle()
+	p.restarted()
 	p.status.Traffic = p.look()
 	if !p.status.Abort && !p.promoted() && !s.Rollout.Spec.Paused {
 		p.advance()

@@ -79,8 +79,6 @@ func unsupported(s Snapshot) string {
 	}
 	c := spec.Strategy.Canary
 	switch {
-	case spec.RestartAt != nil && (s.Rollout.Status.RestartedAt == nil || !s.Rollout.Status.RestartedAt.Equal(spec.RestartAt)):
-		return refuse("restartAt", "change a template annotation to replace the pods")
 	case c.TrafficRouting == nil:
 		return refuse("strategy.canary", "without trafficRouting; add trafficRouting.alb")
 	case c.Analysis != nil:

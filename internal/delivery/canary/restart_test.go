@@ -1,0 +1,137 @@
+package canary
+
+import (
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/lockstep-delivery/lockstep/api/rollouts/v1alpha1"
+)
+
+// restart asks for a restart now.
+func (w *world) restart() time.Time {
+	w.s.Now = w.s.Now.Add(time.Second)
+	at := w.s.Now
+	w.s.Rollout.Spec.RestartAt = new(metav1.NewTime(at))
+	w.s.Rollout.Generation++
+	return at
+}
+
+// replaced lets everything happen until the restart is done, and returns the least number of available pods of
+// a version on the way. That no pod goes while AWS names it is seen to by world.shrink.
+func (w *world) replaced(hash string) (least, most int32) {
+	w.t.Helper()
+	least = 1000
+	for range 200 {
+		w.still()
+		least, most = min(least, w.rs(hash).Available), max(most, w.rs(hash).Replicas)
+		if w.s.Rollout.Status.RestartedAt != nil && w.s.Rollout.Status.RestartedAt.Equal(w.s.Rollout.Spec.RestartAt) {
+			return least, most
+		}
+		w.kubelet()
+		w.aws()
+		w.still()
+		w.drained()
+		w.s.Now = w.s.Now.Add(40 * time.Second)
+	}
+	w.t.Fatalf("the restart does not end: %s\n%s", w.s.Rollout.Status.Message, w.last)
+	return 0, 0
+}
+
+func (w *world) wantAllNew(hash string, at time.Time) {
+	w.t.Helper()
+	for _, p := range w.rs(hash).Pods {
+		if p.CreatedAt.Before(at) {
+			w.t.Errorf("pod %s is from before the restart", p.Name)
+		}
+	}
+}
+
+func TestRestartReplacesAllPodsAndNeverHasFewer(t *testing.T) {
+	for replicas, batch := range map[int32]int32{1: 1, 4: 1, 10: 2} {
+		w := stable(t, replicas, weight(50), pause())
+		at := w.restart()
+		w.once()
+		if got := w.s.Rollout.Status.Phase; got != v1alpha1.PhaseProgressing {
+			t.Errorf("%s while a restart is asked for", got)
+		}
+		least, most := w.replaced("A")
+		if least < replicas || most != replicas+batch {
+			t.Errorf("%d pods: between %d available ones and %d at all", replicas, least, most)
+		}
+		w.rest()
+		w.wantAllNew("A", at)
+		if got := w.s.Rollout.Status; got.Phase != v1alpha1.PhaseHealthy || w.rs("A").Replicas != replicas {
+			t.Errorf("%s with %d pods: %s", got.Phase, w.rs("A").Replicas, got.Message)
+		}
+	}
+}
+
+func TestRestartInTheFutureWaitsForItsTime(t *testing.T) {
+	w := stable(t, 4, weight(50), pause())
+	w.restart()
+	at := w.s.Now.Add(time.Hour)
+	w.s.Rollout.Spec.RestartAt = new(metav1.NewTime(at))
+	d := w.still()
+	if w.rs("A").Replicas != 4 || !d.Wait.Again.Equal(at) {
+		t.Errorf("A has %d pods; looks again at %s", w.rs("A").Replicas, d.Wait.Again)
+	}
+	w.s.Now = at
+	w.once()
+	if got := w.rs("A").Replicas; got != 5 {
+		t.Errorf("A has %d pods when it is due", got)
+	}
+}
+
+// Both versions are restarted in the middle of an update, the stable one first, and the update goes on.
+func TestRestartInMidCanary(t *testing.T) {
+	w := atHalf(t, nil)
+	at := w.restart()
+	w.once()
+	if a, b := w.rs("A").Replicas, w.rs("B").Replicas; a != 5 || b != 2 {
+		t.Fatalf("A has %d pods, B %d\n%s", a, b, w.last)
+	}
+	if least, _ := w.replaced("A"); least < 4 {
+		t.Errorf("A had only %d available pods", least)
+	}
+	w.wantAllNew("A", at)
+	w.wantAllNew("B", at)
+	w.toPause()
+	if got := w.s.Rollout.Status; got.Canary.Weights.Canary.Weight != 50 || w.rs("B").Replicas != 2 {
+		t.Errorf("canary at %d %%, %d pods", got.Canary.Weights.Canary.Weight, w.rs("B").Replicas)
+	}
+}
+
+// Pods that do not come up stop a restart, and none of the old ones goes.
+func TestRestartStopsWhenNewPodsDoNotComeUp(t *testing.T) {
+	w := stable(t, 4, weight(50), pause())
+	w.restart()
+	for range 20 {
+		w.still()
+		w.kubelet()
+		for i, p := range w.rs("A").Pods {
+			w.rs("A").Pods[i].Ready = p.CreatedAt.Before(w.s.Rollout.Spec.RestartAt.Time)
+		}
+		w.count(w.rs("A"))
+		w.aws()
+		w.s.Now = w.s.Now.Add(time.Minute)
+	}
+	w.wantWait(w.once(), "Restarting")
+	if got := w.rs("A"); got.Available != 4 || got.Replicas != 5 {
+		t.Errorf("%d pods, %d available", got.Replicas, got.Available)
+	}
+}
+
+// A new template makes all pods anew, which is more than a restart.
+func TestRestartEndsWithANewTemplate(t *testing.T) {
+	w := stable(t, 4, weight(50), pause())
+	w.restart()
+	w.still()
+	w.image("B")
+	w.once()
+	if got := w.s.Rollout.Status.RestartedAt; got == nil || !got.Equal(w.s.Rollout.Spec.RestartAt) {
+		t.Errorf("restartedAt is %v", got)
+	}
+	w.toPause()
+}
