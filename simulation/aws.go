@@ -8,6 +8,7 @@ import (
 
 	"github.com/lockstep-delivery/lockstep/internal/balancing/apply/applytest"
 	"github.com/lockstep-delivery/lockstep/internal/balancing/model"
+	"github.com/lockstep-delivery/lockstep/internal/balancing/plan"
 	"github.com/lockstep-delivery/lockstep/internal/cloud"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/profile"
 )
@@ -21,11 +22,16 @@ type aws struct {
 	*applytest.World
 	w *world
 
+	// bindings are the objects as they were after the last change.
+	bindings []plan.ObservedBinding
+
 	groups []*group
 	nodes  []*node
 	// busyUntil is the end of a throttle storm.
 	busyUntil time.Time
 	calls     bucket
+	// founding: the load balancer is made as if long ago.
+	founding bool
 	changes   int
 	// shown are the weights of the rule since when, the newest last.
 	shown []placed
@@ -88,6 +94,9 @@ func (b *bucket) take(now time.Time) (wait time.Duration) {
 // token takes one from the budget of calls; without one the call is not made.
 func (a *aws) token(operation string) error {
 	now := a.w.now()
+	if a.founding {
+		return nil
+	}
 	if now.Before(a.busyUntil) && a.w.chance(0.9) {
 		a.w.reach("throttled")
 		return &cloud.BusyError{Operation: operation, Until: now.Add(a.w.between(time.Second, 30*time.Second))}
@@ -120,6 +129,10 @@ func (a *aws) groupOf(service string) *group {
 func (a *aws) CreateLoadBalancer(ctx context.Context, lb model.LoadBalancer, ids []string) (model.ObservedLoadBalancer, error) {
 	made, err := a.World.CreateLoadBalancer(ctx, lb, ids)
 	if err == nil {
+		a.activeAt = a.w.now()
+		if a.founding {
+			return made, nil
+		}
 		a.activeAt = a.w.now().Add(a.w.draws.Once(profile.ProvisionALB, lb.Name))
 		a.w.at(a.activeAt, func() { a.w.mirror.stirred() })
 	}
@@ -174,6 +187,13 @@ func (a *aws) placed(rule string, actions []model.Action) {
 		a.changes++
 		now, event := a.w.now(), fmt.Sprintf("rule#%d", a.changes)
 		p := placed{since: now, rule: rule, forward: forward}
+		if a.founding {
+			a.shown = append(a.shown, p)
+			for _, n := range a.nodes {
+				n.route(a.changes, p.forward)
+			}
+			continue
+		}
 		if a.w.draws.Chance(a.w.draws.Profile().Probabilities[profile.ReadOldState], event) {
 			p.staleUntil = now.Add(a.w.draws.Once(profile.ReadWindow, event))
 			a.w.reach("stale read")

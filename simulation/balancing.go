@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -24,12 +25,20 @@ type balancing struct {
 	actor
 	// mirror is that of the process: a late call of a former one does not reach its successor's.
 	mirror *mirror
-	// stacks are translations by what they were made of, since the same few come again and again.
-	stacks map[string]model.Stack
+}
+
+// stacks are translations by what they were made of, since the same few come again and again in all runs.
+var stacks sync.Map
+
+// translation is all of the world that a translation depends on.
+type translation struct {
+	delay    time.Duration
+	recorded bool
+	action   string
 }
 
 func newBalancing(w *world) *balancing {
-	b := &balancing{actor: actor{w: w, name: "balancing"}, mirror: w.mirror, stacks: map[string]model.Stack{}}
+	b := &balancing{actor: actor{w: w, name: "balancing"}, mirror: w.mirror}
 	b.round = func() { b.plan(0) }
 	return b
 }
@@ -49,7 +58,7 @@ func (b *balancing) plan(reads int) {
 	}
 	p := b.w.brain.Balancer(stack, observed, plan.State{
 		Now: b.w.now(), Cluster: cluster, Settle: b.w.config.Settle, HealthAge: 15 * time.Second,
-		Health: b.mirror.healths(), Bindings: b.w.aws.Bindings(), BackendGroupID: b.w.aws.BackendGroupID(),
+		Health: b.mirror.healths(), Bindings: b.w.aws.bindings, BackendGroupID: b.w.aws.BackendGroupID(),
 	})
 	b.w.decisions++
 	if len(p.Reads) > 0 && reads < 3 {
@@ -100,6 +109,7 @@ func (b *balancing) do(op plan.Operation) apply.Result {
 	b.w.note("%s", op)
 	b.w.writes++
 	result := apply.Round{Cloud: b.w.aws, Objects: b.w.aws, BackendGroupID: b.w.aws.BackendGroupID(), Now: b.w.now()}.Do(context.Background(), []plan.Operation{op})
+	b.w.aws.bindings = b.w.aws.Bindings()
 	if result.Err == nil && result.Again.IsZero() && b.mirror == b.w.mirror {
 		b.mirror.wrote()
 		for _, binding := range b.w.bindings {
@@ -116,9 +126,9 @@ func (b *balancing) do(op plan.Operation) apply.Result {
 
 // translated is what the Ingress asks for; false when it is invalid and nothing may be changed.
 func (b *balancing) translated(in *ingress) (model.Stack, bool) {
-	key := fmt.Sprint(in.recorded, in.action)
-	if stack, ok := b.stacks[key]; ok {
-		return stack, true
+	key := translation{b.w.config.DeregistrationDelay, in.recorded, in.action}
+	if stack, ok := stacks.Load(key); ok {
+		return stack.(model.Stack), true
 	}
 	objects := b.w.manifests(in)
 	stack, _, err := translate.Translate(translate.Settings{Cluster: cluster, DefaultTargetType: "ip"}, objects, translate.Resolved{Subnets: []translate.Subnet{
@@ -130,7 +140,7 @@ func (b *balancing) translated(in *ingress) (model.Stack, bool) {
 		b.w.reach("invalid Ingress")
 		return stack, false
 	}
-	b.stacks[key] = stack
+	stacks.Store(key, stack)
 	return stack, true
 }
 

@@ -28,7 +28,7 @@ func newBinding(w *world, service string) *binding {
 // look gathers a snapshot and decides; when something could leave, it looks again, afresh.
 func (b *binding) look(fresh bool) {
 	g := b.w.aws.groupOf(b.service)
-	if g == nil || len(b.w.aws.Bindings()) < 2 {
+	if g == nil || len(b.w.aws.bindings) < 2 {
 		b.done(time.Time{})
 		return
 	}

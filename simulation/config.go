@@ -22,6 +22,9 @@ type Config struct {
 	Far     bool
 	Settle  time.Duration
 
+	// Takeover begins with what other controllers have deployed; else the first deployment is Lockstep's.
+	Takeover bool
+
 	Steps               []v1alpha1.CanaryStep
 	DynamicStableScale  bool
 	Stickiness          time.Duration
@@ -102,6 +105,7 @@ func Drawn(seed uint64) Config {
 	}
 	c.Steps = drawnSteps(r)
 	c.Faults = drawnFaults(r)
+	c.Takeover = rand.New(rand.NewPCG(seed, 2)).IntN(4) > 0
 	return c
 }
 
@@ -200,7 +204,7 @@ func (c Config) String() string {
 		}
 		return fmt.Sprint(*v)
 	}
-	return fmt.Sprintf("seed %d: %d pods, %d zones, %s far=%t settle=%s, steps [%s], dynamicStableScale=%t sticky=%s scaleDownDelay=%s abortDelay=%s minReady=%d deregistration=%s checks=%s gates=%t start %s-%s, %d acts within %s, faults %+v",
-		c.Seed, c.Replicas, c.Zones, c.Profile, c.Far, c.Settle, strings.Join(parts, ", "), c.DynamicStableScale, c.Stickiness, text(c.ScaleDownDelay), text(c.AbortDelay), c.MinReady,
+	return fmt.Sprintf("seed %d: takeover=%t, %d pods, %d zones, %s far=%t settle=%s, steps [%s], dynamicStableScale=%t sticky=%s scaleDownDelay=%s abortDelay=%s minReady=%d deregistration=%s checks=%s gates=%t start %s-%s, %d acts within %s, faults %+v",
+		c.Seed, c.Takeover, c.Replicas, c.Zones, c.Profile, c.Far, c.Settle, strings.Join(parts, ", "), c.DynamicStableScale, c.Stickiness, text(c.ScaleDownDelay), text(c.AbortDelay), c.MinReady,
 		c.DeregistrationDelay, c.CheckInterval, c.Gates, c.StartMin, c.StartMax, c.Acts, c.Calm, c.Faults)
 }

@@ -2,6 +2,7 @@ package simulation
 
 import (
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -185,10 +186,11 @@ func (d *delivery) observe(notBefore time.Time) (canary.Snapshot, seenRollout, b
 		Now: w.now(), Settings: w.settings(),
 		Rollout: canary.Rollout{
 			Namespace: namespace, Name: rolloutName, Generation: r.generation, Revision: r.revision,
-			Spec: r.spec, Status: r.status, Hash: r.image, StepHash: "steps",
+			Spec: r.spec, Status: r.status, Hash: r.image, StepHash: stepHash,
 		},
 	}
-	w.snapshotPods(&s, fresh, &from)
+	sets := w.setsAt(fresh)
+	s.ReplicaSets, from.replicaSets = sets.sets, slices.Clone(sets.versions)
 	for _, name := range []string{canaryService, stableService} {
 		o, version := w.services.at(fresh).get(name)
 		from.services.set(name, version)
@@ -204,15 +206,33 @@ func (d *delivery) observe(notBefore time.Time) (canary.Snapshot, seenRollout, b
 	return s, from, true
 }
 
-// snapshotPods adds the ReplicaSets and their pods.
-func (w *world) snapshotPods(s *canary.Snapshot, fresh bool, from *seenRollout) {
-	sets, pods := w.replicaSets.at(fresh).objects, w.pods.at(fresh).objects
-	s.ReplicaSets = make([]canary.ReplicaSet, 0, len(sets))
-	from.replicaSets = make(versions, 0, len(sets)+1)
+// setsSeen are the ReplicaSets and their pods as a view has them. Nobody changes them, so they are gathered
+// anew only when something has changed.
+type setsSeen struct {
+	ofSets, ofPods int64
+	sets           []canary.ReplicaSet
+	versions       versions
+}
+
+// setsAt gathers the ReplicaSets and their pods.
+func (w *world) setsAt(fresh bool) *setsSeen {
+	seen := &w.setsCached
+	if fresh {
+		seen = &w.setsLive
+	}
+	if seen.ofSets != w.replicaSets.at(fresh).revision || seen.ofPods != w.pods.at(fresh).revision {
+		*seen = w.gatherSets(w.replicaSets.at(fresh), w.pods.at(fresh))
+	}
+	return seen
+}
+
+func (w *world) gatherSets(setView *view[replicaSet], podView *view[pod]) setsSeen {
+	sets, pods := setView.objects, podView.objects
+	seen := setsSeen{ofSets: setView.revision, ofPods: podView.revision, sets: make([]canary.ReplicaSet, 0, len(sets)), versions: make(versions, 0, len(sets))}
 	of := make([]canary.Pod, 0, len(pods)) // the pods of all, one ReplicaSet after the other
 	for _, o := range sets {
 		rs := o.value
-		from.replicaSets = append(from.replicaSets, versioned{o.name, o.version})
+		seen.versions = append(seen.versions, versioned{o.name, o.version})
 		begin := len(of)
 		for _, o := range pods {
 			if p := o.value; p.hash == rs.hash {
@@ -222,13 +242,14 @@ func (w *world) snapshotPods(s *canary.Snapshot, fresh bool, from *seenRollout) 
 				})
 			}
 		}
-		s.ReplicaSets = append(s.ReplicaSets, canary.ReplicaSet{
+		seen.sets = append(seen.sets, canary.ReplicaSet{
 			Name: o.name, Hash: rs.hash, CreatedAt: rs.created, Revision: rs.revision, Replicas: rs.replicas,
 			Current: rs.current, Ready: rs.ready, Available: rs.available, DesiredReplicas: rs.desired,
 			MinReadySeconds: rs.minReady, ScaleDownDeadline: rs.deadline, Observed: rs.observed == rs.generation,
 			Pods: of[begin:len(of):len(of)],
 		})
 	}
+	return seen
 }
 
 // act carries out the operations one after the other, each at its own moment, then publishes the status.
@@ -359,8 +380,12 @@ func (d *delivery) setRollout(from *seenRollout, edit func(*rollout)) bool {
 
 // publish writes the status when it has changed, as the API server keeps it.
 func (d *delivery) publish(decision *canary.Decision, from *seenRollout) {
-	status := stored(decision.Status)
-	if !reflect.DeepEqual(from.object.status, status) {
+	status, changed := decision.Status, false
+	if !reflect.DeepEqual(from.object.status, status) { // mostly it is the same, and need not be copied
+		status = stored(status)
+		changed = !reflect.DeepEqual(from.object.status, status)
+	}
+	if changed {
 		d.w.laws.publishing(from.object.status, status)
 		if !d.setRollout(from, func(r *rollout) { r.status = status }) {
 			d.failed()

@@ -1,7 +1,6 @@
 package simulation
 
 import (
-	"maps"
 	"slices"
 	"strconv"
 	"time"
@@ -26,16 +25,29 @@ type mirror struct {
 	routesWrote time.Time
 	targets     map[string]seen
 	stirring    bool
+	// joined are the groups with their pods as last joined, by ARN.
+	joined map[string]joined
+}
+
+// joined is a group and what it was made of.
+type joined struct {
+	pods  int64
+	read  int
+	group evidence.Group
 }
 
 // seen is a read of a group's targets.
 type seen struct {
 	health []model.TargetHealth
+	// number tells reads apart.
+	number int
 	at     time.Time
 	wrote  time.Time
 }
 
-func newMirror(w *world) *mirror { return &mirror{w: w, targets: map[string]seen{}} }
+func newMirror(w *world) *mirror {
+	return &mirror{w: w, targets: map[string]seen{}, joined: map[string]joined{}}
+}
 
 // observed is what AWS is believed to have; the first call reads it.
 func (m *mirror) observed() (model.Observed, error) {
@@ -154,7 +166,7 @@ func (m *mirror) readTargets(arn string) error {
 		return err
 	}
 	s := m.targets[arn]
-	s.health, s.at = m.w.aws.health(arn), m.w.now()
+	s.health, s.at, s.number = m.w.aws.health(arn), m.w.now(), s.number+1
 	m.targets[arn] = s
 	return nil
 }
@@ -196,7 +208,8 @@ func (m *mirror) evidence(notBefore time.Time) (evidence.Snapshot, error) {
 	lb := m.believed.LoadBalancers[0]
 	out.SeenAt = m.routesAt
 	out.LoadBalancer = evidence.LoadBalancer{ARN: lb.ARN, DNSName: lb.DNSName, Active: m.w.aws.active()}
-	placement := evidence.Placement{ARN: m.rule, Weights: map[string]int32{}}
+	placement := evidence.Placement{ARN: m.rule, Weights: make(map[string]int32, 2)}
+	out.Groups = make([]evidence.Group, 0, 2)
 	for _, service := range []string{canaryService, stableService} {
 		g := m.w.aws.groupOf(service)
 		if g == nil {
@@ -223,8 +236,12 @@ func (m *mirror) evidence(notBefore time.Time) (evidence.Snapshot, error) {
 
 // group joins the targets of a group with the pods that have their addresses now.
 func (m *mirror) group(g *group) evidence.Group {
-	s := m.targets[g.arn]
-	out := evidence.Group{Service: g.service, ARN: g.arn, SeenAt: s.at, Stickiness: m.routes.Stickiness}
+	s, pods := m.targets[g.arn], m.w.pods.cached.revision
+	if j := m.joined[g.arn]; j.pods == pods && j.read == s.number {
+		j.group.Stickiness = m.routes.Stickiness
+		return j.group
+	}
+	out := evidence.Group{Service: g.service, ARN: g.arn, SeenAt: s.at, Stickiness: m.routes.Stickiness, Targets: make([]evidence.Target, 0, len(s.health))}
 	for _, t := range s.health {
 		target := evidence.Target{Address: t.ID + ":" + strconv.Itoa(port), State: evidence.TargetState(t.State)}
 		if p := m.w.podAt(t.ID, false); p != nil {
@@ -232,6 +249,7 @@ func (m *mirror) group(g *group) evidence.Group {
 		}
 		out.Targets = append(out.Targets, target)
 	}
+	m.joined[g.arn] = joined{pods, s.number, out}
 	return out
 }
 
@@ -243,7 +261,7 @@ func (m *mirror) healths() map[string]plan.Health {
 			out[arn] = plan.HealthOf(s.health, s.at)
 		}
 	}
-	return maps.Clone(out)
+	return out
 }
 
 // stirred is called when targets have changed in AWS: the pollers find out some seconds later.

@@ -18,6 +18,8 @@ const (
 	port          = 8080
 	// ours is the field manager of the controller.
 	ours = "lockstep"
+	// stepHash is that of the steps, which nobody changes.
+	stepHash = "steps"
 )
 
 // rollout is the Rollout; its image is also the hash of its template.

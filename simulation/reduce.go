@@ -18,7 +18,11 @@ var simpler = []func(*Config){
 	func(c *Config) { c.Gates = false },
 	func(c *Config) { c.Far = false },
 	func(c *Config) { c.Profile = "ideal" },
-	func(c *Config) { c.Profile = "typical" },
+	func(c *Config) {
+		if c.Profile == "pessimistic" { // from ideal it would go to and fro for ever
+			c.Profile = "typical"
+		}
+	},
 	func(c *Config) { c.Threshold, c.MaxUnavailable, c.MinReady = nil, nil, 0 },
 	func(c *Config) { c.ScaleDownDelay, c.AbortDelay = nil, nil },
 	func(c *Config) { c.Zones = 1 },

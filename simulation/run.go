@@ -53,6 +53,9 @@ type world struct {
 	ingresses   *table[ingress]
 	pods        *table[pod]
 
+	// setsCached and setsLive are what was last gathered of the cache and of the API server.
+	setsCached, setsLive setsSeen
+
 	workload  *workload
 	aws       *aws
 	mirror    *mirror
@@ -101,7 +104,11 @@ var profiles = sync.OnceValue(func() map[string]*profile.Profile {
 // written any more once the wish is fulfilled. It stops at the first broken law.
 func Run(o Options) Report {
 	w := newWorld(o)
-	w.deploy()
+	if w.config.Takeover {
+		w.takeOver()
+	} else {
+		w.deploy()
+	}
 	if w.violation == nil {
 		w.people.begin()
 		w.faults.begin(time.Duration(w.config.Acts+1) * w.config.Calm)
