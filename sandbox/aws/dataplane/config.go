@@ -116,6 +116,11 @@ type Listener struct {
 	Rules []Rule
 	// Default is what happens when no rule matches.
 	Default Action
+	// ALPN are the protocols that a TLS listener of a Network Load Balancer agrees to, the preferred one first. Empty: it does
+	// not negotiate.
+	ALPN []string
+	// FlowIdle is tcp.idle_timeout.seconds of a Network Load Balancer's listener. Zero: 350 s.
+	FlowIdle time.Duration
 }
 
 // Rule is one listener rule: when all Conditions hold, Action is taken.
@@ -168,6 +173,8 @@ type Forward struct {
 	Groups []WeightedGroup
 	// Stickiness keeps a client on the group that was drawn for it, for this long. Zero: off.
 	Stickiness time.Duration
+	// StickySource keeps the flows of one client address on one group: what stickiness is on a Network Load Balancer.
+	StickySource bool
 }
 
 // WeightedGroup is a target group and its share, 0 to 999.
@@ -219,6 +226,24 @@ type Group struct {
 	// healthy targets the group fails open. Zero: 1 target, and no percentage.
 	MinimumHealthy        int
 	MinimumHealthyPercent int
+	// Network is for groups of a Network Load Balancer.
+	Network NetworkGroup
+}
+
+// NetworkGroup is what a target group of a Network Load Balancer has besides.
+type NetworkGroup struct {
+	// PreserveClient is preserve_client_ip.enabled: targets see the address of the client and not that of the node.
+	PreserveClient bool
+	// ProxyProtocol is proxy_protocol_v2.enabled: a header with the addresses of client and node goes ahead of the data.
+	ProxyProtocol bool
+	// TerminateDeregistered is deregistration_delay.connection_termination.enabled: flows that are left when the delay is over
+	// are cut. Off: they go on.
+	TerminateDeregistered bool
+	// TerminateUnhealthy is target_health_state.unhealthy.connection_termination.enabled: flows of a target that becomes
+	// unhealthy are cut, unless the group fails open. Off: they go on.
+	TerminateUnhealthy bool
+	// StickySource is stickiness of type source_ip.
+	StickySource bool
 }
 
 // Algorithm chooses a target within a group.
@@ -245,6 +270,8 @@ type HealthCheck struct {
 	HealthyThreshold, UnhealthyThreshold int
 	// Matcher is the HttpCode of the API: "200", "200,202", "200-299". Empty: 200.
 	Matcher string
+	// ProxyProtocol sends a header of the PROXY protocol, version 2, ahead of the check: LOCAL, without addresses.
+	ProxyProtocol bool
 }
 
 // TargetSet is all targets of a group that a node knows of, in one version.
@@ -354,6 +381,8 @@ const (
 	// TargetGone: the target left, or its deregistration delay is over. Usage is what it has served, and
 	// Cut the number of requests that were still in flight and were cut off.
 	TargetGone EventKind = "TargetGone"
+	// FlowsCut: a Network Load Balancer has cut Cut flows to a target, or to all of Group, for the Reason given.
+	FlowsCut EventKind = "FlowsCut"
 )
 
 // Event is one line of the data-plane journal. Fields that do not belong to its kind are zero.
@@ -368,6 +397,7 @@ type Event struct {
 	Target       TargetKey   `json:",omitzero"`
 	Usage        TargetUsage `json:",omitzero"`
 	Cut          int         `json:",omitzero"`
+	Reason       string      `json:",omitzero"`
 }
 
 // TargetUsage is what one node has sent to one target.
@@ -401,6 +431,24 @@ type Stats struct {
 	Groups map[string]GroupStats
 	// Targets holds each target that the node knows or has known (the newest 10,000 of those that are gone).
 	Targets []TargetStats
+	// Network holds what only a Network Load Balancer counts. Nil for others. Requests are new flows there, and Generated is empty.
+	Network *NetworkStats `json:",omitempty"`
+}
+
+// NetworkStats are the counts of a node of a Network Load Balancer, with the meaning of its CloudWatch metrics.
+type NetworkStats struct {
+	// By protocol, TCP, TLS or UDP: flows that are open, flows that began, and bytes to and from targets.
+	ActiveFlows, NewFlows, ProcessedBytes map[Protocol]uint64
+	// Flows that ended by an RST, by who sent it.
+	ClientResets, TargetResets, ELBResets uint64
+	// TLS handshakes that did not succeed.
+	ClientTLSErrors, TargetTLSErrors uint64
+	// PortAllocationErrors counts connects to targets for which no source port was left.
+	PortAllocationErrors uint64
+	// UnhealthyRoutingFlows went to a target of a group that failed open.
+	UnhealthyRoutingFlows uint64
+	// BlockedInbound and BlockedOutbound are new flows that security groups dropped, by protocol: from clients, and to targets.
+	BlockedInbound, BlockedOutbound map[Protocol]uint64
 }
 
 // GroupStats is what became of the requests for a group on one node.

@@ -15,6 +15,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/dataplane/proxyproto"
 )
 
 // probesAtOnce bounds the checks that run at the same moment, so that ten thousand targets registered in one
@@ -168,6 +170,11 @@ func (pr *probe) check() probeResult {
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 
+	if hc.ProxyProtocol {
+		if _, err := conn.Write(proxyproto.Local()); err != nil {
+			return connectFailure(err)
+		}
+	}
 	switch hc.Protocol {
 	case TCP:
 		return probeResult{}

@@ -1,0 +1,84 @@
+package nlb
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/dataplane"
+)
+
+// port is one port of the node, with a socket for each transport that a listener has needed there. Guarded by Node.apply.
+type port struct {
+	node   *Node
+	number uint16
+	tcp    net.Listener
+	udp    *net.UDPConn
+}
+
+// open binds what a protocol needs and is not bound yet.
+func (p *port) open(protocol dataplane.Protocol) error {
+	at := netip.AddrPortFrom(p.node.config.Address, p.number)
+	real := p.node.config.Endpoint(at).String()
+	// Keep-alive probes of ours would make the answers to them look like activity of the peer.
+	config := net.ListenConfig{KeepAlive: -1}
+	config.SetMultipathTCP(false)
+	if p.tcp == nil && protocol != dataplane.UDP {
+		l, err := config.Listen(context.Background(), "tcp", real)
+		if err != nil {
+			return fmt.Errorf("cannot listen on %s for %s of node %s: %w", real, at, p.node.config.LoadBalancer, err)
+		}
+		p.tcp = l
+		p.node.work.Go(func() { p.accept(l) })
+	}
+	if p.udp == nil && (protocol == dataplane.UDP || protocol == dataplane.TCPUDP) {
+		c, err := config.ListenPacket(context.Background(), "udp", real)
+		if err != nil {
+			return fmt.Errorf("cannot receive at %s for %s of node %s: %w", real, at, p.node.config.LoadBalancer, err)
+		}
+		p.udp = c.(*net.UDPConn)
+		receiver := newReceiver(p.node, p.number, p.udp)
+		p.node.work.Go(receiver.receive)
+	}
+	return nil
+}
+
+func (p *port) close() {
+	if p.tcp != nil {
+		_ = p.tcp.Close()
+	}
+	if p.udp != nil {
+		_ = p.udp.Close()
+	}
+}
+
+func (p *port) accept(l net.Listener) {
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			if p.node.ctx.Err() == nil {
+				p.node.config.Log.Error("a port of the load balancer has failed", "loadBalancer", p.node.config.LoadBalancer, "port", p.number, "cause", err)
+			}
+			return
+		}
+		s := newStream(p.node, p.number, conn.(*net.TCPConn))
+		p.node.work.Go(s.run)
+	}
+}
+
+// peer is the address of a client in the VPC, or its own if it comes from outside.
+func (n *Node) peer(real netip.AddrPort) netip.AddrPort {
+	return n.config.Peer(netip.AddrPortFrom(real.Addr().Unmap(), real.Port()))
+}
+
+// source is the real address from which a flow goes on to its target, and what the firewall has to know of it. The port is
+// chosen by the kernel.
+func (n *Node) source(preserve bool, real, client netip.AddrPort, p dataplane.Packet) (netip.Addr, dataplane.Packet) {
+	if preserve {
+		p.From, p.Via = client.Addr(), n.config.Address
+		return real.Addr().Unmap(), p
+	}
+	p.From = n.config.Address
+	return n.config.Endpoint(netip.AddrPortFrom(n.config.Address, 1024)).Addr(), p
+}

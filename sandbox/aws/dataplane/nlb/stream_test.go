@@ -1,0 +1,206 @@
+package nlb
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/dataplane"
+)
+
+// Section: flows. A flow stays on its target for life; new flows are spread over all targets.
+func TestFlowsStayAndSpread(t *testing.T) {
+	w := newWorld(t)
+	a, b := w.serve("a"), w.serve("b")
+	w.group("g", []*app{a, b})
+	w.listen(dataplane.TCP, to("g"))
+	seen := map[string]int{}
+	for range 40 {
+		c := w.dial()
+		first, _, err := c.say("one")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range 3 {
+			if name, _, err := c.say(fmt.Sprint(i)); name != first || err != nil {
+				t.Fatalf("a flow of %s is answered by %s, %v", first, name, err)
+			}
+		}
+		seen[first]++
+		_ = c.Close()
+	}
+	if seen["a"] < 8 || seen["b"] < 8 {
+		t.Errorf("40 flows were spread as %v", seen)
+	}
+	w.eventually("flows end", func() bool { return w.node.Stats().Network.ActiveFlows[dataplane.TCP] == 0 })
+	s := w.node.Stats()
+	if s.Requests != 40 || s.Network.NewFlows[dataplane.TCP] != 40 || s.Network.ProcessedBytes[dataplane.TCP] == 0 || s.Groups["g"].Requests != 40 {
+		t.Errorf("stats %+v %+v", s, s.Network)
+	}
+}
+
+// Each end that closes its writing side is passed on, so that protocols which half-close work.
+func TestHalfCloseIsPassedOn(t *testing.T) {
+	w := newWorld(t)
+	a := w.serve("a")
+	w.group("g", []*app{a})
+	w.listen(dataplane.TCP, to("g"))
+	c := w.dial()
+	w.wantAnswer(c, "a")
+	if err := c.Conn.(interface{ CloseWrite() error }).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	_ = c.SetReadDeadline(time.Now().Add(20 * time.Second))
+	if n, err := c.r.Read(make([]byte, 1)); n != 0 || err == nil || err.Error() != "EOF" {
+		t.Fatalf("after the end the client reads %d bytes, %v", n, err)
+	}
+}
+
+// Table 4.1: what the target sees as its peer. A change holds for new connections only.
+func TestSourceAddress(t *testing.T) {
+	w := newWorld(t)
+	a := w.serve("a")
+	g := w.group("g", []*app{a})
+	w.listen(dataplane.TCP, to("g"))
+	from := address()
+	preserved := w.dialFrom(from)
+	if _, peer, err := preserved.say("x"); host(peer) != from.String() || err != nil {
+		t.Errorf("with preservation the target sees %s, want %s (%v)", peer, from, err)
+	}
+	g.Network.PreserveClient = false
+	w.node.ApplyGroup(g)
+	if _, peer, err := w.dialFrom(from).say("x"); host(peer) != w.at.Addr().String() || err != nil {
+		t.Errorf("without preservation the target sees %s, want the node %s (%v)", peer, w.at.Addr(), err)
+	}
+	if _, peer, err := preserved.say("y"); host(peer) != from.String() || err != nil {
+		t.Errorf("a connection made before the change sees %s (%v)", peer, err)
+	}
+}
+
+// A client that is also the target gets no answer when its address is preserved, and one when not.
+func TestHairpin(t *testing.T) {
+	w := newWorld(t)
+	a := w.serve("a")
+	g := w.group("g", []*app{a})
+	w.listen(dataplane.TCP, to("g"))
+	w.wantSilence(w.dialFrom(a.Address))
+	g.Network.PreserveClient = false
+	w.node.ApplyGroup(g)
+	w.wantAnswer(w.dialFrom(a.Address), "a")
+}
+
+// Idle: the flow is forgotten without a word, and who sends next gets an RST. Activity, of either side, keeps it.
+func TestIdleFlowIsForgotten(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.Scale = 0.0005 }) // 350 s become 175 ms
+	a := w.serve("a")
+	w.group("g", []*app{a})
+	w.listen(dataplane.TCP, to("g"))
+	c := w.dial()
+	for range 6 {
+		w.wantAnswer(c, "a")
+		until := time.NewTimer(60 * time.Millisecond) // 6 times that is twice the time-out
+		<-until.C
+	}
+	w.eventually("the flow is forgotten", func() bool { return w.node.Stats().Network.ActiveFlows[dataplane.TCP] == 0 })
+	if resets := w.node.Stats().Network.ELBResets; resets != 0 {
+		t.Errorf("%d RSTs before anybody sent anything", resets)
+	}
+	w.wantReset(c)
+}
+
+// A listener may have its own idle time-out.
+func TestIdleTimeOutOfTheListener(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.Scale = 0.001 })
+	a := w.serve("a")
+	w.group("g", []*app{a})
+	w.listen(dataplane.TCP, to("g"), func(l *dataplane.Listener) { l.FlowIdle = 60 * time.Second })
+	c := w.dial()
+	w.wantAnswer(c, "a")
+	start := time.Now()
+	w.eventually("the flow is forgotten", func() bool { return w.node.Stats().Network.ActiveFlows[dataplane.TCP] == 0 })
+	if after := time.Since(start); after > 300*time.Millisecond {
+		t.Errorf("forgotten after %v, want about 60 ms and not 350", after)
+	}
+	w.wantReset(c)
+}
+
+// A port whose listener is gone drops, and does not refuse; flows that are there go on.
+func TestPortWithoutListener(t *testing.T) {
+	w := newWorld(t)
+	a := w.serve("a")
+	w.group("g", []*app{a})
+	w.listen(dataplane.TCP, to("g"))
+	old := w.dial()
+	w.wantAnswer(old, "a")
+	if err := w.node.Apply(dataplane.NodeConfig{}); err != nil {
+		t.Fatal(err)
+	}
+	w.wantSilence(w.dial())
+	w.wantAnswer(old, "a")
+	w.listen(dataplane.TCP, to("g"))
+	w.wantAnswer(w.dial(), "a")
+}
+
+// A group without targets, and one whose targets are all in their first check: RST.
+func TestNobodyToForwardTo(t *testing.T) {
+	w := newWorld(t)
+	w.listen(dataplane.TCP, to("g"))
+	w.wantRefusal() // the group is not known
+	w.node.ApplyGroup(quick("g"))
+	w.wantRefusal() // it has no targets
+	w.firewall(func(p dataplane.Packet) bool { return p.To == w.at })
+	a := w.serve("a")
+	g := quick("g")
+	g.HealthCheck.Timeout, g.HealthCheck.Interval = time.Minute, time.Minute
+	w.node.ApplyGroup(g)
+	w.register("g", a)
+	w.wantRefusal() // its first check is not over
+}
+
+// Deleting the load balancer resets what is there.
+func TestCloseResets(t *testing.T) {
+	w := newWorld(t)
+	a := w.serve("a")
+	w.group("g", []*app{a})
+	w.listen(dataplane.TCP, to("g"))
+	c := w.dial()
+	w.wantAnswer(c, "a")
+	w.node.Close()
+	w.wantReset(c)
+}
+
+// Security groups: client to node, and node to target under either address; what is open stays open.
+func TestSecurityGroupsOnEveryHop(t *testing.T) {
+	w := newWorld(t)
+	a := w.serve("a")
+	g := w.group("g", []*app{a})
+	w.listen(dataplane.TCP, to("g"))
+	from := address()
+	old := w.dialFrom(from)
+	w.wantAnswer(old, "a")
+
+	w.firewall(func(p dataplane.Packet) bool { return p.To != w.at })
+	w.wantSilence(w.dialFrom(from))
+	if n := w.node.Stats().Network.BlockedInbound[dataplane.TCP]; n != 1 {
+		t.Errorf("%d flows blocked inbound", n)
+	}
+	asked := make(chan dataplane.Packet, 1000)
+	w.firewall(func(p dataplane.Packet) bool {
+		if p.To.Addr() == a.Address && p.Via.IsValid() {
+			asked <- p
+			return false
+		}
+		return true
+	})
+	w.wantSilence(w.dialFrom(from))
+	if p := <-asked; p.From != from || p.Via != w.at.Addr() || p.Protocol != dataplane.TCP {
+		t.Errorf("the firewall of the target was asked about %+v", p)
+	}
+	if n := w.node.Stats().Network.BlockedOutbound[dataplane.TCP]; n != 1 {
+		t.Errorf("%d flows blocked outbound", n)
+	}
+	g.Network.PreserveClient = false
+	w.node.ApplyGroup(g)
+	w.wantAnswer(w.dialFrom(from), "a") // the packet now comes from the node
+	w.wantAnswer(old, "a")
+}
