@@ -37,10 +37,10 @@ func (t *translation) backend(b networkingv1.IngressBackend, field string) (rout
 	return routed{actions: actions}, err
 }
 
-// plainForward forwards to one Service; a Service that does not exist answers 503 unless Strict.
+// plainForward forwards to one Service; a Service that does not exist answers 503 unless StrictServices.
 func (t *translation) plainForward(service, port string) ([]model.Action, error) {
 	id, err := t.targetGroup(service, port)
-	if missing := (*missingServiceError)(nil); errors.As(err, &missing) && !t.settings.Strict {
+	if missing := (*missingServiceError)(nil); errors.As(err, &missing) && !t.settings.StrictServices {
 		t.warn(ReasonBackendMissing, "%v: the rule answers 503", err)
 		return []model.Action{fixedResponse("503", "Backend service does not exist")}, nil
 	}
@@ -82,7 +82,7 @@ func (t *translation) annotatedAction(name string) (routed, error) {
 	switch {
 	case found:
 		return routed{}, err
-	case t.settings.Strict:
+	case t.settings.StrictActions:
 		return routed{}, &InvalidError{Object: t.given.object, Field: "annotation " + key, Problem: "it is missing, but a backend uses it", Remedy: "add it"}
 	}
 	t.warn(ReasonBackendMissing, "annotation %s is missing: a new rule answers 503, a live one is kept", key)

@@ -88,11 +88,10 @@ func (t *translation) subnets() ([]string, error) {
 }
 
 func (t *translation) securityGroups(stack *model.Stack) error {
-	manageBackend, err := t.given.boolean("manage-backend-security-group-rules", false)
+	manageBackend, err := t.given.boolean("manage-backend-security-group-rules", t.settings.ManageBackendRules)
 	if err != nil {
 		return err
 	}
-	backend := model.SecurityGroupRef{Backend: true}
 	custom := t.given.list("security-groups")
 	for _, name := range custom {
 		id := name
@@ -106,8 +105,10 @@ func (t *translation) securityGroups(stack *model.Stack) error {
 	if len(custom) > 0 && !manageBackend {
 		return nil
 	}
-	t.backendSource = backend
-	stack.BackendGroup = new(BackendGroup(t.settings))
+	if len(custom) > 0 && t.settings.NoBackendSecurityGroup {
+		return t.given.invalid("security-groups", "the rules of the targets' security groups are to be managed, but the shared backend security group, their source, is turned off",
+			"set annotation "+Prefix+"manage-backend-security-group-rules to false, or --enable-backend-security-group to true")
+	}
 	if len(custom) == 0 {
 		managed, err := t.managedGroup()
 		if err != nil {
@@ -116,7 +117,17 @@ func (t *translation) securityGroups(stack *model.Stack) error {
 		stack.SecurityGroups = []model.SecurityGroup{managed}
 		stack.LoadBalancer.SecurityGroups = []model.SecurityGroupRef{{ResourceID: resourceSecurityGroup}}
 	}
-	stack.LoadBalancer.SecurityGroups = append(stack.LoadBalancer.SecurityGroups, backend)
+	switch {
+	case t.settings.NoBackendSecurityGroup:
+		t.backendSource = model.SecurityGroupRef{ResourceID: resourceSecurityGroup}
+		return nil
+	case t.settings.BackendSecurityGroup != "":
+		t.backendSource = model.SecurityGroupRef{GroupID: t.settings.BackendSecurityGroup}
+	default:
+		t.backendSource = model.SecurityGroupRef{Backend: true}
+		stack.BackendGroup = new(BackendGroup(t.settings))
+	}
+	stack.LoadBalancer.SecurityGroups = append(stack.LoadBalancer.SecurityGroups, t.backendSource)
 	return nil
 }
 

@@ -39,9 +39,24 @@ type Settings struct {
 	DefaultSSLPolicy string
 	// DefaultTags are put on everything and win over the user's tags (--default-tags).
 	DefaultTags map[string]string
-	// Strict makes a missing Service or action of a rule an error, where otherwise the rule answers 503
-	// (--tolerate-non-existent-backend-service and -action set to false).
-	Strict bool
+	// DefaultTagsLowPriority lets the user's tags win over DefaultTags (feature gate EnableDefaultTagsLowPriority).
+	DefaultTagsLowPriority bool
+	// ExternalTags are keys that somebody else manages on our resources (--external-managed-tags): users cannot set
+	// them here, and whoever applies the model neither changes nor removes them.
+	ExternalTags []string
+	// BackendSecurityGroup is used as the shared group of the cluster's load balancers instead of one of our own
+	// (--backend-security-group).
+	BackendSecurityGroup string
+	// NoBackendSecurityGroup makes the managed groups the sources of traffic to the targets
+	// (--enable-backend-security-group=false).
+	NoBackendSecurityGroup bool
+	// ManageBackendRules opens the targets also to load balancers with security groups of the user's choice, where
+	// the Ingress does not say (--enable-manage-backend-security-group-rules).
+	ManageBackendRules bool
+	// StrictServices and StrictActions make a missing Service, or a missing action of a rule, an error, where
+	// otherwise the rule answers 503 (--tolerate-non-existent-backend-service and -action set to false).
+	StrictServices bool
+	StrictActions  bool
 }
 
 // NoClass is the value of Settings.IngressClass that stands for --ingress-class="".

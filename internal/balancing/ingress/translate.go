@@ -254,19 +254,31 @@ func (t *translation) warnUnsupported(params *elbv2.IngressClassParams) {
 	slices.SortStableFunc(t.events, func(a, b Event) int { return strings.Compare(a.Message, b.Message) })
 }
 
-// tags are the tags of one resource: the user's, over them those of the class, over them the
+// tags are the tags of one resource: the user's, over them those of the class, over them (or below all) the
 // controller's defaults, and above all the tracking tags.
 func (t *translation) tags(given annotations, resourceID string) (map[string]string, error) {
 	tags, err := given.pairs("tags")
 	if err != nil {
 		return nil, err
 	}
+	for _, key := range t.settings.ExternalTags {
+		if _, ours := tags[key]; ours {
+			return nil, given.invalid("tags", "the tag "+key+" is managed by somebody else (--external-managed-tags)", "leave it out")
+		}
+	}
 	out := map[string]string{}
+	if t.settings.DefaultTagsLowPriority {
+		maps.Copy(out, t.settings.DefaultTags)
+	}
 	maps.Copy(out, tags)
 	for _, tag := range t.params.Tags {
-		out[tag.Key] = tag.Value
+		if !slices.Contains(t.settings.ExternalTags, tag.Key) {
+			out[tag.Key] = tag.Value
+		}
 	}
-	maps.Copy(out, t.settings.DefaultTags)
+	if !t.settings.DefaultTagsLowPriority {
+		maps.Copy(out, t.settings.DefaultTags)
+	}
 	maps.Copy(out, model.TrackingTags(t.settings.Cluster, t.stackID, resourceID))
 	return out, nil
 }

@@ -66,7 +66,7 @@ func (c *Controller) kubernetesObjects(ctx context.Context, object *networkingv1
 // observe gathers what AWS and Kubernetes have for the stack. An error leaves an observation that is not
 // complete, with which weights can still be moved.
 func (c *Controller) observe(ctx context.Context, r *round) error {
-	r.state = plan.State{Now: c.Now(), Cluster: c.Settings.Cluster, Settle: c.Settle, FirewallSettle: c.FirewallSettle, HealthAge: c.HealthAge}
+	r.state = plan.State{Now: c.Now(), Cluster: c.Settings.Cluster, Settle: c.Settle, FirewallSettle: c.FirewallSettle, HealthAge: c.HealthAge, ExternalTags: c.Settings.ExternalTags}
 	var bindings elbv2.TargetGroupBindingList
 	err := c.client.List(ctx, &bindings, client.InNamespace(r.key.Namespace), client.MatchingLabels{
 		ingress.LabelStackNamespace: r.key.Namespace, ingress.LabelStackName: r.key.Name,
@@ -156,6 +156,9 @@ func (c *Controller) resolve(ctx context.Context, r *round) (ingress.Resolved, e
 // shared finds the security group that the cluster's load balancers share, once in a process, and whether
 // somebody else needs it.
 func (c *Controller) shared(ctx context.Context, r *round) error {
+	if c.Settings.BackendSecurityGroup != "" {
+		return nil // it is the user's: never looked for, never deleted
+	}
 	if r.claim == ingress.Leaving {
 		alone, err := c.alone(ctx, r)
 		if err != nil || !alone || c.gaveUp(r.key) {

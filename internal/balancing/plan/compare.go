@@ -132,7 +132,7 @@ func (s *situation) tags(resource Ref, wanted, have map[string]string) {
 	var remove []string
 	for _, k := range slices.Sorted(maps.Keys(have)) {
 		_, keep := wanted[k]
-		if keep || strings.HasPrefix(k, "aws:") || strings.HasPrefix(k, "kubernetes.io/cluster/") || slices.Contains(keptTags, k) {
+		if keep || strings.HasPrefix(k, "aws:") || strings.HasPrefix(k, "kubernetes.io/cluster/") || slices.Contains(keptTags, k) || slices.Contains(s.state.ExternalTags, k) {
 			continue
 		}
 		remove = append(remove, k)

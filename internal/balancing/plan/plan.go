@@ -86,6 +86,8 @@ type State struct {
 	BackendGroupID string
 	// Alone says that no other object of the cluster needs the shared security group, so that it goes with this stack.
 	Alone bool
+	// ExternalTags are keys that somebody else manages: they are not taken away.
+	ExternalTags []string
 }
 
 // Overlapping is State.OverlapSince for the next plan: a group that still overlaps keeps its time. It may be
