@@ -66,16 +66,16 @@ type Endpoint struct {
 // Traffic is what the owner of a Service's traffic, a rollout, has recorded of it.
 type Traffic interface {
 	// Since says since when the Service has had the weight, as AWS showed it, and the settle time that the
-	// owner asks for (zero: the controller's). ok is false when nobody owns the Service's traffic, or no such
-	// record exists.
+	// owner asks for. ok is false when nobody owns the Service's traffic.
 	Since(ctx context.Context, namespace, service string) (record TrafficRecord, ok bool)
 }
 
-// TrafficRecord is the last weight that was seen for a Service.
+// TrafficRecord is the last weight that was seen for a Service, since when (zero: none was), and the settle time
+// that its owner asks for (nil: the controller's; 0 is 0).
 type TrafficRecord struct {
 	Weight int32
 	Since  time.Time
-	Settle time.Duration
+	Settle *time.Duration
 }
 
 // Settings of the controller.

@@ -61,8 +61,8 @@ func (c *Controller) share(ctx context.Context, r *round, notBefore time.Time) (
 	share.Since = r.memory.zeroSince
 	if c.Traffic != nil {
 		if record, ok := c.Traffic.Since(ctx, r.key.Namespace, r.binding.Spec.ServiceRef.Name); ok {
-			if record.Settle > 0 {
-				settle = record.Settle
+			if record.Settle != nil {
+				settle = *record.Settle
 			}
 			// The owner looks more often: it may have seen the group serve in between, or, after our restart,
 			// have seen it at 0 for longer.

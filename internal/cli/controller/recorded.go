@@ -25,27 +25,29 @@ func (r recorded) Since(ctx context.Context, namespace, service string) (binding
 		if canary == nil || (canary.CanaryService != service && canary.StableService != service) {
 			continue
 		}
-		return record(rollout, service)
+		return record(rollout, service), true
 	}
 	return binding.TrafficRecord{}, false
 }
 
 // record is the youngest of the rollout's records of a Service: with several Ingresses the weight counts
-// from when the last of them had it.
-func record(rollout rollouts.Rollout, service string) (binding.TrafficRecord, bool) {
+// from when the last of them had it. Without a weight that all of them show, it has no time. The settle time is
+// the rollout's own if it names one, 0 included, as the rollout itself reads it.
+func record(rollout rollouts.Rollout, service string) binding.TrafficRecord {
 	var found binding.TrafficRecord
+	if settle, err := time.ParseDuration(rollout.Annotations[rollouts.SettleTimeAnnotation]); err == nil && settle >= 0 {
+		found.Settle = &settle
+	}
 	for i, t := range rollout.Status.Traffic {
 		weight, named := t.Weights[service]
 		if !named || t.Since == nil || (i > 0 && weight != found.Weight) {
-			return binding.TrafficRecord{}, false
+			found.Since = time.Time{}
+			return found
 		}
 		found.Weight = weight
 		if t.Since.After(found.Since) {
 			found.Since = t.Since.Time
 		}
 	}
-	if settle, err := time.ParseDuration(rollout.Annotations[rollouts.SettleTimeAnnotation]); err == nil && settle >= 0 {
-		found.Settle = settle
-	}
-	return found, len(rollout.Status.Traffic) > 0
+	return found
 }
