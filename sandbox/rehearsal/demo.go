@@ -21,6 +21,8 @@ type DemoOptions struct {
 	Rate float64
 	// Disturb names what goes wrong during the release; see Disturbances.
 	Disturb []string
+	// Throttled is how long AWS refuses changes when it is to throttle; 2 min when 0.
+	Throttled time.Duration
 	// StopWhenLost ends the run as soon as a request has failed.
 	StopWhenLost bool
 }

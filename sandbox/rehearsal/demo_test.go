@@ -1,30 +1,62 @@
 package rehearsal
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 )
 
-// lockstep builds the program whose controller is rehearsed.
-func lockstep(t *testing.T, flags ...string) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "lockstep")
-	args := append(append([]string{"build"}, flags...), "-o", path, "github.com/lockstep-delivery/lockstep/cmd/lockstep")
-	if out, err := exec.CommandContext(t.Context(), "go", args...).CombinedOutput(); err != nil {
-		t.Fatalf("cannot build lockstep: %v\n%s", err, out)
+// TestMain lets all rehearsals run at the same time, whatever the number of cores: most of the time they wait for delays of the
+// emulated AWS, for health checks and for pauses of the manifests.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if err := flag.Set("test.parallel", "8"); err != nil {
+		panic(err)
 	}
-	return path
+	var err error
+	if programs, err = os.MkdirTemp("", "lockstep-rehearsal-"); err != nil {
+		panic(err)
+	}
+	code := m.Run()
+	_ = os.RemoveAll(programs) // a temporary folder
+	os.Exit(code)
 }
 
-func options(t *testing.T, controller string) DemoOptions {
+// programs is the folder of the built controllers.
+var programs string
+
+// The controllers that are rehearsed, each built once: the real one, and one that does not keep law 2.
+var (
+	lockstep    = sync.OnceValues(func() (string, error) { return build("lockstep") })
+	withoutLaw2 = sync.OnceValues(func() (string, error) { return build("lockstep-without-law2", "-tags", "without_law2") })
+)
+
+func build(name string, flags ...string) (string, error) {
+	path := filepath.Join(programs, name)
+	args := append(append([]string{"build"}, flags...), "-o", path, "github.com/lockstep-delivery/lockstep/cmd/lockstep")
+	if out, err := exec.Command("go", args...).CombinedOutput(); err != nil {
+		return "", fmt.Errorf("cannot build %s: %w\n%s", name, err, out)
+	}
+	return path, nil
+}
+
+func options(t *testing.T, controller func() (string, error)) DemoOptions {
+	t.Helper()
+	path, err := controller()
+	if err != nil {
+		t.Fatal(err)
+	}
 	return DemoOptions{
 		Rate: 500,
 		Options: Options{
-			Seed: 1, Profile: "typical", Scale: 0.1, Settle: 150 * time.Second, Controller: controller,
+			Seed: 1, Profile: "typical", Scale: 0.1, Settle: 150 * time.Second, Controller: path,
 			ControllerLog: filepath.Join(t.TempDir(), "controller.log"), Progress: t.Output(),
 		},
 	}
@@ -42,7 +74,8 @@ func run(t *testing.T, o DemoOptions) Report {
 }
 
 func TestARetargetedCanaryLosesNothing(t *testing.T) {
-	report := run(t, options(t, lockstep(t)))
+	t.Parallel()
+	report := run(t, options(t, lockstep))
 	if !report.Passed() {
 		t.Errorf("%d of %d requests failed, %d violations, problem %q", report.Requests.Failed, report.Requests.Sent, len(report.Violations), report.Problem)
 	}
@@ -58,8 +91,10 @@ func TestARetargetedCanaryLosesNothing(t *testing.T) {
 
 // Whatever goes wrong on the controller's side or between it and AWS, traffic does not feel it.
 func TestADisturbedCanaryLosesNothing(t *testing.T) {
-	o := options(t, lockstep(t))
+	t.Parallel()
+	o := options(t, lockstep)
 	o.Disturb = Disturbances()
+	o.Throttled = 45 * time.Second // three settle times
 	report := run(t, o)
 	if !report.Passed() {
 		t.Errorf("%d of %d requests failed, %d violations, problem %q", report.Requests.Failed, report.Requests.Sent, len(report.Violations), report.Problem)
@@ -75,22 +110,29 @@ func TestADisturbedCanaryLosesNothing(t *testing.T) {
 // The negative controls: a test ground that never loses a request proves nothing.
 
 func TestWithoutLaw2RequestsAreLost(t *testing.T) {
-	o := options(t, lockstep(t, "-tags", "without_law2"))
+	t.Parallel()
+	o := options(t, withoutLaw2)
 	mustLose(t, o, "a controller that waits neither for weights to settle nor for targets to drain")
 }
 
 func TestALagBeyondTheSettleTimeLosesRequests(t *testing.T) {
-	o := options(t, lockstep(t))
+	t.Parallel()
+	o := options(t, lockstep)
 	o.Profile = filepath.Join("testdata", "slower-than-settle.yaml")
-	mustLose(t, o, "nodes that take changes after twice the settle time")
+	o.Settle = 75 * time.Second
+	report := mustLose(t, o, "nodes that take changes after twice the settle time")
+	if !slices.ContainsFunc(report.Violations, func(v Violation) bool { return v.Law == 2 && strings.Contains(v.What, "counted as settled") }) {
+		t.Errorf("the report does not say that weights settled too early: %v", report.Violations)
+	}
 }
 
-func mustLose(t *testing.T, o DemoOptions, why string) {
+func mustLose(t *testing.T, o DemoOptions, why string) Report {
 	t.Helper()
-	o.StopWhenLost = true
+	o.Rate, o.StopWhenLost = 200, true
 	report := run(t, o)
 	if report.Requests.Failed == 0 {
 		t.Errorf("no request was lost with %s: the sandbox lies", why)
 	}
 	fmt.Fprintf(t.Output(), "lost with %s: %d of %d\n", why, report.Requests.Failed, report.Requests.Sent)
+	return report
 }

@@ -1,6 +1,7 @@
 package rehearsal
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -145,10 +146,11 @@ func actionKey(ingress *networkingv1.Ingress) (string, bool) {
 	return "", false
 }
 
-// throttled is how long AWS refuses changes.
-const throttled = 2 * time.Minute
+// throttledFor is how long AWS refuses changes, if nobody says otherwise.
+const throttledFor = 2 * time.Minute
 
 func (d *demo) throttleAWS(context.Context) error {
+	throttled := cmp.Or(d.options.Throttled, throttledFor)
 	d.disturbance("AWS throttles all changes of rules, listeners and targets for %s", throttled)
 	_, err := d.sandbox.AWS().Faults().Add(fault.Fault{
 		Kind:       fault.Throttle,

@@ -14,6 +14,7 @@ import (
 
 // The many ways in which users may have been let down, none of which may pass for a success.
 func TestOnlyAWholeReleaseWithoutLossPasses(t *testing.T) {
+	t.Parallel()
 	good := func() Report {
 		return Report{Requests: load.Result{
 			Intended: 10, Sent: 10, Answered: 10, Status: map[int]uint64{200: 10},
@@ -47,6 +48,7 @@ func TestOnlyAWholeReleaseWithoutLossPasses(t *testing.T) {
 
 // A listener that has lost its rule answers 404 by its default action, which is as bad for users as a 503.
 func TestTheLoadCountsAnswersFrom400On(t *testing.T) {
+	t.Parallel()
 	lost := httptest.NewServer(http.NotFoundHandler())
 	defer lost.Close()
 	at := netip.MustParseAddrPort(lost.Listener.Addr().String())
@@ -60,6 +62,7 @@ func TestTheLoadCountsAnswersFrom400On(t *testing.T) {
 
 // Readers of the text see when what was answered, also if a whole status or version was there for a second only.
 func TestTheTextTellsStatusesAndVersionsOverTime(t *testing.T) {
+	t.Parallel()
 	r := Report{Requests: load.Result{
 		Status: map[int]uint64{200: 590, 503: 9}, Versions: map[string]load.Version{"v1": {}, "v2": {}},
 	}}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -44,12 +45,16 @@ type Options struct {
 	Progress io.Writer
 }
 
-// Time limits, at scale 1 for what the emulated AWS delays; a rehearsal that exceeds one has failed.
+// Time limits, at scale 1 for what the emulated AWS delays; a rehearsal that exceeds one has failed. They are there to end
+// what hangs: a busy machine, which takes several times as long, must not reach them.
 const (
-	upLimit     = time.Minute
+	upLimit     = 3 * time.Minute
 	answerLimit = 25 * time.Minute
-	leastLimit  = 4 * time.Minute
+	leastLimit  = 8 * time.Minute
 )
+
+// stages counts those of this process, since each sandbox needs a name of its own.
+var stages atomic.Int64
 
 // stage is a sandbox with a controller in it and one release that is followed.
 type stage struct {
@@ -81,7 +86,7 @@ func (d *stage) setUp(ctx context.Context, manifests string) error {
 	up, cancel := context.WithTimeout(ctx, upLimit)
 	defer cancel()
 	d.sandbox, err = sandbox.Up(up, sandbox.Config{
-		Name: fmt.Sprintf("rehearsal-%d", os.Getpid()), Seed: d.options.Seed, Profile: d.options.Profile, Scale: d.options.Scale,
+		Name: fmt.Sprintf("rehearsal-%d-%d", os.Getpid(), stages.Add(1)), Seed: d.options.Seed, Profile: d.options.Profile, Scale: d.options.Scale,
 		NodesPerZone: 2, Notify: d.graves.bury,
 	})
 	if err != nil {

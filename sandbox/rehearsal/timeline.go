@@ -31,7 +31,7 @@ type WeightChange struct {
 	Accepted time.Time `json:"accepted,omitzero"`
 	// Applied is when the last of the load balancer's nodes had it, or something newer. No API of AWS tells this.
 	Applied time.Time `json:"applied,omitzero"`
-	// NotApplied are the zones of the nodes that never had it.
+	// NotApplied are the zones of the nodes that did not have it by the end.
 	NotApplied []string `json:"notApplied,omitempty"`
 	// Seen is when the read of AWS began that showed it in every rule; Settled when it counted as settled.
 	Seen    time.Time `json:"seen,omitzero"`

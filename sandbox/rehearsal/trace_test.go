@@ -136,18 +136,18 @@ func TestSettlingBeforeEveryNodeIsAViolation(t *testing.T) {
 		"a node never takes it": {func(h *history) {
 			h.modify(1, 0, 100, "")
 			h.take(2, "a", 1, "ModifyRule "+ruleARN)
-		}, "nodes in b never had them", 2},
+		}, "nodes in b did not have them by the end", 2},
 		"a node takes only an older change": {func(h *history) {
 			h.modify(0.5, 50, 50, "")
 			h.modify(1, 0, 100, "")
 			h.take(2, "a", 1, "ModifyRule "+ruleARN)
 			h.take(3, "b", 0.5, "ModifyRule "+ruleARN)
-		}, "nodes in b never had them", 2},
+		}, "nodes in b did not have them by the end", 2},
 		"a node takes only a change of another kind": {func(h *history) {
 			h.modify(1, 0, 100, "")
 			h.take(2, "a", 1, "ModifyRule "+ruleARN)
 			h.take(3, "b", 1.5, "RegisterTargets "+canaryARN)
-		}, "nodes in b never had them", 2},
+		}, "nodes in b did not have them by the end", 2},
 		"AWS had the mirrored split": {func(h *history) {
 			h.modify(1, 100, 0, "")
 			h.take(2, "a", 1, "ModifyRule "+ruleARN)

@@ -58,7 +58,7 @@ func (t trace) earlySettling(settlings []settling) []Violation {
 		switch {
 		case len(never) > 0:
 			broken = append(broken, Violation{Law: 2, At: s.settled, What: fmt.Sprintf(
-				"weights %s counted as settled, but the load balancer's nodes in %s never had them", describe(s.weights), strings.Join(never, ", "))})
+				"weights %s counted as settled, but the load balancer's nodes in %s did not have them by the end of the run", describe(s.weights), strings.Join(never, ", "))})
 		case last.After(s.settled):
 			broken = append(broken, Violation{Law: 2, At: s.settled, What: fmt.Sprintf(
 				"weights %s counted as settled %s before the last node of the load balancer had them", describe(s.weights), last.Sub(s.settled))})
