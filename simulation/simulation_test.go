@@ -190,6 +190,6 @@ func BenchmarkRollouts(b *testing.B) {
 
 // A run leaves much garbage and needs little memory.
 func TestMain(m *testing.M) {
-	debug.SetGCPercent(4000)
+	debug.SetGCPercent(1600)
 	os.Exit(m.Run())
 }
