@@ -22,6 +22,10 @@ const (
 	// SettleTimeAnnotation on a Rollout is the time, as a Go duration, that a weight must have been in place
 	// before an act that cannot be taken back; it overrides the controller's setting.
 	SettleTimeAnnotation = "lockstep.dev/settle-time"
+	// EvidenceTimeoutAnnotation on a Rollout is how long, as a Go duration, AWS's answer may be waited for before
+	// TrafficVerified has the reason EvidenceOverdue; progressDeadlineSeconds without it. With it,
+	// progressDeadlineAbort also aborts an update that is not answered. An update never goes on unanswered.
+	EvidenceTimeoutAnnotation = "lockstep.dev/evidence-timeout"
 )
 
 // Reasons of pause conditions.
@@ -45,6 +49,9 @@ const (
 	// ConditionTrafficContested is True while somebody else keeps writing the action annotation.
 	ConditionTrafficContested = "TrafficContested"
 )
+
+// ReasonEvidenceOverdue of TrafficVerified: AWS's answer is waited for longer than the evidence timeout.
+const ReasonEvidenceOverdue = "EvidenceOverdue"
 
 // Phases of a Rollout.
 const (

@@ -21,7 +21,7 @@ func (f facts) pass(gates ...gate) (Wait, bool) {
 // evidenceKnown: every Ingress was read completely.
 func evidenceKnown(f facts) (Wait, bool) {
 	if why := f.unseen(); why != "" {
-		return f.watch(Wait{Reason: "NoEvidence", Message: why, Evidence: true}), false
+		return f.watch(Wait{Reason: "NoEvidence", Message: why, Evidence: true, Open: true}), false
 	}
 	return Wait{}, true
 }
@@ -32,7 +32,7 @@ func splitShown(f facts) (Wait, bool) {
 		return w, false
 	}
 	if why := f.shown(); why != "" {
-		return f.watch(Wait{Reason: "WeightNotSeen", Message: why, Evidence: true}), false
+		return f.watch(Wait{Reason: "WeightNotSeen", Message: why, Evidence: true, Open: true}), false
 	}
 	return Wait{}, true
 }
@@ -74,7 +74,7 @@ func settledAt(service string, weight int32) gate {
 		if ok {
 			return Wait{}, true
 		}
-		w := Wait{Reason: "Settling", Message: fmt.Sprintf("Service %s at weight %d: %s", service, weight, why), Evidence: true, Again: at}
+		w := Wait{Reason: "Settling", Message: fmt.Sprintf("Service %s at weight %d: %s", service, weight, why), Evidence: true, Again: at, Open: at.IsZero()}
 		if at.IsZero() {
 			w = f.watch(w)
 		}

@@ -28,6 +28,8 @@ type Wait struct {
 	Message string
 	// Evidence: what is missing is an answer from AWS (not health, not a timer, not a person).
 	Evidence bool
+	// Open: only that answer ends the wait, not a time that is known.
+	Open bool
 	// Fresh, if set, asks for another look now, with everything read at or after this time.
 	Fresh time.Time
 	// Confirm names the acts that wait for nothing but that fresh look.

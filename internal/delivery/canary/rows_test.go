@@ -132,7 +132,7 @@ func TestReSync1To3(t *testing.T) {
 	if k := w.s.Services[0].Hash; k != "B" {
 		t.Fatalf("K is at %s before the weight was seen", k)
 	}
-	w.s.Now = w.s.Now.Add(10 * time.Minute)
+	w.s.Now = w.s.Now.Add(9 * time.Minute)
 	w.wantWait(w.still(), "Settling")
 	if k := w.s.Services[0].Hash; k != "B" {
 		t.Fatal("time alone moved K: the weight was never seen at 0")

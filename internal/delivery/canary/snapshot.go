@@ -34,6 +34,10 @@ type Settings struct {
 	// Contest is the window in which ContestLimit foreign writes of the annotation mean a dispute.
 	Contest      time.Duration
 	ContestLimit int
+	// EvidenceTimeout is how long an answer of AWS is waited for before the wait is told as a warning. The
+	// rollout's own one, which also lets progressDeadlineAbort abort the update then; zero: its progress
+	// deadline, and no abort.
+	EvidenceTimeout time.Duration
 }
 
 // DefaultSettings: the settle time is the far end of the times that a load balancer's nodes have been

@@ -119,6 +119,7 @@ func (d *draft) conditions(f facts, s *v1alpha1.RolloutStatus) {
 	if d.evidence.Message != "" && f.idle() {
 		c = setCondition(c, f.Now, condition{v1alpha1.ConditionTrafficVerified, "Unknown", d.evidence.Reason, d.evidence.Message})
 	} else if d.evidence.Message != "" {
+		d.overdue(f, c)
 		set(v1alpha1.ConditionTrafficVerified, false, d.evidence.Reason, d.evidence.Message)
 	} else {
 		set(v1alpha1.ConditionTrafficVerified, true, "WeightSeen", "AWS shows the intended split in every rule")
@@ -222,6 +223,35 @@ func progressMade(old, now v1alpha1.RolloutStatus) bool {
 		was.Status == metav1.ConditionFalse && is.Status == metav1.ConditionTrue
 }
 
+// overdue makes a wait for AWS's answer louder when it has lasted too long: never does it end by itself (law 4).
+func (d *draft) overdue(f facts, c []v1alpha1.RolloutCondition) {
+	old, _ := findCondition(c, v1alpha1.ConditionTrafficVerified)
+	if !d.evidence.Open || old.Status != metav1.ConditionFalse {
+		return
+	}
+	limit := f.evidenceTimeout()
+	if end := old.LastTransitionTime.Add(limit); end.After(f.Now) {
+		d.wait.Again = earlier(d.wait.Again, end)
+		return
+	}
+	told := fmt.Sprintf("%s; waited for since %s, which is longer than %s", d.evidence.Message, old.LastTransitionTime.UTC().Format(time.RFC3339), limit)
+	if old.Reason != v1alpha1.ReasonEvidenceOverdue {
+		d.events = append(d.events, Event{Warning: true, Reason: v1alpha1.ReasonEvidenceOverdue, Message: told})
+	}
+	if d.wait.Message == d.evidence.Message {
+		d.wait.Reason, d.wait.Message = v1alpha1.ReasonEvidenceOverdue, told
+	}
+	d.evidence.Reason, d.evidence.Message = v1alpha1.ReasonEvidenceOverdue, told
+}
+
+// evidenceTimeout is the rollout's own, or else as long as it may make no progress.
+func (f facts) evidenceTimeout() time.Duration {
+	if t := f.Settings.EvidenceTimeout; t > 0 {
+		return t
+	}
+	return f.progressDeadline()
+}
+
 // timedOut: the published progress clock has run out. It does not run for a promoted rollout, a pause, or
 // while evidence is awaited.
 func timedOut(f facts) bool {
@@ -241,11 +271,14 @@ func timedOut(f facts) bool {
 }
 
 func deadline(f facts, c v1alpha1.RolloutCondition) time.Time {
-	limit := defaultDeadline
+	return c.LastUpdateTime.Add(f.progressDeadline())
+}
+
+func (f facts) progressDeadline() time.Duration {
 	if s := f.Rollout.Spec.ProgressDeadlineSeconds; s != nil {
-		limit = time.Duration(*s) * time.Second
+		return time.Duration(*s) * time.Second
 	}
-	return c.LastUpdateTime.Add(limit)
+	return defaultDeadline
 }
 
 // replicaFailure copies the failure of the new ReplicaSet, else of any.

@@ -86,6 +86,10 @@ func (p *progressed) settle() {
 		p.status.Abort = true
 		p.events = append(p.events, Event{Warning: true, Reason: "RolloutAborted", Message: "no progress within the progress deadline"})
 	}
+	if !p.promoted() && !p.status.Abort && p.Rollout.Spec.ProgressDeadlineAbort && p.unanswered() {
+		p.status.Abort = true
+		p.events = append(p.events, Event{Warning: true, Reason: "RolloutAborted", Message: "no answer of AWS within the evidence timeout"})
+	}
 	switch {
 	case p.promoted():
 		p.status.Abort, p.status.AbortedAt, p.status.PromoteFull = false, nil, false
@@ -111,6 +115,14 @@ func (p *progressed) settle() {
 func (p *progressed) exceeded() bool {
 	c, _ := findCondition(p.Rollout.Status.Conditions, v1alpha1.ConditionProgressing)
 	return c.Reason == "ProgressDeadlineExceeded" && timedOut(p.facts)
+}
+
+// unanswered: the evidence timeout that the rollout names has passed, and looks since then still found no
+// answer: after a restart of the controller the first look knows nothing yet.
+func (p *progressed) unanswered() bool {
+	c, _ := findCondition(p.Rollout.Status.Conditions, v1alpha1.ConditionTrafficVerified)
+	return p.Settings.EvidenceTimeout > 0 && c.Status == metav1.ConditionFalse && c.Reason == v1alpha1.ReasonEvidenceOverdue &&
+		p.Now.Sub(c.LastUpdateTime.Time) >= freshFor
 }
 
 // inRollbackWindow: the template is that of a recent revision, which may skip the steps.

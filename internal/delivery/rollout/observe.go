@@ -55,13 +55,7 @@ func (c *Controller) observe(ctx context.Context, key types.NamespacedName, notB
 		Namespace: r.Namespace, Name: r.Name, Generation: r.Generation,
 		Revision: number(r.Annotations[v1alpha1.RevisionAnnotation], 0), Spec: r.Spec, Status: *r.Status.DeepCopy(),
 	}
-	if text, ok := r.Annotations[v1alpha1.SettleTimeAnnotation]; ok {
-		settle, err := time.ParseDuration(text)
-		if err != nil || settle < 0 {
-			s.Rollout.SettingError = fmt.Sprintf("metadata.annotations[%s]: %q is not a duration; use a form such as 150s", v1alpha1.SettleTimeAnnotation, text)
-		}
-		s.Settings.Settle = settle
-	}
+	readSettings(s, r)
 	if r.Spec.Malformed != "" {
 		s.Now = c.Now()
 		return o, nil // What could not be read must not be compared with what exists.
@@ -81,6 +75,33 @@ func (c *Controller) observe(ctx context.Context, key types.NamespacedName, notB
 	}
 	s.Now = c.Now()
 	return o, nil
+}
+
+// readSettings applies the Rollout's own settings, which are annotations.
+func readSettings(s *canary.Snapshot, r *v1alpha1.Rollout) {
+	for _, setting := range []struct {
+		key, example string
+		least        time.Duration
+		into         *time.Duration
+	}{
+		{v1alpha1.SettleTimeAnnotation, "150s", 0, &s.Settings.Settle},
+		{v1alpha1.EvidenceTimeoutAnnotation, "10m", time.Second, &s.Settings.EvidenceTimeout},
+	} {
+		text, ok := r.Annotations[setting.key]
+		if !ok {
+			continue
+		}
+		value, err := time.ParseDuration(text)
+		if err != nil || value < setting.least {
+			problem := "is not a duration"
+			if err == nil {
+				problem = "is less than " + setting.least.String()
+			}
+			s.Rollout.SettingError = fmt.Sprintf("metadata.annotations[%s]: %q %s; use a form such as %s", setting.key, text, problem, setting.example)
+			continue
+		}
+		*setting.into = value
+	}
 }
 
 // observePods reads the ReplicaSets that the Rollout owns, their pods, and which of them is the present one.
