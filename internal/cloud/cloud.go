@@ -129,6 +129,7 @@ type Cloud struct {
 	poll    pollers
 	again   rereads
 	late    lateCalls
+	delayed delays
 
 	subscribers subscribers
 

@@ -318,6 +318,9 @@ func (s *evidenceSource) assemble(query evidence.Query, f found) evidence.Snapsh
 	}
 	delete(services, "")
 	for _, p := range all {
+		if delay := c.delayOf(p.arn); !delay.Since.IsZero() && (out.Delay.Since.IsZero() || delay.Since.Before(out.Delay.Since)) {
+			out.Delay = delay
+		}
 		placement := evidence.Placement{ARN: p.arn, Weights: map[string]int32{}}
 		for _, g := range p.forward.TargetGroups {
 			if service, ok := services[g.ARN]; ok {

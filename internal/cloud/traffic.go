@@ -29,6 +29,7 @@ func (c *Cloud) ModifyRule(ctx context.Context, arn string, actions []model.Acti
 	return c.writeRoutes(listener, c.settings.SeeAgainDelay, func() error {
 		in := &elb.ModifyRuleInput{RuleArn: aws.String(arn), Actions: toActions(actions), Conditions: toConditions(conditions)}
 		_, err := writeELB(ctx, c, budget.Traffic, arn, (*elb.Client).ModifyRule, in)
+		c.noteDelay(arn, listener, err)
 		return err
 	}, func(r routes) routes {
 		return r.withRule(arn, func(rule *model.ObservedRule) {
@@ -53,6 +54,7 @@ func (c *Cloud) ModifyListener(ctx context.Context, arn string, listener model.L
 			in.Certificates = []types.Certificate{{CertificateArn: aws.String(listener.Certificates[0])}}
 		}
 		_, err := writeELB(ctx, c, budget.Traffic, arn, (*elb.Client).ModifyListener, in)
+		c.noteDelay(arn, arn, err)
 		return err
 	}, func(r routes) routes {
 		if listener.DefaultActions != nil {

@@ -38,12 +38,23 @@ type Snapshot struct {
 	// UnansweredUntil is until when a write of ours, whose answer never came, may still change the weights from
 	// what they are; zero when there is none. Nothing that cannot be taken back should rely on the weights before.
 	UnansweredUntil time.Time
+	// Delay says that a weight is to be written to one of the placements and cannot be sent; its zero value when
+	// none waits.
+	Delay Delay
 	// LoadBalancer is the load balancer that carries the action; its zero value means that none exists yet.
 	LoadBalancer LoadBalancer
 	// Placements are all the rules and listener default actions that hold the action.
 	Placements []Placement
 	// Groups are the target groups behind the Services of the query, in its order.
 	Groups []Group
+}
+
+// Delay is why a weight could not be sent to AWS yet.
+type Delay struct {
+	// Since is when it was first tried; zero when nothing waits.
+	Since time.Time
+	// Reason is in words for a person: AWS throttles, or the own budget of calls has no token.
+	Reason string
 }
 
 // LoadBalancer is what must be known of a load balancer to judge its traffic.
