@@ -2,7 +2,6 @@ package kubelet
 
 import (
 	"context"
-	"net/netip"
 	"testing"
 	"time"
 
@@ -56,11 +55,11 @@ func BenchmarkStart(b *testing.B) {
 func BenchmarkProbe(b *testing.B) {
 	c := newCluster(b, nil)
 	pod := c.await(c.create(echoPod(c.namespace(), nil)), "it is ready", ready)
-	addr := netip.MustParseAddr(pod.Status.PodIP)
+	v := c.kubelet.pod(pod.UID).now()
 	probe := lifecycle.Probe{Ref: lifecycle.Ref{Container: "web"}, Kind: lifecycle.Readiness, Spec: pod.Spec.Containers[0].ReadinessProbe}
 	b.ReportAllocs()
 	for b.Loop() {
-		if got := c.kubelet.runProbe(pod, addr, probe).(lifecycle.Probed); !got.OK {
+		if got := c.kubelet.runProbe(v, running{}, probe).(lifecycle.Probed); !got.OK {
 			b.Fatal(got.Message)
 		}
 	}

@@ -117,6 +117,7 @@ type Kubelet struct {
 	mu     sync.Mutex
 	pods   map[types.UID]*pod
 	closed bool
+	files  string // the folder of the pods' folders, once there is one
 	// life ends with Run; background counts the goroutines that carry out probes and hooks within it.
 	life       context.Context
 	end        context.CancelFunc
@@ -170,6 +171,7 @@ func (k *Kubelet) Run(ctx context.Context) error {
 		k.closePods()
 		workers.Wait()
 		k.background.Wait()
+		k.removeFiles()
 		k.events.shutDown()
 		k.http.CloseIdleConnections()
 	}()
@@ -303,6 +305,17 @@ func (k *Kubelet) closePods() {
 	for _, p := range pods {
 		p.close()
 	}
+}
+
+// track notes that something goes on that the kubelet waits for when it ends, until finish is called.
+func (k *Kubelet) track() (finish func(), ok bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.closed {
+		return nil, false
+	}
+	k.background.Add(1)
+	return k.background.Done, true
 }
 
 // spawn runs f beside everything else, unless the kubelet is ending.

@@ -2,7 +2,6 @@ package kubelet
 
 import (
 	"fmt"
-	"hash/fnv"
 	"net/netip"
 	"slices"
 	"sync"
@@ -33,17 +32,18 @@ type pod struct {
 	busy   bool
 	closed bool
 	timer  *time.Timer
+	// prepared holds what was read for containers that run a command, from their pull to their start.
+	prepared map[lifecycle.Ref]prepared
+	// seen is the newest pod object, for who must not ask the machine; told are the annotations that the applications know.
+	seen  *corev1.Pod
+	addr  netip.Addr
+	told  map[string]string
+	files string // the folder of the containers' folders; empty if there is none
 	// last is what the API server should be told.
 	last report
 	// served is what processes that have ended served; cut is how many requests were under way when they were killed.
 	served app.Traffic
 	cut    int64
-}
-
-// running is the process of one run of a container.
-type running struct {
-	ref     lifecycle.Ref
-	process *app.Process
 }
 
 // report is what the API server should be told about a pod.
@@ -57,13 +57,16 @@ type report struct {
 func newPod(k *Kubelet, n *node, obj *corev1.Pod) *pod {
 	return &pod{
 		k: k, node: n, uid: obj.UID, name: types.NamespacedName{Namespace: obj.Namespace, Name: obj.Name},
-		machine: lifecycle.New(obj, n.addr), processes: map[string]running{},
+		machine: lifecycle.New(obj, n.addr), processes: map[string]running{}, prepared: map[lifecycle.Ref]prepared{}, seen: obj, told: obj.Annotations,
 	}
 }
 
 func (p *pod) begin() { p.observe(p.machine.Pod()) }
 
-func (p *pod) observe(obj *corev1.Pod) { p.deliver(lifecycle.Observed{Pod: obj}) }
+func (p *pod) observe(obj *corev1.Pod) {
+	p.deliver(lifecycle.Observed{Pod: obj})
+	p.behave(obj)
+}
 
 func (p *pod) objectGone() {
 	p.mu.Lock()
@@ -76,7 +79,10 @@ func (p *pod) objectGone() {
 func (p *pod) deliver(in ...lifecycle.Input) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.inbox, p.news = append(p.inbox, in...), true
+	for _, i := range in {
+		p.note(i)
+	}
+	p.news = true
 	if p.busy {
 		return
 	}
@@ -110,6 +116,7 @@ func (p *pod) settle(w lifecycle.Work) {
 	}
 	if w.Finished && p.last.gone {
 		p.k.forget(p.uid)
+		p.removeFiles()
 	}
 }
 
@@ -125,16 +132,15 @@ func (p *pod) carryOut(a lifecycle.Action) {
 		p.start(a.Ref)
 	case lifecycle.Signal:
 		p.notify(PodStopping)
-		p.withProcess(a.Ref, (*app.Process).Terminate)
+		p.withProcess(a.Ref, process.Terminate)
 	case lifecycle.Kill:
 		p.withProcess(a.Ref, p.kill)
 	case lifecycle.Probe:
-		obj := p.machine.Pod()
-		addr := p.machine.Addr()
-		p.k.spawn(func() { p.deliver(p.k.runProbe(obj, addr, a)) })
+		v, r := p.view(), p.processes[a.Container]
+		p.k.spawn(func() { p.deliver(p.k.runProbe(v, r, a)) })
 	case lifecycle.RunHook:
-		obj, addr := p.machine.Pod(), p.machine.Addr()
-		p.k.spawn(func() { p.deliver(p.k.runHook(obj, addr, a)) })
+		v, r := p.view(), p.processes[a.Container]
+		p.k.spawn(func() { p.deliver(p.k.runHook(v, r, a)) })
 	case lifecycle.Record:
 		p.k.events.record(p.machine.Pod(), p.node.name, a)
 	}
@@ -167,8 +173,9 @@ func (p *pod) tearDownNetwork() {
 func (p *pod) pull(a lifecycle.Pull) {
 	obj := p.machine.Pod()
 	spec := container(obj, a.Container)
-	if _, err := p.k.cfg.Images.Find(a.Image, obj.Annotations, environment(spec)); err != nil {
-		p.deliver(lifecycle.PullFailed{Ref: a.Ref, Reason: "ErrImagePull", Message: err.Error()})
+	image, err := p.k.cfg.Images.Find(a.Image, obj.Annotations, p.view().environment(spec))
+	if err != nil {
+		p.pullFailed(a, err)
 		return
 	}
 	wait, present := p.node.pull(a.Image, time.Now(), p.k.scaled(p.k.cfg.PullDelay))
@@ -177,83 +184,40 @@ func (p *pod) pull(a lifecycle.Pull) {
 		p.deliver(lifecycle.PullFailed{Ref: a.Ref, Reason: "ErrImageNeverPull", Message: fmt.Sprintf("Container image %q is not present with pull policy of Never", a.Image)})
 		return
 	case present && a.Policy != corev1.PullAlways:
-		p.deliver(lifecycle.Pulled{Ref: a.Ref, Message: fmt.Sprintf("Container image %q already present on machine", a.Image)})
+		p.pulled(lifecycle.Pulled{Ref: a.Ref, Message: fmt.Sprintf("Container image %q already present on machine", a.Image)}, image, 0)
 		return
 	}
-	p.k.events.record(obj, p.node.name, lifecycle.Record{
+	p.recordPulling(a)
+	pulled := lifecycle.Pulled{Ref: a.Ref, Message: fmt.Sprintf("Successfully pulled image %q in %s", a.Image, wait.Round(time.Millisecond))}
+	p.pulled(pulled, image, wait)
+}
+
+// pulled says, after a while, that an image is there.
+func (p *pod) pulled(in lifecycle.Pulled, image app.Image, after time.Duration) {
+	p.prepare(in.Ref, image, func() {
+		if after <= 0 {
+			p.deliver(in)
+			return
+		}
+		time.AfterFunc(after, func() { p.deliver(in) })
+	})
+}
+
+func (p *pod) recordPulling(a lifecycle.Pull) {
+	p.k.events.record(p.machine.Pod(), p.node.name, lifecycle.Record{
 		Container: a.Container, Type: corev1.EventTypeNormal, Reason: "Pulling", Message: fmt.Sprintf("Pulling image %q", a.Image),
 	})
-	pulled := lifecycle.Pulled{Ref: a.Ref, Message: fmt.Sprintf("Successfully pulled image %q in %s", a.Image, wait.Round(time.Millisecond))}
-	if wait <= 0 {
-		p.deliver(pulled)
-		return
-	}
-	time.AfterFunc(wait, func() { p.deliver(pulled) })
 }
 
-func (p *pod) start(ref lifecycle.Ref) {
-	cfg, err := p.appConfig(ref.Container)
-	if err != nil {
-		p.deliver(lifecycle.StartFailed{Ref: ref, Reason: "CreateContainerConfigError", Message: err.Error()})
+// pullFailed says why an image cannot be pulled. A kubelet does not even try what is no reference.
+func (p *pod) pullFailed(a lifecycle.Pull, err error) {
+	if !app.ValidReference(a.Image) {
+		message := fmt.Sprintf("Failed to apply default image tag %q: couldn't parse image name %q: invalid reference format", a.Image, a.Image)
+		p.deliver(lifecycle.PullFailed{Ref: a.Ref, Reason: "InvalidImageName", Message: message})
 		return
 	}
-	cfg.Exited = func(code int32, message string) {
-		if message != "" {
-			p.k.cfg.Log.Warn("an application has ended", "pod", p.name, "container", ref.Container, "code", code, "reason", message)
-		}
-		p.deliver(lifecycle.Exited{Ref: ref, Code: code, Message: message})
-	}
-	process := app.Start(cfg)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.closed {
-		process.Kill()
-		return
-	}
-	if old := p.processes[ref.Container]; old.process != nil {
-		p.served = p.served.Plus(old.process.Traffic())
-	}
-	p.processes[ref.Container] = running{ref, process}
-	p.inbox = append(p.inbox, lifecycle.Started{Ref: ref})
-	p.news = true
-}
-
-// appConfig says what to run for a container, or what is wrong with what the manifest says.
-func (p *pod) appConfig(name string) (app.Config, error) {
-	obj := p.machine.Pod()
-	spec := container(obj, name)
-	env := environment(spec)
-	image, err := p.k.cfg.Images.Find(spec.Image, obj.Annotations, env)
-	if err != nil {
-		return app.Config{}, err
-	}
-	behaviour, err := image.Behaviour.With(obj.Annotations, env)
-	if err != nil {
-		return app.Config{}, err
-	}
-	listen, err := p.listenAddresses(obj, spec, behaviour)
-	if err != nil {
-		return app.Config{}, err
-	}
-	hash := fnv.New64a()
-	_, _ = hash.Write([]byte(obj.Name + "/" + name))
-	return app.Config{
-		Identity: app.Identity{
-			Pod: obj.Name, Namespace: obj.Namespace, UID: string(obj.UID), Container: name,
-			Node: p.node.name, Zone: p.node.zone, Version: image.Version,
-		},
-		Behaviour: withCommand(behaviour.Scaled(p.k.cfg.Scale), spec),
-		Listen:    listen,
-		Seed:      p.k.cfg.Seed ^ hash.Sum64(),
-	}, nil
-}
-
-// withCommand takes from a container's command what can be simulated of it: that an idle container sleeps.
-func withCommand(b app.Behaviour, spec *corev1.Container) app.Behaviour {
-	if d, ok := lifecycle.Sleep(slices.Concat(spec.Command, spec.Args)); ok && b.App == "pause" {
-		b.RunFor = &d
-	}
-	return b
+	p.recordPulling(a)
+	p.deliver(lifecycle.PullFailed{Ref: a.Ref, Reason: "ErrImagePull", Message: err.Error()})
 }
 
 // undeclaredPort is where a pod's only container listens if it declares no port.
@@ -283,23 +247,6 @@ func (p *pod) listenAddresses(obj *corev1.Pod, spec *corev1.Container, b app.Beh
 	return listen, nil
 }
 
-func (p *pod) withProcess(ref lifecycle.Ref, f func(*app.Process)) {
-	p.mu.Lock()
-	r := p.processes[ref.Container]
-	p.mu.Unlock()
-	if r.ref == ref && r.process != nil {
-		f(r.process)
-	}
-}
-
-func (p *pod) kill(process *app.Process) {
-	cut := process.Traffic().InFlight
-	process.Kill()
-	p.mu.Lock()
-	p.cut += cut
-	p.mu.Unlock()
-}
-
 // close kills everything at once and writes nothing more.
 func (p *pod) close() {
 	p.mu.Lock()
@@ -327,17 +274,6 @@ func container(obj *corev1.Pod, name string) *corev1.Container {
 		}
 	}
 	return &corev1.Container{Name: name}
-}
-
-// environment returns the variables whose values the manifest itself says.
-func environment(c *corev1.Container) []app.EnvVar {
-	var env []app.EnvVar
-	for _, e := range c.Env {
-		if e.ValueFrom == nil {
-			env = append(env, app.EnvVar{Name: e.Name, Value: e.Value})
-		}
-	}
-	return env
 }
 
 // controller returns the name of the object that controls a pod.

@@ -2,6 +2,8 @@ package kubelet
 
 import (
 	"bufio"
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,6 +20,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
+	"github.com/lockstep-delivery/lockstep/sandbox/kubelet/app"
 	"github.com/lockstep-delivery/lockstep/sandbox/kubelet/lifecycle"
 )
 
@@ -30,7 +33,7 @@ const probesAtOnce = 256
 
 var probeDialer = net.Dialer{KeepAlive: -1}
 
-func (k *Kubelet) runProbe(obj *corev1.Pod, addr netip.Addr, a lifecycle.Probe) lifecycle.Input {
+func (k *Kubelet) runProbe(v view, r running, a lifecycle.Probe) lifecycle.Input {
 	result := lifecycle.Probed{Ref: a.Ref, Kind: a.Kind}
 	select {
 	case k.probes <- struct{}{}:
@@ -41,15 +44,17 @@ func (k *Kubelet) runProbe(obj *corev1.Pod, addr netip.Addr, a lifecycle.Probe) 
 	timeout := time.Duration(max(a.Spec.TimeoutSeconds, 1)) * time.Second
 	ctx, cancel := context.WithTimeout(k.life, timeout)
 	defer cancel()
-	spec := container(obj, a.Container)
+	spec := container(v.pod, a.Container)
 	var err error
 	switch h := a.Spec.ProbeHandler; {
 	case h.HTTPGet != nil:
-		err = k.httpGet(ctx, addr, spec, h.HTTPGet)
+		err = k.httpGet(ctx, v.addr, spec, h.HTTPGet)
 	case h.TCPSocket != nil:
-		err = k.tcpConnect(ctx, addr, spec, h.TCPSocket)
+		err = k.tcpConnect(ctx, v.addr, spec, h.TCPSocket)
+	case h.Exec != nil:
+		err = v.execProbe(ctx, r, h.Exec.Command)
 	default:
-		err = errors.New("the sandbox does not run exec and grpc probes: use httpGet or tcpSocket")
+		err = errors.New("the sandbox does not run grpc probes: use httpGet, tcpSocket or exec")
 	}
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded) {
 		err = fmt.Errorf("no answer within %s: %w", timeout, err)
@@ -60,16 +65,59 @@ func (k *Kubelet) runProbe(obj *corev1.Pod, addr netip.Addr, a lifecycle.Probe) 
 	return result
 }
 
-func (k *Kubelet) runHook(obj *corev1.Pod, addr netip.Addr, a lifecycle.RunHook) lifecycle.Input {
-	done := lifecycle.HookDone{Ref: a.Ref}
-	if a.Hook.HTTPGet == nil {
-		done.Err = "the sandbox does not run exec hooks other than a plain sleep"
-		return done
+// execProbe runs a probe's command: exit code 0 is success, and what it writes is the message otherwise. Programs of
+// a simulated application that the sandbox does not have, such as pg_isready, find what a health check would.
+func (v view) execProbe(ctx context.Context, r running, argv []string) error {
+	var out bytes.Buffer
+	code, err := v.exec(ctx, r, argv, streams{out: &out, err: &out}, func([]string) uint8 {
+		if p, ok := r.process.(*app.Process); ok && p.Healthy() {
+			return 0
+		}
+		return 1
+	})
+	switch {
+	case err != nil:
+		return fmt.Errorf("command %q: %w", argv, err)
+	case code != 0:
+		return errors.New(cmp.Or(firstBytes(out.String(), probeMessage), fmt.Sprintf("command %q exited with %d", argv, code)))
 	}
-	if err := k.httpGet(k.life, addr, container(obj, a.Container), a.Hook.HTTPGet); err != nil {
+	return nil
+}
+
+// probeMessage is how much of a command's output is told.
+const probeMessage = 1024
+
+func firstBytes(s string, n int) string { return s[:min(len(s), n)] }
+
+func (k *Kubelet) runHook(v view, r running, a lifecycle.RunHook) lifecycle.Input {
+	done := lifecycle.HookDone{Ref: a.Ref, Kind: a.Kind}
+	var err error
+	switch h := a.Hook; {
+	case h.HTTPGet != nil:
+		err = k.httpGet(k.life, v.addr, container(v.pod, a.Container), h.HTTPGet)
+	case h.Exec != nil:
+		err = v.execHook(k.life, r, h.Exec.Command)
+	default:
+		err = errors.New("the sandbox runs exec, httpGet and sleep hooks")
+	}
+	if err != nil {
 		done.Err = err.Error()
 	}
 	return done
+}
+
+// execHook runs a hook's command. Programs of a simulated application that the sandbox does not have, such as
+// nginx -s quit, are taken for done.
+func (v view) execHook(ctx context.Context, r running, argv []string) error {
+	var out bytes.Buffer
+	code, err := v.exec(ctx, r, argv, streams{out: &out, err: &out}, func(args []string) uint8 {
+		r.log.Printf("%q is not simulated; taken for done", args)
+		return 0
+	})
+	if err == nil && code != 0 {
+		err = fmt.Errorf("command %q exited with %d: %s", argv, code, firstBytes(out.String(), probeMessage))
+	}
+	return err
 }
 
 // httpGet asks once, over a connection of its own, and takes any status from 200 to 399 for success. A redirect is

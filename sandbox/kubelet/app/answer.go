@@ -14,7 +14,7 @@ func (p *Process) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	now := time.Now().UnixNano()
 	switch {
 	case now < p.readyAt.Load() && !live:
-		p.say(w, http.StatusServiceUnavailable, "not ready yet\n")
+		p.reply(w, http.StatusServiceUnavailable, "not ready yet\n")
 	case live || ready:
 		p.answerHealth(w, now)
 	default:
@@ -23,11 +23,16 @@ func (p *Process) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (p *Process) answerHealth(w http.ResponseWriter, now int64) {
-	if after := p.cfg.Behaviour.UnhealthyAfter; after > 0 && now-p.startedAt.Load() >= int64(after) {
-		p.say(w, http.StatusInternalServerError, "unhealthy, as asked for by unhealthy-after\n")
+	if p.unhealthy(now) {
+		p.reply(w, http.StatusInternalServerError, "unhealthy, as asked for by unhealthy-after\n")
 		return
 	}
-	p.say(w, http.StatusOK, "ok\n")
+	p.reply(w, http.StatusOK, "ok\n")
+}
+
+func (p *Process) unhealthy(now int64) bool {
+	after := p.now.Load().UnhealthyAfter
+	return after > 0 && now-p.startedAt.Load() >= int64(after)
 }
 
 // serve answers with capacity, latency and errors.
@@ -49,7 +54,7 @@ func (p *Process) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if p.faulty(r) {
-		p.say(w, http.StatusInternalServerError, "an error, as asked for by error-rate\n")
+		p.reply(w, http.StatusInternalServerError, "an error, as asked for by error-rate\n")
 	} else {
 		p.answer(w, r)
 	}
@@ -61,7 +66,7 @@ func (p *Process) serve(w http.ResponseWriter, r *http.Request) {
 
 // latency draws how long this answer takes.
 func (p *Process) latency() time.Duration {
-	l := p.cfg.Behaviour.Latency
+	l := p.now.Load().Latency
 	if l.High == 0 {
 		return l.Low
 	}
@@ -70,7 +75,7 @@ func (p *Process) latency() time.Duration {
 
 // faulty draws whether this answer is an error. Of the colour demo only the colour can fail.
 func (p *Process) faulty(r *http.Request) bool {
-	b := &p.cfg.Behaviour
+	b := p.now.Load()
 	return b.ErrorRate > 0 && (b.App != "color" || r.URL.Path == "/color") && p.chance() < b.ErrorRate
 }
 
@@ -118,7 +123,7 @@ var (
 	htmlText  = []string{"text/html; charset=utf-8"}
 )
 
-func (p *Process) say(w http.ResponseWriter, code int, text string) {
+func (p *Process) reply(w http.ResponseWriter, code int, text string) {
 	w.Header()["Content-Type"] = plainText
 	w.WriteHeader(code)
 	_, _ = w.Write([]byte(text))

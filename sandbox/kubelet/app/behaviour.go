@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"k8s.io/apimachinery/pkg/api/resource"
 )
 
 // Names by which manifests set the parameters of the package comment.
@@ -29,7 +31,13 @@ type Behaviour struct {
 	OnSIGTERM      OnSIGTERM
 	DrainDelay     time.Duration
 	IdleTimeout    time.Duration
+	// CPU is the processor time that one answer takes; Memory is in bytes.
+	CPU    time.Duration
+	Memory int64
 }
+
+// Command is the application that is none: the container's command, run as a process of this machine.
+const Command = "command"
 
 // OnSIGTERM is what an application does when it is told to stop.
 type OnSIGTERM string
@@ -43,7 +51,7 @@ const (
 
 // parameters maps each name to how its value is read.
 var parameters = map[string]func(*Behaviour, string) error{
-	"app":             func(b *Behaviour, v string) error { return oneOf(&b.App, v, "echo", "color", "pause") },
+	"app":             func(b *Behaviour, v string) error { return oneOf(&b.App, v, "echo", "color", "pause", Command) },
 	"startup-delay":   func(b *Behaviour, v string) error { return duration(&b.StartupDelay, v) },
 	"ready-delay":     func(b *Behaviour, v string) error { return duration(&b.ReadyDelay, v) },
 	"latency":         func(b *Behaviour, v string) (err error) { b.Latency, err = ParseLatency(v); return err },
@@ -58,6 +66,8 @@ var parameters = map[string]func(*Behaviour, string) error{
 	},
 	"drain-delay":  func(b *Behaviour, v string) error { return duration(&b.DrainDelay, v) },
 	"idle-timeout": func(b *Behaviour, v string) error { return duration(&b.IdleTimeout, v) },
+	"cpu":          func(b *Behaviour, v string) error { return duration(&b.CPU, v) },
+	"memory":       func(b *Behaviour, v string) error { return bytes(&b.Memory, v) },
 }
 
 // With returns the behaviour as changed by a pod's annotations and one container's environment. The
@@ -111,6 +121,15 @@ func duration(to *time.Duration, v string) error {
 		return fmt.Errorf("%q is not a duration: write it as 250ms, 3s or 1m30s", v)
 	}
 	*to = d
+	return nil
+}
+
+func bytes(to *int64, v string) error {
+	q, err := resource.ParseQuantity(v)
+	if err != nil || q.Sign() < 0 {
+		return fmt.Errorf("%q is not an amount of memory: write it as 64Mi or 1Gi", v)
+	}
+	*to = q.Value()
 	return nil
 }
 

@@ -2,6 +2,7 @@ package app
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 	"time"
 )
@@ -12,6 +13,8 @@ type Image struct {
 	Version string
 	// Behaviour is that of the image itself, before manifests change it.
 	Behaviour Behaviour
+	// Shell says that the image is a shell and its tools: what a container of it does is what its command says.
+	Shell bool
 }
 
 // Catalogue says which application an image is. The zero value knows the images of the package
@@ -65,7 +68,8 @@ func (c Catalogue) find(reference string) (Image, error) {
 	case "registry.k8s.io/pause", "pause":
 		image.Behaviour.App = "pause"
 		return image, nil
-	case "busybox", "alpine":
+	case "busybox", "alpine", "bash", "debian", "ubuntu":
+		image.Shell = true
 		image.Behaviour.App, image.Behaviour.RunFor = "pause", new(time.Duration(0))
 		return image, nil
 	}
@@ -75,6 +79,12 @@ func (c Catalogue) find(reference string) (Image, error) {
 	}
 	return Image{}, fmt.Errorf("%s: not found in the sandbox's image catalogue: use lockstep.dev/echo:<version>, or choose what to run for it with the annotation %sapp", reference, AnnotationPrefix)
 }
+
+// reference is what image references look like, roughly: a kubelet does not try to pull what is none.
+var reference = regexp.MustCompile(`^[a-zA-Z0-9.\-]+(:[0-9]+)?(/[a-z0-9._\-]+)*(:[\w][\w.\-]{0,127})?(@sha256:[a-f0-9]{64})?$`)
+
+// ValidReference reports whether a string can be the name of an image.
+func ValidReference(image string) bool { return reference.MatchString(image) }
 
 // splitReference takes an image reference apart. The default registry is left out of the repository.
 func splitReference(reference string) (repository, tag string) {

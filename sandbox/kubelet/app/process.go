@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"reflect"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -35,6 +36,8 @@ type Config struct {
 	Listen []netip.AddrPort
 	// Seed makes the choices of latency and errors repeatable.
 	Seed uint64
+	// Log, if set, gets what the process says of itself.
+	Log func(line string)
 	// Exited is called once, from a goroutine of its own, when the process has ended: nothing of it listens any
 	// more. The message, if any, says why.
 	Exited func(code int32, message string)
@@ -42,7 +45,9 @@ type Config struct {
 
 // Process is one running application. All methods are safe for concurrent use.
 type Process struct {
-	cfg    Config
+	cfg Config
+	// now is how it behaves at present: manifests can change while it runs.
+	now    atomic.Pointer[Behaviour]
 	server http.Server
 	answer func(http.ResponseWriter, *http.Request)
 
@@ -66,6 +71,7 @@ type Process struct {
 // and a message.
 func Start(cfg Config) *Process {
 	p := &Process{cfg: cfg, versionHeader: []string{cfg.Version}, podHeader: []string{cfg.Pod}}
+	p.now.Store(&p.cfg.Behaviour)
 	p.answer = p.answerFor(cfg.Behaviour.App)
 	p.dead, p.die = context.WithCancel(context.Background())
 	p.startedAt.Store(time.Now().UnixNano())
@@ -128,8 +134,55 @@ func (p *Process) listenLocked() {
 	}
 	p.readyAt.Store(time.Now().Add(p.cfg.Behaviour.ReadyDelay).UnixNano())
 	for _, l := range p.listeners {
+		p.say("listening at " + l.Addr().String())
 		go func() { _ = p.server.Serve(l) }()
 	}
+}
+
+// say writes a line to the log.
+func (p *Process) say(line string) {
+	if p.cfg.Log != nil {
+		p.cfg.Log(line)
+	}
+}
+
+// manners says what SIGTERM leads to.
+func (b *Behaviour) manners() string {
+	switch {
+	case b.OnSIGTERM == Ignore:
+		return "ignored"
+	case b.OnSIGTERM == Abrupt:
+		return "dying at once"
+	case b.DrainDelay > 0:
+		return "still accepting for " + b.DrainDelay.String()
+	default:
+		return "finishing what is under way"
+	}
+}
+
+// Behave changes how the process behaves from now on: latency, errors, health, and what SIGTERM leads to. What is
+// decided at the start (the application, its delays, capacity, when it ends) stays as it is.
+func (p *Process) Behave(b Behaviour) {
+	was := p.now.Load()
+	changed := *was
+	changed.Latency, changed.ErrorRate, changed.UnhealthyAfter = b.Latency, b.ErrorRate, b.UnhealthyAfter
+	changed.OnSIGTERM, changed.DrainDelay, changed.CPU, changed.Memory = b.OnSIGTERM, b.DrainDelay, b.CPU, b.Memory
+	if p.now.Store(&changed); !reflect.DeepEqual(*was, changed) {
+		p.say("behaving as the pod's annotations say now")
+	}
+}
+
+// Behaviour returns how the process behaves at present.
+func (p *Process) Behaviour() Behaviour { return *p.now.Load() }
+
+// Healthy reports whether the process listens and would answer a health check with success.
+func (p *Process) Healthy() bool {
+	now := time.Now().UnixNano()
+	ready := p.readyAt.Load()
+	if p.cfg.Behaviour.App == "pause" {
+		ready = p.startedAt.Load()
+	}
+	return p.dead.Err() == nil && ready != 0 && now >= ready && !p.unhealthy(now)
 }
 
 func listenError(at netip.AddrPort, err error) string {
@@ -145,8 +198,12 @@ func listenError(at netip.AddrPort, err error) string {
 func (p *Process) Terminate() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	b := p.cfg.Behaviour
-	if p.ended || p.stopping || b.OnSIGTERM == Ignore {
+	b := p.now.Load()
+	if p.ended || p.stopping {
+		return
+	}
+	p.say("SIGTERM: " + b.manners())
+	if b.OnSIGTERM == Ignore {
 		return
 	}
 	p.stopping = true
@@ -193,6 +250,7 @@ func (p *Process) endLocked(code int32, message string) {
 	}
 	_ = p.server.Close()
 	p.die()
+	p.say(fmt.Sprintf("exit code %d %s", code, message))
 	if p.cfg.Exited != nil {
 		go p.cfg.Exited(code, message)
 	}

@@ -49,6 +49,10 @@ type container struct {
 	crash, pull     backoff
 	probes          []probe
 
+	// hookPending and hookUntil (of a sleep) say that the postStart hook is not over yet.
+	hookPending bool
+	hookUntil   time.Time
+
 	halt halt
 	// killAt is when a stopping container is killed.
 	killAt time.Time
@@ -128,12 +132,14 @@ func (c *container) proceed(m *Machine, now time.Time) {
 	case creating:
 		// The answer to Start is on its way.
 	case running:
-		c.runProbes(m, now)
+		if c.settled(m, now) {
+			c.runProbes(m, now)
+		}
 	case stopping:
 		c.runProbes(m, now)
 		c.proceedStopping(m, now)
 	case exited:
-		if !m.ending && c.restartable(m.pod) {
+		if !m.ending && m.condemned == nil && c.restartable(m.pod) {
 			c.proceedRestart(m, now)
 		}
 	}
@@ -149,7 +155,7 @@ func (c *container) startPull(m *Machine) {
 }
 
 func (c *container) pulled(m *Machine, now time.Time, message string) {
-	if c.stage != pulling || m.ending {
+	if c.stage != pulling || m.ending || m.condemned != nil {
 		return
 	}
 	c.pull = backoff{}
@@ -207,23 +213,57 @@ func (c *container) startedRunning(m *Machine, now time.Time) {
 	c.stage = running
 	c.startedAt = metav1.NewTime(now)
 	c.exit, c.reason, c.message = nil, "", ""
+	c.hookPending, c.hookUntil = false, time.Time{}
+	m.record(Record{Container: c.spec.Name, Type: corev1.EventTypeNormal, Reason: "Created", Message: "Created container: " + c.spec.Name})
+	m.record(Record{Container: c.spec.Name, Type: corev1.EventTypeNormal, Reason: "Started", Message: "Started container " + c.spec.Name})
+	c.started, c.ready = false, false
+	if c.spec.Lifecycle == nil || c.spec.Lifecycle.PostStart == nil {
+		c.settle(now)
+		return
+	}
+	c.probes = nil
+	hook := c.spec.Lifecycle.PostStart
+	if d, ok := sleepHook(hook); ok {
+		c.hookUntil = now.Add(d)
+		return
+	}
+	c.hookPending = true
+	m.act(RunHook{Ref: c.ref(), Kind: PostStart, Hook: hook})
+}
+
+// settle begins what a container does once it has started and its postStart hook is over: it is probed.
+func (c *container) settle(now time.Time) {
 	c.probes = newProbes(c.spec, now)
 	c.started = c.spec.StartupProbe == nil
 	c.ready = c.spec.ReadinessProbe == nil && c.started
-	m.record(Record{Container: c.spec.Name, Type: corev1.EventTypeNormal, Reason: "Created", Message: "Created container: " + c.spec.Name})
-	m.record(Record{Container: c.spec.Name, Type: corev1.EventTypeNormal, Reason: "Started", Message: "Started container " + c.spec.Name})
-	if c.spec.Lifecycle != nil && c.spec.Lifecycle.PostStart != nil {
-		c.warn(m, "NotSimulated", "The sandbox does not run postStart hooks; the container goes on as if this one had succeeded")
+}
+
+// settled reports whether the postStart hook is over.
+func (c *container) settled(m *Machine, now time.Time) bool {
+	switch {
+	case c.hookPending:
+		return false
+	case now.Before(c.hookUntil):
+		m.wakeAt(c.hookUntil)
+		return false
+	case !c.hookUntil.IsZero():
+		c.hookUntil = time.Time{}
+		c.settle(now)
 	}
+	return true
 }
 
 func (c *container) exitedWith(m *Machine, now time.Time, in Exited) {
 	if !c.alive() {
 		return
 	}
-	reason := "Error"
-	if in.Code == 0 {
+	reason := in.Reason
+	switch {
+	case reason != "":
+	case in.Code == 0:
 		reason = "Completed"
+	default:
+		reason = "Error"
 	}
 	c.stage, c.started, c.ready, c.probes = exited, false, false, nil
 	c.exit = &corev1.ContainerStateTerminated{
@@ -268,16 +308,24 @@ func (c *container) stop(m *Machine, now time.Time, grace time.Duration, message
 		return
 	}
 	c.halt.hookPending = true
-	m.act(RunHook{Ref: c.ref(), Hook: hook})
+	m.act(RunHook{Ref: c.ref(), Kind: PreStop, Hook: hook})
 }
 
-func (c *container) hookDone(m *Machine, err string) {
-	if c.stage != stopping {
-		return
+// hookDone goes on after a hook. A container whose postStart hook has failed is ended.
+func (c *container) hookDone(m *Machine, now time.Time, in HookDone) {
+	if in.Err != "" && c.alive() {
+		c.warn(m, "Failed"+in.Kind.String(), in.Kind.String()+" failed: "+in.Err)
 	}
-	c.halt.hookPending = false
-	if err != "" {
-		c.warn(m, "FailedPreStopHook", "PreStopHook failed: "+err)
+	switch {
+	case in.Kind == PreStop && c.stage == stopping:
+		c.halt.hookPending = false
+	case in.Kind == PostStart && c.stage == running && c.hookPending:
+		c.hookPending = false
+		if in.Err != "" {
+			c.stop(m, now, gracePeriod(m.pod), "FailedPostStartHook")
+			return
+		}
+		c.settle(now)
 	}
 }
 

@@ -25,6 +25,8 @@ type Machine struct {
 	ending   bool
 	deadline time.Time
 	finished bool
+	// condemned is why the pod fails, whatever its containers do; nil if it does not.
+	condemned *Condemned
 
 	started    time.Time
 	conditions []corev1.PodCondition
@@ -103,7 +105,9 @@ func (m *Machine) take(now time.Time, in Input) {
 	case Probed:
 		m.with(in.Ref, func(c *container) { c.probed(m, now, in) })
 	case HookDone:
-		m.with(in.Ref, func(c *container) { c.hookDone(m, in.Err) })
+		m.with(in.Ref, func(c *container) { c.hookDone(m, now, in) })
+	case Condemned:
+		m.condemn(in)
 	}
 }
 
@@ -157,11 +161,42 @@ func (m *Machine) proceed(now time.Time) {
 	switch {
 	case m.ending:
 		m.proceedEnding(now)
+	case m.overdue(now):
+		m.proceedCondemned(now)
 	case !m.network.addr.IsValid():
 		m.setUpNetwork(now)
 	default:
 		m.proceedContainers(now)
 	}
+}
+
+// overdue reports whether the pod is to fail, and condemns it when its active deadline has passed.
+func (m *Machine) overdue(now time.Time) bool {
+	seconds := m.pod.Spec.ActiveDeadlineSeconds
+	if m.condemned != nil || seconds == nil || m.done() {
+		return m.condemned != nil
+	}
+	deadline := m.started.Add(time.Duration(*seconds) * time.Second)
+	if now.Before(deadline) {
+		m.wakeAt(deadline)
+		return false
+	}
+	m.condemn(Condemned{Reason: "DeadlineExceeded", Message: "Pod was active on the node longer than the specified deadline"})
+	m.record(Record{Type: corev1.EventTypeNormal, Reason: m.condemned.Reason, Message: m.condemned.Message})
+	return true
+}
+
+// condemn decides that the pod fails. The first reason stays.
+func (m *Machine) condemn(why Condemned) {
+	if m.condemned == nil && !m.done() {
+		m.condemned = &why
+	}
+}
+
+// done reports whether the pod has come to its end by itself.
+func (m *Machine) done() bool {
+	phase := m.phase()
+	return phase == corev1.PodSucceeded || phase == corev1.PodFailed
 }
 
 func (m *Machine) setUpNetwork(now time.Time) {
@@ -177,7 +212,7 @@ func (m *Machine) setUpNetwork(now time.Time) {
 }
 
 func (m *Machine) proceedContainers(now time.Time) {
-	if m.phase() == corev1.PodFailed || m.phase() == corev1.PodSucceeded {
+	if m.done() {
 		m.stopSidecars(now)
 		m.tearDownNetwork()
 		return
@@ -188,6 +223,12 @@ func (m *Machine) proceedContainers(now time.Time) {
 			return // the following are held until this one is done
 		}
 	}
+}
+
+// proceedCondemned stops all containers of a pod that is to fail, and keeps those that wait from starting. Its object stays.
+func (m *Machine) proceedCondemned(now time.Time) {
+	m.stopContainers(now, func() time.Duration { return gracePeriod(m.pod) })
+	m.tearDownNetwork()
 }
 
 // stopSidecars ends the restartable init containers of a pod whose own containers are done.
@@ -206,6 +247,12 @@ func (m *Machine) proceedEnding(now time.Time) {
 	if m.finished {
 		return
 	}
+	m.stopContainers(now, func() time.Duration { return m.deadline.Sub(now) })
+	m.finished = m.tearDownNetwork()
+}
+
+// stopContainers stops what runs, restartable init containers after the others, and gives up what does not.
+func (m *Machine) stopContainers(now time.Time, grace func() time.Duration) {
 	for i := len(m.containers) - 1; i >= 0; i-- {
 		c := m.containers[i]
 		if !c.alive() {
@@ -213,11 +260,10 @@ func (m *Machine) proceedEnding(now time.Time) {
 			continue
 		}
 		if c.stage != stopping && !(c.sidecar() && m.anyAlive()) {
-			c.stop(m, now, m.deadline.Sub(now), "Stopping container "+c.spec.Name)
+			c.stop(m, now, grace(), "Stopping container "+c.spec.Name)
 		}
 		c.proceed(m, now)
 	}
-	m.finished = m.tearDownNetwork()
 }
 
 // tearDownNetwork gives the address back once no process is left; it reports whether that is done.

@@ -36,12 +36,15 @@ type (
 		Ref
 		Reason, Message string
 	}
-	// Exited says that the process has ended, by itself or because it was told to.
+	// Exited says that the process has ended, by itself or because it was told to. An empty Reason stands for Completed
+	// or Error, as Code says.
 	Exited struct {
 		Ref
-		Code    int32
-		Message string
+		Code            int32
+		Reason, Message string
 	}
+	// Condemned says that the pod is to fail, whatever its containers do, for a reason such as Evicted.
+	Condemned struct{ Reason, Message string }
 	// Probed answers Probe. Message says what went wrong if it is not OK.
 	Probed struct {
 		Ref
@@ -52,7 +55,8 @@ type (
 	// HookDone answers RunHook. Err is empty if the hook went well.
 	HookDone struct {
 		Ref
-		Err string
+		Kind HookKind
+		Err  string
 	}
 )
 
@@ -76,6 +80,18 @@ const (
 func (k ProbeKind) String() string {
 	return [...]string{"Startup", "Liveness", "Readiness"}[k]
 }
+
+// HookKind says when a hook runs.
+type HookKind int
+
+// The two kinds of hooks.
+const (
+	PostStart HookKind = iota
+	PreStop
+)
+
+// String returns the kind as it begins an event's message.
+func (k HookKind) String() string { return [...]string{"PostStartHook", "PreStopHook"}[k] }
 
 // Action is something to carry out now. Answers come back as an Input.
 type Action interface{ action() }
@@ -103,9 +119,10 @@ type (
 		Kind ProbeKind
 		Spec *corev1.Probe
 	}
-	// RunHook runs a preStop hook other than sleep. Answer: HookDone.
+	// RunHook runs a hook other than sleep. Answer: HookDone.
 	RunHook struct {
 		Ref
+		Kind HookKind
 		Hook *corev1.LifecycleHandler
 	}
 	// Record writes a Kubernetes event about the pod, or about one container if Container is set.
@@ -137,6 +154,7 @@ func (PullFailed) input()    {}
 func (Started) input()       {}
 func (StartFailed) input()   {}
 func (Exited) input()        {}
+func (Condemned) input()     {}
 func (Probed) input()        {}
 func (HookDone) input()      {}
 

@@ -38,6 +38,8 @@ func (m *Machine) phase() corev1.PodPhase {
 		}
 	}
 	switch {
+	case m.condemned != nil && !slices.ContainsFunc(m.containers, (*container).alive):
+		return corev1.PodFailed
 	case waiting > 0:
 		return corev1.PodPending
 	case runningNow > 0:
@@ -55,6 +57,7 @@ type shown struct {
 	pod            *corev1.Pod
 	addr           netip.Addr
 	down, finished bool
+	condemned      bool
 	containers     []shownContainer
 }
 
@@ -68,12 +71,12 @@ type shownContainer struct {
 }
 
 func (s shown) equal(o shown) bool {
-	return s.pod == o.pod && s.addr == o.addr && s.down == o.down && s.finished == o.finished && slices.Equal(s.containers, o.containers)
+	return s.pod == o.pod && s.addr == o.addr && s.down == o.down && s.finished == o.finished && s.condemned == o.condemned && slices.Equal(s.containers, o.containers)
 }
 
 // renewStatus makes the status anew if there is reason to; it reports whether it has changed.
 func (m *Machine) renewStatus(now time.Time) bool {
-	s := shown{pod: m.pod, addr: m.network.addr, down: m.network.down, finished: m.finished}
+	s := shown{pod: m.pod, addr: m.network.addr, down: m.network.down, finished: m.finished, condemned: m.condemned != nil}
 	s.containers = make([]shownContainer, 0, len(m.containers))
 	for _, c := range m.containers {
 		s.containers = append(s.containers, shownContainer{c.stage, c.run, c.reason, c.message, c.started, c.ready, c.restarts, c.exit, c.lastExit})
@@ -99,6 +102,9 @@ func (m *Machine) makeStatus(now time.Time) corev1.PodStatus {
 		HostIP:     m.hostIP.String(),
 		HostIPs:    []corev1.HostIP{{IP: m.hostIP.String()}},
 		Conditions: append([]corev1.PodCondition(nil), m.conditions...),
+	}
+	if m.condemned != nil {
+		s.Reason, s.Message = m.condemned.Reason, m.condemned.Message
 	}
 	if a := m.network.addr; a.IsValid() {
 		s.PodIP, s.PodIPs = a.String(), []corev1.PodIP{{IP: a.String()}}

@@ -31,8 +31,8 @@ var update = flag.Bool("update", false, "write the transcripts in testdata anew"
 //	probe C KIND ok 3s..30s      of C's age; a kind without such a line is always ok
 //	exit C after 5s code 1       each run ends by itself
 //	sigterm C takes 4s           or: sigterm C never; without: at once. Exit code 0
-//	hook C takes 2s
-//	at 20s gate NAME True        also: at 40s delete 30s; at 50s remove
+//	hook C takes 2s              also: hook C fails after 2s
+//	at 20s gate NAME True        also: at 40s delete 30s; at 50s remove; at 60s condemn Evicted
 //	until 120s                   how long the story is told
 func TestStories(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txtar")
@@ -145,6 +145,8 @@ func (w *world) outside(f []string) Input {
 		w.pod.DeletionGracePeriodSeconds = new(int64(dur(w.t, f[1]).Seconds()))
 	case "remove":
 		return Removed{}
+	case "condemn":
+		return Condemned{Reason: f[1], Message: "by the story"}
 	default:
 		w.t.Fatalf("nobody can %q", f)
 	}
@@ -244,8 +246,14 @@ func (w *world) carryOut(a Action) Input {
 	case Probe:
 		return w.probe(a)
 	case RunHook:
-		w.say("preStop hook of %s", a.Container)
-		w.later(dur(w.t, w.fact("hook", a.Container, "takes")[0]), func() Input { return HookDone{Ref: a.Ref} })
+		w.say("%s of %s", a.Kind, a.Container)
+		done := HookDone{Ref: a.Ref, Kind: a.Kind}
+		takes := w.fact("hook", a.Container, "takes")
+		if takes == nil {
+			takes = w.fact("hook", a.Container, "fails", "after")
+			done.Err = "no"
+		}
+		w.later(dur(w.t, takes[0]), func() Input { return done })
 	case Record:
 		w.say("event %s %s: %s", a.Type, a.Reason, a.Message)
 	}
@@ -297,6 +305,9 @@ func (w *world) say(format string, args ...any) {
 func (w *world) sayStatus() {
 	s := w.machine.Status()
 	line := "= " + string(s.Phase)
+	if s.Reason != "" {
+		line += " " + s.Reason
+	}
 	for _, c := range s.Conditions {
 		if c.Type == corev1.PodReady || c.Type == corev1.PodInitialized && c.Status != corev1.ConditionTrue {
 			line += fmt.Sprintf(", %s=%s %s", c.Type, c.Status, c.Reason)
