@@ -43,7 +43,9 @@ type Options struct {
 	// means that they are not served.
 	MetricsAddress string
 	HealthAddress  string
-	Logger         *slog.Logger
+	// SyncPeriod is how often every object is given to the controllers without a reason; 0 leaves it to the library (10 h).
+	SyncPeriod time.Duration
+	Logger     *slog.Logger
 	// AllowSameNames lets one process run controllers of the same name twice (for tests).
 	AllowSameNames bool
 }
@@ -94,7 +96,7 @@ func NewManager(ctx context.Context, o Options) (manager.Manager, error) {
 	options := manager.Options{
 		Scheme:                 scheme,
 		Logger:                 logger,
-		Cache:                  cacheOptions(o.Namespaces),
+		Cache:                  cacheOptions(o.Namespaces, o.SyncPeriod),
 		Client:                 client.Options{Cache: &client.CacheOptions{DisableFor: []client.Object{&corev1.Secret{}, &corev1.ConfigMap{}, &coordinationv1.Lease{}}}},
 		Metrics:                metricsserver.Options{BindAddress: orOff(o.MetricsAddress)},
 		HealthProbeBindAddress: orOff(o.HealthAddress),
@@ -121,7 +123,7 @@ func NewManager(ctx context.Context, o Options) (manager.Manager, error) {
 	return m, nil
 }
 
-func cacheOptions(namespaces []string) cache.Options {
+func cacheOptions(namespaces []string, syncPeriod time.Duration) cache.Options {
 	o := cache.Options{
 		DefaultTransform: withoutManagedFields,
 		ByObject: map[client.Object]cache.ByObject{
@@ -131,6 +133,9 @@ func cacheOptions(namespaces []string) cache.Options {
 			// Who last wrote an action annotation is told by the managed fields.
 			&networkingv1.Ingress{}: {Transform: asIs},
 		},
+	}
+	if syncPeriod > 0 {
+		o.SyncPeriod = &syncPeriod
 	}
 	if len(namespaces) > 0 {
 		o.DefaultNamespaces = make(map[string]cache.Config, len(namespaces))

@@ -3,6 +3,7 @@
 package controller
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -63,7 +65,8 @@ type options struct {
 	webhookService string
 	leaderElection bool
 	logLevel       string
-	streams        cli.Streams
+	inherited
+	streams cli.Streams
 }
 
 // New is the command `lockstep controller`.
@@ -83,7 +86,7 @@ environment variable, such as LOCKSTEP_AWS_VPC_ID for --aws-vpc-id; 'lockstep sa
 			if err := fromEnvironment(cmd.Flags(), os.Getenv); err != nil {
 				return err
 			}
-			return o.run(cmd.Context())
+			return o.run(cmd.Context(), cmd.Flags())
 		},
 	}
 	o.bind(cmd)
@@ -111,6 +114,7 @@ func (o *options) bind(cmd *cobra.Command) {
 	flags.StringVar(&o.webhookService, "webhook-service", "", "namespace/name:port of the Service through which the API server reaches the webhooks (default in a cluster: lockstep-webhook-service or aws-load-balancer-webhook-service; outside: 127.0.0.1 and the bind port)")
 	flags.BoolVar(&o.leaderElection, "enable-leader-election", true, "hold the leases of both original controllers, so that neither runs beside this one")
 	flags.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
+	o.inherited.bind(flags)
 }
 
 func (o *options) validate() error {
@@ -139,6 +143,9 @@ func (o *options) validate() error {
 		return err
 	}
 	if err := o.validEndpoints(); err != nil {
+		return err
+	}
+	if err := o.inherited.validate(o.defaultTags); err != nil {
 		return err
 	}
 	var level slog.Level
@@ -183,7 +190,7 @@ func (o *options) service() (*kube.ServicePort, error) {
 	return &kube.ServicePort{Namespace: namespace, Name: name, Port: int32(number)}, nil
 }
 
-func (o *options) run(ctx context.Context) error {
+func (o *options) run(ctx context.Context, flags *pflag.FlagSet) error {
 	if err := o.validate(); err != nil {
 		return err
 	}
@@ -194,6 +201,7 @@ func (o *options) run(ctx context.Context) error {
 	var level slog.Level
 	_ = level.UnmarshalText([]byte(o.logLevel)) // validated
 	logger := slog.New(slog.NewJSONHandler(o.streams.Err, &slog.HandlerOptions{Level: level}))
+	o.warn(flags, logger)
 	p, err := o.assemble(ctx, config, logger)
 	if err != nil {
 		return err
@@ -266,7 +274,7 @@ func (o *options) manager(ctx context.Context, config *rest.Config, logger *slog
 		return nil, err
 	}
 	return kube.NewManager(ctx, kube.Options{
-		Config: config, Namespaces: namespaces, Leases: leases,
+		Config: config, Namespaces: namespaces, Leases: leases, SyncPeriod: o.syncPeriod,
 		MetricsAddress: o.metricsAddress, HealthAddress: o.healthAddress, Logger: logger.With("part", "kube"),
 	})
 }
@@ -286,7 +294,7 @@ func (o *options) leases(ctx context.Context, config *rest.Config) ([]types.Name
 	}
 	var names []string
 	if slices.Contains(o.halves, balancing) {
-		names = append(names, kube.LeaseLoadBalancer)
+		names = append(names, o.leaseID)
 	}
 	if slices.Contains(o.halves, delivery) {
 		name := kube.LeaseRollouts
@@ -295,7 +303,7 @@ func (o *options) leases(ctx context.Context, config *rest.Config) ([]types.Name
 		}
 		names = append(names, name)
 	}
-	leases, err := kube.FindLeases(ctx, reader, namespace(), names...)
+	leases, err := kube.FindLeases(ctx, reader, cmp.Or(o.leaseNamespace, namespace()), names...)
 	return leases, connect.Explain(err, "cannot find the leases of the controllers")
 }
 
@@ -314,11 +322,7 @@ func namespace() string {
 func (o *options) addBalancing(ctx context.Context, p *program, logger *slog.Logger) ([]kube.Webhook, error) {
 	m := p.manager
 	err := ingressgroup.Add(ctx, m, ingressgroup.Options{
-		Cloud: p.cloud, Settle: o.settle, Logger: logger.With("part", "ingress"),
-		Settings: ingress.Settings{
-			Cluster: o.clusterName, IngressClass: o.class(), DefaultTargetType: o.defaultTargetType,
-			DefaultScheme: o.defaultScheme, DefaultTags: o.defaultTags,
-		},
+		Cloud: p.cloud, Settle: o.settle, Logger: logger.With("part", "ingress"), Workers: o.ingressWorkers, Settings: o.ingressSettings(),
 	})
 	if err != nil {
 		return nil, err
@@ -332,7 +336,7 @@ func (o *options) addBalancing(ctx context.Context, p *program, logger *slog.Log
 	}
 	bindings := &binding.Controller{
 		Cloud: p.cloud, Evidence: p.cloud.Evidence(kube.Pods{Reader: m.GetClient()}), Firewall: wall,
-		Logger: logger.With("part", "binding"), Settings: binding.Settings{Settings: bindingplan.Settings{Settle: o.settle}},
+		Logger: logger.With("part", "binding"), Settings: binding.Settings{Settings: bindingplan.Settings{Settle: o.settle}, Workers: o.bindingWorkers, Recheck: o.bindingRecheck},
 	}
 	if slices.Contains(o.halves, delivery) {
 		bindings.Traffic = recorded{m.GetClient()}
@@ -343,8 +347,13 @@ func (o *options) addBalancing(ctx context.Context, p *program, logger *slog.Log
 	if err := measure(m, metrics.Registry, logger); err != nil {
 		return nil, err
 	}
-	return bindings.Webhooks(m.GetScheme()), nil
+	return slices.DeleteFunc(bindings.Webhooks(m.GetScheme()), func(w kube.Webhook) bool {
+		return w.Name == podWebhook && !o.injectGates
+	}), nil
 }
+
+// podWebhook gives pods their readiness gates.
+const podWebhook = "mpod.elbv2.k8s.aws"
 
 // class is the ingress class in the form of the translator's settings.
 func (o *options) class() string {
