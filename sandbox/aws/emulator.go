@@ -195,6 +195,9 @@ func setDefault[T comparable](value *T, byDefault T) {
 
 // newNode begins to carry traffic for a load balancer in one zone.
 func (e *Emulator) newNode(spec elbv2.NodeSpec) elbv2.Node {
+	if spec.Network {
+		return e.newNetworkNode(spec)
+	}
 	c := dataplane.Config{
 		LoadBalancer: spec.LoadBalancer, Zone: spec.Zone, Address: spec.Address, Health: spec.Health,
 		Endpoint: e.config.VPC.Real, Peer: e.peer,

@@ -47,7 +47,9 @@ func (o *Observation) Stop() { o.watch.stop() }
 
 // Refused counts a connection of real traffic that the target has refused as a failed check: a passive check. It must not be called with
 // a lock that changed needs.
-func (o *Observation) Refused() { o.take(probeResult{ReasonFailedHealthChecks, "Health checks failed"}) }
+func (o *Observation) Refused() {
+	o.take(probeResult{ReasonFailedHealthChecks, "Health checks failed"})
+}
 
 func (o *Observation) take(r probeResult) {
 	o.mu.Lock() // until the change is told, so that changes are told in order

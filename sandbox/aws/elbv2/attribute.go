@@ -131,8 +131,11 @@ var networkGroupAttributes = slices.Concat(groupHealthAttributes, []attribute{
 })
 
 func groupTable(v types.TargetGroup) []attribute {
-	if layer7(v.Protocol) {
+	switch {
+	case layer7(v.Protocol):
 		return applicationGroupAttributes
+	case v.TargetType == types.TargetTypeEnumAlb: // clients are always preserved
+		return slices.DeleteFunc(slices.Clone(networkGroupAttributes), func(a attribute) bool { return a.key == "preserve_client_ip.enabled" })
 	}
 	return networkGroupAttributes
 }
@@ -248,6 +251,9 @@ func (s *Service) ModifyLoadBalancerAttributes(r eventual.Reader, in *elb.Modify
 	lb.attributes = values
 	s.propagate(lb, change{key: lb.attributeChange(), what: "ModifyLoadBalancerAttributes " + lb.arn, lane: "attributes", apply: func(n *node) {
 		n.attributes, n.stale = values, true
+		for _, g := range n.groups {
+			g.settingsChanged = true // a group may follow the load balancer in whether it uses all zones
+		}
 	}})
 	return &elb.ModifyLoadBalancerAttributesOutput{Attributes: balancerList(values)}, nil
 }
@@ -313,6 +319,8 @@ func groupRules(v types.TargetGroup, values map[string]string) error {
 		if is("stickiness.enabled", "true") && is("stickiness.type", "app_cookie") && is("stickiness.app_cookie.cookie_name", "") {
 			return refuse("Stickiness of type app_cookie needs a cookie name")
 		}
+	case v.Protocol == types.ProtocolEnumTls && is("stickiness.enabled", "true"):
+		return refuse("Stickiness cannot be used by target groups with protocol TLS")
 	case !stream && is("preserve_client_ip.enabled", "false"):
 		return refuse("Client IP preservation cannot be turned off for protocol " + string(v.Protocol))
 	case !stream && is("target_health_state.unhealthy.connection_termination.enabled", "true"):
@@ -342,8 +350,8 @@ func listenerList(values map[string]string) []types.ListenerAttribute {
 	return list
 }
 
-// ModifyListenerAttributes changes attributes of a listener. They are kept and shown; the data plane
-// does not act on them yet.
+// ModifyListenerAttributes changes attributes of a listener. Those of an HTTP or HTTPS listener are kept and
+// shown, and the data plane does not act on them yet.
 func (s *Service) ModifyListenerAttributes(r eventual.Reader, in *elb.ModifyListenerAttributesInput) (*elb.ModifyListenerAttributesOutput, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -360,5 +368,6 @@ func (s *Service) ModifyListenerAttributes(r eventual.Reader, in *elb.ModifyList
 		return nil, err
 	}
 	l.attributes = values
+	s.changeListenerAt(l.balancer.attributeChange(), l, "ModifyListenerAttributes "+l.arn)
 	return &elb.ModifyListenerAttributesOutput{Attributes: listenerList(values)}, nil
 }

@@ -173,7 +173,7 @@ func (w *walk) checkNodes(seed uint64) {
 			if len(g.targets) == 0 && told.groups[arn].ARN == "" {
 				continue // nobody told the node of a group without targets, but a listener must not refer to it
 			}
-			want, got := settingsOf(g).dataplane(arn, 0), told.groups[arn]
+			want, got := settingsOf(g).dataplane(arn, 0, lb.attributes), told.groups[arn]
 			if diff := cmp.Diff(want, got, cmpopts.IgnoreFields(dataplane.Group{}, "Version")); diff != "" {
 				w.Fatalf("seed %d: node of %s, group %s (-API +node):\n%s", seed, n.zone, g.name, diff)
 			}

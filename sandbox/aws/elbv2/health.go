@@ -3,6 +3,7 @@ package elbv2
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
 
@@ -30,7 +31,7 @@ func (s *Service) report(n *node, h dataplane.HealthChange) {
 	event := fmt.Sprintf("%s/%s:%d#%d", g.name, t.key.ID, t.key.Port, t.changes)
 	show := func() []*node {
 		if g.targets[t.key] == t {
-			t.shown = s.aggregate(g, t)
+			s.show(g, t)
 		}
 		return nil
 	}
@@ -44,6 +45,31 @@ func (s *Service) report(n *node, h dataplane.HealthChange) {
 		return
 	}
 	s.after(delay, show)
+}
+
+// show brings what the API says of a target up to date. A target that becomes unhealthy drains first, if its group
+// lets flows go on for an interval.
+func (s *Service) show(g *targetGroup, t *target) {
+	t.shown = s.aggregate(g, t)
+	if t.shown.State != types.TargetHealthStateEnumUnhealthy {
+		t.unhealthySince = time.Time{}
+		return
+	}
+	interval := seconds(g.attributes["target_health_state.unhealthy.draining_interval_seconds"])
+	if t.unhealthySince.IsZero() {
+		t.unhealthySince = time.Now()
+		if interval > 0 {
+			s.after(interval, func() []*node {
+				if g.targets[t.key] == t {
+					s.show(g, t)
+				}
+				return nil
+			})
+		}
+	}
+	if time.Since(t.unhealthySince) < interval {
+		t.shown.State = types.TargetHealthStateEnumUnhealthyDraining
+	}
 }
 
 // aggregate is the health of a target as the API shows it: healthy when all nodes find it so,

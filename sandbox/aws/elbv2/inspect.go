@@ -50,8 +50,8 @@ func (s *Service) Balancers() []Balancer {
 	return list
 }
 
-// Resolve answers for the DNS name of a load balancer: the addresses of its active nodes, nothing
-// before the name is visible.
+// Resolve answers for the DNS name of a load balancer: the addresses of its active nodes in zones with enough healthy
+// targets, those of all zones if there is no such zone, nothing before the name is visible.
 func (s *Service) Resolve(name string) []netip.Addr {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -59,15 +59,47 @@ func (s *Service) Resolve(name string) []netip.Addr {
 		if !strings.EqualFold(*lb.value.Get().DNSName, strings.TrimSuffix(name, ".")) || time.Now().Before(lb.dnsVisible) {
 			continue
 		}
-		var addresses []netip.Addr
+		var all, healthy []netip.Addr
 		for _, n := range lb.nodes {
-			if n.active {
-				addresses = append(addresses, n.address)
+			if !n.active {
+				continue
+			}
+			all = append(all, n.address)
+			if s.zoneHealthy(lb, n.zone) {
+				healthy = append(healthy, n.address)
 			}
 		}
-		return addresses
+		if len(healthy) == 0 {
+			return all
+		}
+		return healthy
 	}
 	return nil
+}
+
+// zoneHealthy says whether a zone belongs into the answers of DNS. Groups that use the targets of all zones say the
+// same of each zone, so they do not matter.
+func (s *Service) zoneHealthy(lb *loadBalancer, zone string) bool {
+	for _, g := range s.targetGroups {
+		if g.balancer != lb || crossZone(g.attributes, lb.attributes) {
+			continue
+		}
+		registered, healthy := 0, 0
+		for _, t := range g.targets {
+			if t.draining || t.zone != zone && t.zone != "all" {
+				continue
+			}
+			registered++
+			if t.shown.State == types.TargetHealthStateEnumHealthy {
+				healthy++
+			}
+		}
+		const minimum = "target_group_health.dns_failover.minimum_healthy_targets."
+		if registered == 0 || healthy < number(g.attributes[minimum+"count"]) || healthy*100 < registered*number(g.attributes[minimum+"percentage"]) {
+			return false
+		}
+	}
+	return true
 }
 
 // AppliedNode is what one node acts on at the moment.

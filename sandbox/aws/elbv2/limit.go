@@ -29,8 +29,8 @@ var limits = map[string]int{
 	"target-groups-per-application-load-balancer":             maxGroups,
 	"target-id-registrations-per-application-load-balancer":   1000,
 	"targets-per-application-load-balancer":                   maxTargetsPerBalancer,
-	"targets-per-availability-zone-per-network-load-balancer": 500,
-	"targets-per-network-load-balancer":                       3000,
+	"targets-per-availability-zone-per-network-load-balancer": maxTargetsPerZoneNetworkBalancer,
+	"targets-per-network-load-balancer":                       maxTargetsPerNetworkBalancer,
 	"targets-per-target-group":                                maxTargetsPerGroup,
 }
 

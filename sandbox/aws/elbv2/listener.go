@@ -38,6 +38,9 @@ func (s *Service) CreateListener(r eventual.Reader, in *elb.CreateListenerInput)
 	if v.DefaultActions, err = s.actions(r, lb, in.DefaultActions); err != nil {
 		return nil, err
 	}
+	if err := s.checkProtocols(v); err != nil {
+		return nil, err
+	}
 	tags, err := newTags(in.Tags)
 	if err != nil {
 		return nil, err
@@ -97,6 +100,9 @@ func (s *Service) checkListener(lb *loadBalancer, v *types.Listener) error {
 	case !slices.Contains(protocolsOf[kind], v.Protocol):
 		return wire.Errorf("UnsupportedProtocol", "Protocol %s is not supported by %s load balancers", v.Protocol, kind)
 	}
+	if err := checkALPN(*v); err != nil {
+		return err
+	}
 	if v.Protocol != types.ProtocolEnumHttps && v.Protocol != types.ProtocolEnumTls {
 		if len(v.Certificates) > 0 {
 			return wire.Errorf("ValidationError", "Certificates cannot be specified for %s listeners", v.Protocol)
@@ -114,7 +120,7 @@ func (s *Service) checkListener(lb *loadBalancer, v *types.Listener) error {
 	if !slices.ContainsFunc(sslPolicies, func(p types.SslPolicy) bool { return *p.Name == *v.SslPolicy }) {
 		return wire.Errorf("SSLPolicyNotFound", "SSL policy '%s' not found", *v.SslPolicy)
 	}
-	if v.MutualAuthentication == nil {
+	if v.MutualAuthentication == nil && v.Protocol == types.ProtocolEnumHttps {
 		v.MutualAuthentication = &types.MutualAuthenticationAttributes{Mode: new("off")}
 	}
 	return nil
@@ -135,8 +141,8 @@ func (s *Service) ModifyListener(r eventual.Reader, in *elb.ModifyListenerInput)
 	}
 	if in.Protocol != "" && in.Protocol != v.Protocol {
 		v.Protocol = in.Protocol
-		if in.Protocol == types.ProtocolEnumHttp || in.Protocol == types.ProtocolEnumTcp {
-			v.Certificates, v.SslPolicy, v.MutualAuthentication = nil, nil, nil
+		if in.Protocol != types.ProtocolEnumHttps && in.Protocol != types.ProtocolEnumTls {
+			v.Certificates, v.SslPolicy, v.MutualAuthentication, v.AlpnPolicy = nil, nil, nil, nil
 		}
 	}
 	if len(in.Certificates) > 0 {
@@ -167,12 +173,19 @@ func (s *Service) ModifyListener(r eventual.Reader, in *elb.ModifyListenerInput)
 			return nil, err
 		}
 	}
+	if err := s.checkProtocols(v); err != nil {
+		return nil, err
+	}
+	if protocol := l.value.Get().Protocol; protocol != v.Protocol {
+		l.attributes = listenerDefaults(v.Protocol)
+	}
+	pace := l.balancer.listenerChange(l.value.Get(), v)
 	l.value.Put(v)
 	byDefault := l.byDefault.value.Get()
 	byDefault.Actions = v.DefaultActions
 	l.byDefault.value.Put(byDefault)
 	s.refer(l.balancer, l.byDefault.arn, groupsOf(before), groupsOf(v.DefaultActions))
-	s.changeListener(l, "ModifyListener "+l.arn)
+	s.changeListenerAt(pace, l, "ModifyListener "+l.arn)
 	return &elb.ModifyListenerOutput{Listeners: []types.Listener{v}}, nil
 }
 
@@ -235,6 +248,9 @@ func (s *Service) DeleteListener(r eventual.Reader, in *elb.DeleteListenerInput)
 	l, err := s.listener(r, in.ListenerArn)
 	if err != nil {
 		return nil, err
+	}
+	if g := s.front(l.balancer, deref(l.value.Get().Port)); g != nil {
+		return nil, wire.Errorf("ResourceInUse", "Listener '%s' cannot be deleted, because its load balancer is a target of group '%s' on this port", l.arn, g.arn)
 	}
 	s.dropListener(l)
 	s.changeListener(l, "DeleteListener "+l.arn)

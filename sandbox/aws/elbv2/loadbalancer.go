@@ -350,6 +350,10 @@ func (s *Service) DeleteLoadBalancer(_ eventual.Reader, in *elb.DeleteLoadBalanc
 		s.mu.Unlock()
 		return nil, wire.Errorf("OperationNotPermitted", "Load balancer '%s' cannot be deleted because deletion protection is enabled", arn)
 	}
+	if g := s.front(lb, 0); g != nil {
+		s.mu.Unlock()
+		return nil, wire.Errorf("ResourceInUse", "Load balancer '%s' cannot be deleted, because it is a target of group '%s'", arn, g.arn)
+	}
 	for _, l := range lb.listeners {
 		s.dropListener(l)
 	}

@@ -5,10 +5,12 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
 
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/dataplane"
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/profile"
 )
 
 // node is a load balancer in one zone: what it has learned so far, and the part of the data plane that
@@ -154,18 +156,19 @@ func (n *node) flush(s *Service) {
 // calls are the calls to the data plane that are due: groups before the listeners that refer to them,
 // removals last.
 func (n *node) calls(s *Service) []func() {
-	if !n.active || n.gone || n.closed || s.closed || s.config.NewNode == nil || !n.balancer.application() {
+	if !n.active || n.gone || n.closed || s.closed || s.config.NewNode == nil {
 		return nil
 	}
 	if n.traffic == nil {
 		n.traffic = s.config.NewNode(NodeSpec{
-			LoadBalancer: n.balancer.arn, Zone: n.zone, Address: n.address,
+			LoadBalancer: n.balancer.arn, Zone: n.zone, Address: n.address, Network: !n.balancer.application(),
 			Health: func(h dataplane.HealthChange) { s.report(n, h) },
+			Draw:   func(key profile.Key, event string) time.Duration { return s.config.Draws.PerNode(key, event, n.zone) },
 		})
 	}
 	var calls []func()
 	for _, arn := range slices.Sorted(maps.Keys(n.groups)) {
-		calls = append(calls, n.groupCalls(arn, n.groups[arn])...)
+		calls = append(calls, n.groupCalls(s, arn, n.groups[arn])...)
 	}
 	if n.stale {
 		n.stale = false
@@ -186,11 +189,11 @@ func (n *node) calls(s *Service) []func() {
 	return calls
 }
 
-func (n *node) groupCalls(arn string, g *nodeGroup) (calls []func()) {
+func (n *node) groupCalls(s *Service, arn string, g *nodeGroup) (calls []func()) {
 	if g.settingsChanged {
 		g.settingsChanged = false
 		n.version++
-		document := g.settings.dataplane(arn, n.version)
+		document := g.settings.dataplane(arn, n.version, n.attributes)
 		calls = append(calls, func() { n.traffic.ApplyGroup(document) })
 	}
 	if g.targetsChanged {
@@ -198,6 +201,9 @@ func (n *node) groupCalls(arn string, g *nodeGroup) (calls []func()) {
 		n.version++
 		set := dataplane.TargetSet{Version: n.version}
 		for _, t := range g.targets {
+			if alb := s.balancers[t.ID]; alb != nil {
+				t.Address = alb.entrance(n.zone)
+			}
 			if n.balancer.serves(t.Zone) {
 				set.Targets = append(set.Targets, t)
 			}
@@ -210,6 +216,16 @@ func (n *node) groupCalls(arn string, g *nodeGroup) (calls []func()) {
 // serves says whether the load balancer is in a zone; targets elsewhere get no traffic.
 func (lb *loadBalancer) serves(zone string) bool {
 	return zone == "all" || slices.ContainsFunc(lb.nodes, func(n *node) bool { return n.zone == zone })
+}
+
+// entrance is the address at which a node of a zone reaches a load balancer that is its target: that of the same zone, if there is one.
+func (lb *loadBalancer) entrance(zone string) netip.Addr {
+	for _, n := range lb.nodes {
+		if n.zone == zone {
+			return n.address
+		}
+	}
+	return lb.nodes[0].address
 }
 
 // close ends the node, after the requests in flight. It must be called without the lock.

@@ -137,7 +137,7 @@ func (s *Service) rezone(lb *loadBalancer, left []string) {
 		}
 		for _, t := range g.targets {
 			maps.DeleteFunc(t.reports, func(zone string, _ dataplane.TargetHealth) bool { return slices.Contains(left, zone) })
-			t.shown = s.aggregate(g, t)
+			s.show(g, t)
 		}
 	}
 	for _, n := range lb.nodes {
@@ -146,6 +146,7 @@ func (s *Service) rezone(lb *loadBalancer, left []string) {
 		}
 	}
 	s.after(0, func() []*node { return lb.nodes })
+	s.moveFront(lb)
 }
 
 // SetIpAddressType changes the address type. Only ipv4 can be had, since the VPC has no IPv6.

@@ -105,8 +105,13 @@ func (lb *loadBalancer) attributeChange() profile.Key {
 
 // changeListener lets the nodes learn what a listener and its rules now say.
 func (s *Service) changeListener(l *listener, what string) {
+	s.changeListenerAt(l.balancer.ruleChange(), l, what)
+}
+
+// changeListenerAt is changeListener at the pace of a key of the profile.
+func (s *Service) changeListenerAt(key profile.Key, l *listener, what string) {
 	document := s.listenerDocument(l)
-	s.propagate(l.balancer, change{key: l.balancer.ruleChange(), what: what, lane: l.arn, apply: func(n *node) {
+	s.propagate(l.balancer, change{key: key, what: what, lane: l.arn, apply: func(n *node) {
 		n.listeners[l.arn] = document
 		if document.deleted {
 			delete(n.listeners, l.arn)

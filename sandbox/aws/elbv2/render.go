@@ -21,6 +21,8 @@ type listenerDocument struct {
 	port         uint16
 	protocol     dataplane.Protocol
 	certificates []string
+	alpn         []string
+	idle         time.Duration // tcp.idle_timeout.seconds; zero where there is none
 	actions      []types.Action
 	rules        []types.Rule
 }
@@ -30,6 +32,7 @@ func (s *Service) listenerDocument(l *listener) listenerDocument {
 	d := listenerDocument{
 		arn: l.arn, deleted: s.listeners[l.arn] != l, port: uint16(deref(v.Port)),
 		protocol: dataplane.Protocol(v.Protocol), actions: v.DefaultActions,
+		alpn: alpnProtocols[alpnPolicy(v)], idle: seconds(l.attributes["tcp.idle_timeout.seconds"]),
 	}
 	for _, c := range v.Certificates {
 		d.certificates = append(d.certificates, deref(c.CertificateArn))
@@ -56,8 +59,11 @@ func (d listenerDocument) groups() []string {
 func (s *Service) nodeConfig(n *node) dataplane.NodeConfig {
 	config := dataplane.NodeConfig{Version: n.version, Attributes: balancerAttributes(n.attributes)}
 	for _, d := range n.listeners {
+		if !carried(d.protocol) {
+			continue
+		}
 		l := dataplane.Listener{
-			ARN: d.arn, Port: d.port, Protocol: d.protocol,
+			ARN: d.arn, Port: d.port, Protocol: d.protocol, ALPN: d.alpn, FlowIdle: d.idle,
 			Certificates: s.certificates(d.certificates), Default: dataplaneAction(d.actions),
 		}
 		for _, r := range d.rules {
@@ -69,6 +75,11 @@ func (s *Service) nodeConfig(n *node) dataplane.NodeConfig {
 		config.Listeners = append(config.Listeners, l)
 	}
 	return config
+}
+
+// carried says whether the data plane knows a protocol. QUIC listeners are kept, and nothing is behind them.
+func carried(p dataplane.Protocol) bool {
+	return p != dataplane.Protocol(types.ProtocolEnumQuic) && p != dataplane.Protocol(types.ProtocolEnumTcpQuic)
 }
 
 func (s *Service) certificates(arns []string) []tls.Certificate {
@@ -108,7 +119,7 @@ func dataplaneAction(actions []types.Action) dataplane.Action {
 			f.Groups = append(f.Groups, dataplane.WeightedGroup{ARN: *g.TargetGroupArn, Weight: int(deref(g.Weight))})
 		}
 		if sticky := a.ForwardConfig.TargetGroupStickinessConfig; sticky != nil && deref(sticky.Enabled) {
-			f.Stickiness = time.Duration(deref(sticky.DurationSeconds)) * time.Second
+			f.Stickiness, f.StickySource = time.Duration(deref(sticky.DurationSeconds))*time.Second, true
 		}
 		return dataplane.Action{Forward: f}
 	case types.ActionTypeEnumRedirect:
@@ -163,7 +174,8 @@ func settingsOf(g *targetGroup) groupDocument {
 	return groupDocument{group: g.value.Get(), attributes: g.attributes}
 }
 
-func (d groupDocument) dataplane(arn string, version uint64) dataplane.Group {
+// dataplane is the group as a node acts on it whose load balancer has the given attributes.
+func (d groupDocument) dataplane(arn string, version uint64, balancer map[string]string) dataplane.Group {
 	v, a := d.group, d.attributes
 	out := dataplane.Group{
 		ARN: arn, Version: version, Protocol: dataplane.Protocol(v.Protocol), ProtocolVersion: deref(v.ProtocolVersion),
@@ -175,7 +187,7 @@ func (d groupDocument) dataplane(arn string, version uint64) dataplane.Group {
 		},
 		DeregistrationDelay: seconds(a["deregistration_delay.timeout_seconds"]),
 		Algorithm:           dataplane.Algorithm(a["load_balancing.algorithm.type"]),
-		SameZoneOnly:        a["load_balancing.cross_zone.enabled"] == "false",
+		SameZoneOnly:        !crossZone(a, balancer),
 		MinimumHealthy:      number(a["target_group_health.unhealthy_state_routing.minimum_healthy_targets.count"]),
 		MinimumHealthyPercent: number(
 			a["target_group_health.unhealthy_state_routing.minimum_healthy_targets.percentage"]),
@@ -189,7 +201,30 @@ func (d groupDocument) dataplane(arn string, version uint64) dataplane.Group {
 	if a["stickiness.enabled"] == "true" && a["stickiness.type"] == "lb_cookie" {
 		out.Stickiness = seconds(a["stickiness.lb_cookie.duration_seconds"])
 	}
+	if !layer7(v.Protocol) {
+		out.Network = networkGroup(v, a)
+	}
 	return out
+}
+
+// crossZone says whether the nodes of a load balancer use the targets of all zones in a group.
+func crossZone(group, balancer map[string]string) bool {
+	key := "load_balancing.cross_zone.enabled"
+	if group[key] == "use_load_balancer_configuration" {
+		return balancer[key] == "true"
+	}
+	return group[key] == "true"
+}
+
+func networkGroup(v types.TargetGroup, a map[string]string) dataplane.NetworkGroup {
+	on := func(key string) bool { return a[key] == "true" }
+	return dataplane.NetworkGroup{
+		PreserveClient:        on("preserve_client_ip.enabled") || v.TargetType == types.TargetTypeEnumAlb,
+		ProxyProtocol:         on("proxy_protocol_v2.enabled"),
+		TerminateDeregistered: on("deregistration_delay.connection_termination.enabled"),
+		TerminateUnhealthy:    on("target_health_state.unhealthy.connection_termination.enabled"),
+		StickySource:          on("stickiness.enabled"),
+	}
 }
 
 // number reads a count or "off".

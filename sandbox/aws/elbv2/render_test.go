@@ -46,7 +46,7 @@ func TestNodesAreToldWhatTheAPIHolds(t *testing.T) {
 			Listeners: []dataplane.Listener{{
 				ARN: listener, Port: 80, Protocol: dataplane.HTTP,
 				Default: dataplane.Action{Forward: &dataplane.Forward{
-					Groups: []dataplane.WeightedGroup{{ARN: groups[0], Weight: 90}, {ARN: groups[1], Weight: 10}}, Stickiness: time.Minute,
+					Groups: []dataplane.WeightedGroup{{ARN: groups[0], Weight: 90}, {ARN: groups[1], Weight: 10}}, Stickiness: time.Minute, StickySource: true,
 				}},
 				Rules: []dataplane.Rule{{
 					ARN: *rule.RuleArn, Priority: 7,
@@ -92,7 +92,7 @@ func TestGroupSettingsAreToldWhole(t *testing.T) {
 		},
 		Algorithm: dataplane.LeastOutstanding, Stickiness: 30 * time.Second, SameZoneOnly: true, MinimumHealthy: 2,
 	}
-	if diff := cmp.Diff(want, d.dataplane("arn", 5)); diff != "" {
+	if diff := cmp.Diff(want, d.dataplane("arn", 5, nil)); diff != "" {
 		t.Errorf("group (-want +got):\n%s", diff)
 	}
 }

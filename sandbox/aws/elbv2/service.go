@@ -17,7 +17,7 @@ import (
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/wire"
 )
 
-// Node is what carries the traffic of a load balancer in one zone; *dataplane.Node is one.
+// Node is what carries the traffic of a load balancer in one zone: *dataplane.Node, or *nlb.Node for a Network Load Balancer.
 type Node interface {
 	Apply(dataplane.NodeConfig) error
 	ApplyGroup(dataplane.Group)
@@ -33,8 +33,12 @@ type NodeSpec struct {
 	LoadBalancer string
 	Zone         string
 	Address      netip.Addr
+	// Network is true for a node of a Network Load Balancer.
+	Network bool
 	// Health takes the reports of the node.
 	Health func(dataplane.HealthChange)
+	// Draw says how long the node takes for something that it does on its own account.
+	Draw func(key profile.Key, event string) time.Duration
 }
 
 // Config is what the service depends on.
@@ -44,7 +48,7 @@ type Config struct {
 	Network   *ec2.Service
 	IDs       *resourceid.Source
 	Draws     *profile.Draws
-	// NewNode begins to carry traffic for an application load balancer in one zone. Nil: nothing is
+	// NewNode begins to carry traffic for a load balancer in one zone. Nil: nothing is
 	// carried.
 	NewNode func(NodeSpec) Node
 	// Applied is told each time a node has taken a change. May be nil; must not block.

@@ -34,6 +34,8 @@ type target struct {
 	shown   types.TargetHealth
 	// changes numbers the changes of its health, for the draws.
 	changes int
+	// unhealthySince is when the API began to show it as unhealthy. Zero: it does not.
+	unhealthySince time.Time
 }
 
 func (t *target) registration(state dataplane.TargetState) dataplane.Target {
@@ -68,7 +70,7 @@ func (s *Service) RegisterTargets(r eventual.Reader, in *elb.RegisterTargetsInpu
 	}
 	for _, t := range added {
 		g.targets[t.key] = t
-		t.shown = s.aggregate(g, t)
+		s.show(g, t)
 	}
 	if g.inUse() && len(added) > 0 {
 		s.changeTargets(g, "RegisterTargets "+g.arn, g.balancer.either(profile.ALBRegister, profile.NLBRegister), added, dataplane.Registered)
@@ -90,10 +92,16 @@ func (s *Service) newTarget(g *targetGroup, d types.TargetDescription) (*target,
 	switch v.TargetType {
 	case types.TargetTypeEnumInstance:
 		return t, s.instanceTarget(t)
-	case types.TargetTypeEnumIp:
-		return t, s.addressTarget(t, deref(d.AvailabilityZone))
+	case types.TargetTypeEnumAlb:
+		return t, s.balancerTarget(g, t)
 	}
-	return nil, wire.Errorf("InvalidTarget", "Load balancers as targets are not modelled yet")
+	if err := s.addressTarget(t, deref(d.AvailabilityZone)); err != nil {
+		return nil, err
+	}
+	if t.zone == "all" && g.attributes["preserve_client_ip.enabled"] == "true" {
+		return nil, wire.Errorf("InvalidTarget", "Target '%s' is outside VPC '%s', which a target group with client IP preservation cannot use", t.key.ID, s.config.Network.VPC())
+	}
+	return t, nil
 }
 
 func (s *Service) instanceTarget(t *target) error {
@@ -149,8 +157,11 @@ func (s *Service) targetQuota(g *targetGroup, added []*target) error {
 	if count > maxTargetsPerGroup {
 		return wire.Errorf("TooManyTargets", "The maximum number of targets of a target group, %d, would be exceeded", maxTargetsPerGroup)
 	}
-	if g.balancer == nil || !g.balancer.application() {
+	if g.balancer == nil {
 		return nil
+	}
+	if !g.balancer.application() {
+		return s.networkQuota(g, added)
 	}
 	for _, other := range s.targetGroups {
 		if other != g && other.balancer == g.balancer {
@@ -196,8 +207,13 @@ func (s *Service) DeregisterTargets(r eventual.Reader, in *elb.DeregisterTargets
 }
 
 func checkTargetID(g *targetGroup, d types.TargetDescription) error {
-	instance := g.value.Get().TargetType == types.TargetTypeEnumInstance
-	if strings.HasPrefix(deref(d.Id), "i-") != instance || deref(d.Id) == "" {
+	id, kind := deref(d.Id), g.value.Get().TargetType
+	fits := map[types.TargetTypeEnum]bool{
+		types.TargetTypeEnumInstance: strings.HasPrefix(id, "i-"),
+		types.TargetTypeEnumIp:       id != "" && !strings.HasPrefix(id, "i-") && !strings.HasPrefix(id, "arn:"),
+		types.TargetTypeEnumAlb:      strings.Contains(id, ":loadbalancer/app/"),
+	}
+	if !fits[kind] {
 		return wire.Errorf("InvalidTarget", "'%.60s' cannot be a target of group '%s'", deref(d.Id), g.arn)
 	}
 	return nil
@@ -215,7 +231,7 @@ func (s *Service) drain(g *targetGroup, leaving []*target) {
 	}
 	for _, t := range leaving {
 		t.draining = true
-		t.shown = s.aggregate(g, t)
+		s.show(g, t)
 	}
 	s.changeTargets(g, "DeregisterTargets "+g.arn, g.balancer.either(profile.ALBDeregister, profile.NLBDeregister), leaving, dataplane.Draining)
 	s.after(g.delay(), func() []*node {

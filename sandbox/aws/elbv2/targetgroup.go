@@ -262,7 +262,7 @@ func (s *Service) attach(g *targetGroup, lb *loadBalancer) {
 	g.value.Put(v)
 	for _, t := range g.targets {
 		t.reports = map[string]dataplane.TargetHealth{}
-		t.shown = s.aggregate(g, t)
+		s.show(g, t)
 	}
 	s.changeSettings(g, "attach "+g.arn)
 	s.announce(g)
@@ -280,6 +280,6 @@ func (s *Service) detach(g *targetGroup) {
 			continue
 		}
 		t.reports = map[string]dataplane.TargetHealth{}
-		t.shown = s.aggregate(g, t)
+		s.show(g, t)
 	}
 }
