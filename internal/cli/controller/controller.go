@@ -347,7 +347,9 @@ func (o *options) addBalancing(ctx context.Context, p *program, logger *slog.Log
 	if err := measure(m, metrics.Registry, logger); err != nil {
 		return nil, err
 	}
-	return slices.DeleteFunc(bindings.Webhooks(m.GetScheme()), func(w kube.Webhook) bool {
+	webhooks := append(bindings.Webhooks(m.GetScheme()), ingressgroup.Webhook(m.GetClient(), m.GetScheme(), o.ingressSettings(),
+		ingress.Admission{NoClassAnnotation: o.noClassAnnotation, NoGroupAnnotation: o.noGroupAnnotation}))
+	return slices.DeleteFunc(webhooks, func(w kube.Webhook) bool {
 		return w.Name == podWebhook && !o.injectGates
 	}), nil
 }
