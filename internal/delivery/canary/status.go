@@ -28,6 +28,8 @@ func (d *draft) publish(f facts) Decision {
 		s.UpdatedReplicas = f.next.Current
 	}
 	s.HPAReplicas = s.Replicas
+	s.Duration = f.duration()
+	s.ALB, s.ALBs = f.albs()
 	// The selector is part of the spec: the one that was published for this generation still holds.
 	if s.Selector = f.Rollout.Status.Selector; s.Selector == "" || f.Rollout.Status.ObservedGeneration != s.ObservedGeneration {
 		s.Selector = metav1.FormatLabelSelector(f.Rollout.Spec.Selector)

@@ -103,7 +103,7 @@ func (p *progressed) settle() {
 		}
 	default:
 		p.status.AbortedAt = nil
-		if p.status.PromoteFull || p.inRollbackWindow() {
+		if p.status.PromoteFull || p.inRollbackWindow(p.stable) {
 			p.status.PauseConditions, p.status.ControllerPause = nil, false
 			p.setIndex(int32(len(p.strategy.Steps)))
 		}
@@ -125,15 +125,15 @@ func (p *progressed) unanswered() bool {
 		p.Now.Sub(c.LastUpdateTime.Time) >= freshFor
 }
 
-// inRollbackWindow: the template is that of a recent revision, which may skip the steps.
-func (p *progressed) inRollbackWindow() bool {
-	w := p.Rollout.Spec.RollbackWindow
-	if w == nil || p.next == nil || p.stable == nil || !p.next.CreatedAt.Before(p.stable.CreatedAt) {
+// inRollbackWindow: the template is that of a revision shortly before the stable one, which may skip the steps.
+func (f facts) inRollbackWindow(stable *ReplicaSet) bool {
+	w := f.Rollout.Spec.RollbackWindow
+	if w == nil || f.next == nil || stable == nil || !f.next.CreatedAt.Before(stable.CreatedAt) {
 		return false
 	}
 	between := int32(0)
-	for _, rs := range p.ReplicaSets {
-		if rs.CreatedAt.After(p.next.CreatedAt) && rs.CreatedAt.Before(p.stable.CreatedAt) {
+	for _, rs := range f.ReplicaSets {
+		if rs.CreatedAt.After(f.next.CreatedAt) && rs.CreatedAt.Before(stable.CreatedAt) {
 			between++
 		}
 	}
