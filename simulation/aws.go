@@ -9,7 +9,6 @@ import (
 	"github.com/lockstep-delivery/lockstep/internal/balancing/apply/applytest"
 	"github.com/lockstep-delivery/lockstep/internal/balancing/model"
 	"github.com/lockstep-delivery/lockstep/internal/balancing/plan"
-	"github.com/lockstep-delivery/lockstep/internal/cloud"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/profile"
 )
 
@@ -29,10 +28,9 @@ type aws struct {
 	nodes  []*node
 	// busyUntil is the end of a throttle storm.
 	busyUntil time.Time
-	calls     bucket
 	// founding: the load balancer is made as if long ago.
 	founding bool
-	changes   int
+	changes  int
 	// shown are the weights of the rule since when, the newest last.
 	shown []placed
 	// activeAt is when the load balancer is provisioned.
@@ -64,11 +62,11 @@ type target struct {
 }
 
 func newAWS(w *world) *aws {
-	a := &aws{World: &applytest.World{}, w: w, calls: bucket{size: 20, rate: 3}}
+	a := &aws{World: &applytest.World{}, w: w}
 	for i := range w.config.Zones {
 		a.nodes = append(a.nodes, newNode(w, fmt.Sprintf("zone-%c", 'a'+i)))
 	}
-	a.Refuse = func(operation string) error { return a.token(operation) }
+	a.Refuse = func(operation string) error { return a.w.account.call(operation) }
 	return a
 }
 
@@ -79,11 +77,7 @@ type bucket struct {
 }
 
 func (b *bucket) take(now time.Time) (wait time.Duration) {
-	if b.at.IsZero() {
-		b.tokens = b.size
-	}
-	b.tokens = min(b.size, b.tokens+b.rate*now.Sub(b.at).Seconds())
-	b.at = now
+	b.refill(now)
 	if b.tokens >= 1 {
 		b.tokens--
 		return 0
@@ -91,20 +85,12 @@ func (b *bucket) take(now time.Time) (wait time.Duration) {
 	return time.Duration((1 - b.tokens) / b.rate * float64(time.Second))
 }
 
-// token takes one from the budget of calls; without one the call is not made.
-func (a *aws) token(operation string) error {
-	now := a.w.now()
-	if a.founding {
-		return nil
+func (b *bucket) refill(now time.Time) {
+	if b.at.IsZero() {
+		b.tokens = b.size
 	}
-	if now.Before(a.busyUntil) && a.w.chance(0.9) {
-		a.w.reach("throttled")
-		return &cloud.BusyError{Operation: operation, Until: now.Add(a.w.between(time.Second, 30*time.Second))}
-	}
-	if wait := a.calls.take(now); wait > 0 {
-		return &cloud.BusyError{Operation: operation, Until: now.Add(wait)}
-	}
-	return nil
+	b.tokens = min(b.size, b.tokens+b.rate*now.Sub(b.at).Seconds())
+	b.at = now
 }
 
 func (a *aws) group(arn string) *group {
@@ -241,7 +227,7 @@ func (a *aws) used(g *group) bool {
 
 // register makes addresses targets; one that is registered already stays as it is.
 func (a *aws) register(arn string, targets []model.Target) error {
-	if err := a.token("RegisterTargets"); err != nil {
+	if err := a.w.account.call("RegisterTargets"); err != nil {
 		return err
 	}
 	g := a.group(arn)
@@ -287,7 +273,7 @@ func (a *aws) tell(g *group, t *target) {
 // deregister takes targets out: nodes stop sending at their own moments, AWS shows the target until the
 // deregistration delay is over.
 func (a *aws) deregister(arn string, targets []model.Target) error {
-	if err := a.token("DeregisterTargets"); err != nil {
+	if err := a.w.account.call("DeregisterTargets"); err != nil {
 		return err
 	}
 	g := a.group(arn)

@@ -61,6 +61,11 @@ func (b *balancing) plan(reads int) {
 		Health: b.mirror.healths(), Bindings: b.w.aws.bindings, BackendGroupID: b.w.aws.BackendGroupID(),
 	})
 	b.w.decisions++
+	b.w.account.told(observed, p)
+	b.w.account.ordered(p.Operations)
+	for _, blocked := range p.Blocked {
+		b.w.note("plan is blocked: %s: %s", blocked.Resource, blocked.Reason)
+	}
 	if len(p.Reads) > 0 && reads < 3 {
 		for _, arn := range p.Reads {
 			if b.mirror.readTargets(arn) != nil {
@@ -110,6 +115,7 @@ func (b *balancing) do(op plan.Operation) apply.Result {
 	b.w.writes++
 	result := apply.Round{Cloud: b.w.aws, Objects: b.w.aws, BackendGroupID: b.w.aws.BackendGroupID(), Now: b.w.now()}.Do(context.Background(), []plan.Operation{op})
 	b.w.aws.bindings = b.w.aws.Bindings()
+	b.w.account.untouched(op)
 	if result.Err == nil && result.Again.IsZero() && b.mirror == b.w.mirror {
 		b.mirror.wrote()
 		for _, binding := range b.w.bindings {

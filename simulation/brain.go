@@ -6,6 +6,7 @@ import (
 	bindings "github.com/lockstep-delivery/lockstep/internal/balancing/binding/plan"
 	"github.com/lockstep-delivery/lockstep/internal/balancing/model"
 	"github.com/lockstep-delivery/lockstep/internal/balancing/plan"
+	"github.com/lockstep-delivery/lockstep/internal/cloud/budget"
 	"github.com/lockstep-delivery/lockstep/internal/delivery/canary"
 )
 
@@ -18,6 +19,10 @@ type Brain struct {
 	Balancer func(model.Stack, model.Observed, plan.State) plan.Plan
 	// Targets decides which pods are targets.
 	Targets func(bindings.Snapshot) bindings.Decision
+	// Lane is the lane of a call, by its AWS operation.
+	Lane func(operation string) budget.Lane
+	// Mine says by its tags whether a resource is this cluster's.
+	Mine func(tags map[string]string) bool
 	// Restarted is told when a new process begins with the Brain after a crash; nil in production, which
 	// keeps nothing that could get lost.
 	Restarted func(b *Brain, now time.Time)
@@ -25,5 +30,5 @@ type Brain struct {
 
 // Production is the Brain that users run.
 func Production() Brain {
-	return Brain{Rollout: canary.Decide, Balancer: plan.Make, Targets: bindings.Plan}
+	return Brain{Rollout: canary.Decide, Balancer: plan.Make, Targets: bindings.Plan, Lane: laneOf, Mine: mine}
 }

@@ -56,6 +56,11 @@ type Faults struct {
 	LateCalls bool
 	// Storms is the number of throttle storms of some minutes.
 	Storms int
+	// Crowds is the number of times in which other stacks spend what they may of the call budget.
+	Crowds int
+	// Neighbour has another cluster with resources of the same names in the account, Twin somebody make a load
+	// balancer with our tags.
+	Neighbour, Twin bool
 	// LostPods is the number of pods that stop by themselves.
 	LostPods int
 	// SlowWatch delays what the caches hear by up to that.
@@ -105,7 +110,12 @@ func Drawn(seed uint64) Config {
 	}
 	c.Steps = drawnSteps(r)
 	c.Faults = drawnFaults(r)
-	c.Takeover = rand.New(rand.NewPCG(seed, 2)).IntN(4) > 0
+	more := rand.New(rand.NewPCG(seed, 2)) // a source of its own: what is drawn above stays as it is
+	c.Takeover = more.IntN(4) > 0
+	if more.IntN(4) == 0 {
+		c.Faults.Crowds = 1 + more.IntN(3)
+	}
+	c.Faults.Neighbour, c.Faults.Twin = more.IntN(4) == 0, more.IntN(8) == 0
 	return c
 }
 

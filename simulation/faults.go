@@ -26,6 +26,15 @@ func (f *faults) begin(within time.Duration) {
 	for range c.Edits {
 		f.soon(within, f.edit)
 	}
+	for range c.Crowds {
+		f.soon(within, f.w.account.crowd)
+	}
+	if c.Neighbour {
+		f.soon(within, f.w.account.neighbour)
+	}
+	if c.Twin {
+		f.soon(within, f.w.account.duplicate)
+	}
 	if c.Crash > 0 {
 		f.soon(within, func() { f.crash(nil) })
 	}

@@ -7,7 +7,6 @@ import (
 
 	"github.com/lockstep-delivery/lockstep/internal/balancing/model"
 	"github.com/lockstep-delivery/lockstep/internal/balancing/plan"
-	"github.com/lockstep-delivery/lockstep/internal/cloud"
 	"github.com/lockstep-delivery/lockstep/internal/evidence"
 )
 
@@ -52,7 +51,7 @@ func newMirror(w *world) *mirror {
 // observed is what AWS is believed to have; the first call reads it.
 func (m *mirror) observed() (model.Observed, error) {
 	if !m.known {
-		if err := m.w.aws.readable("DescribeLoadBalancers"); err != nil {
+		if err := m.w.account.call("DescribeLoadBalancers"); err != nil {
 			return model.Observed{}, err
 		}
 		m.believe()
@@ -63,7 +62,18 @@ func (m *mirror) observed() (model.Observed, error) {
 	return m.believed, nil
 }
 
-func (m *mirror) believe() { m.believed, m.known = m.w.aws.Observed(stackID), true }
+func (m *mirror) believe() { m.believed, m.known = m.w.account.ours(), true }
+
+// listed is called when others have made or deleted something: the lists find out some time later.
+func (m *mirror) listed() {
+	life := m.w.life
+	m.w.after(m.w.between(time.Second, 30*time.Second), func() {
+		if life == m.w.life && m.known {
+			m.believe()
+			m.w.balancing.wake()
+		}
+	})
+}
 
 // wrote notes that a call of ours to the rules has returned, and has it seen again.
 func (m *mirror) wrote() {
@@ -101,16 +111,8 @@ func (a *aws) forward() model.Forward {
 	return a.shown[len(a.shown)-1].forward
 }
 
-// readable spends a call on a read, which fails while AWS throttles.
-func (a *aws) readable(operation string) error {
-	if a.w.now().Before(a.busyUntil) && a.w.chance(0.8) {
-		return &cloud.BusyError{Operation: operation, Until: a.w.now().Add(2 * time.Second)}
-	}
-	return nil
-}
-
 func (m *mirror) readRoutes() error {
-	if err := m.w.aws.readable("DescribeRules"); err != nil {
+	if err := m.w.account.call("DescribeRules"); err != nil {
 		return err
 	}
 	m.routesAt = m.w.now()
@@ -162,7 +164,7 @@ func (m *mirror) believedRule() *model.Forward {
 }
 
 func (m *mirror) readTargets(arn string) error {
-	if err := m.w.aws.readable("DescribeTargetHealth"); err != nil {
+	if err := m.w.account.call("DescribeTargetHealth"); err != nil {
 		return err
 	}
 	s := m.targets[arn]

@@ -1,6 +1,8 @@
 package simulation
 
 import (
+	"maps"
+	"slices"
 	"testing"
 	"time"
 
@@ -8,19 +10,30 @@ import (
 	bindings "github.com/lockstep-delivery/lockstep/internal/balancing/binding/plan"
 	"github.com/lockstep-delivery/lockstep/internal/balancing/model"
 	"github.com/lockstep-delivery/lockstep/internal/balancing/plan"
+	"github.com/lockstep-delivery/lockstep/internal/cloud/budget"
 	"github.com/lockstep-delivery/lockstep/internal/delivery/canary"
 	"github.com/lockstep-delivery/lockstep/internal/evidence"
 )
 
 // A mutant is a controller that breaks one law on purpose. Each must be caught within so many seeds, with
 // a law that names what it did; otherwise the simulation proves nothing about that law.
-const within = 300
+const within = 60
 
 // caught runs the mutant until a law is seen broken, and fails when none is or when it is not one of those expected.
 func caught(t *testing.T, mutant func() Brain, laws ...int) {
 	t.Helper()
+	caughtIn(t, func(*Config) {}, mutant, laws...)
+}
+
+// caughtIn is caught in worlds that are made such that what the mutant does matters: what only now and then goes
+// wrong would take many seeds.
+func caughtIn(t *testing.T, world func(*Config), mutant func() Brain, laws ...int) {
+	t.Helper()
+	t.Parallel()
 	for seed := uint64(1); seed <= within; seed++ {
-		report := Run(Options{Config: Drawn(seed), Brain: mutant()})
+		config := Drawn(seed)
+		world(&config)
+		report := Run(Options{Config: config, Brain: mutant()})
 		if report.Violation == nil {
 			continue
 		}
@@ -163,9 +176,38 @@ func TestMutantOfLaw4BelievesWhatItWrote(t *testing.T) {
 	}), 4)
 }
 
+// Weight changes and targets are asked for like any other call: what others may spend, they may not.
+func TestMutantOfLaw5HasOneLane(t *testing.T) {
+	caught(t, func() Brain {
+		b := Production()
+		b.Lane = func(string) budget.Lane { return budget.Configuration }
+		return b
+	}, 5)
+}
+
+// The queue of operations is in another order: settings before weights.
+func TestMutantOfLaw5QueuesWeightsLast(t *testing.T) {
+	crowded := func(c *Config) { c.Faults.Crowds, c.Faults.Crash, c.Acts, c.Calm = 5, 0.05, 6, 2*time.Minute }
+	caughtIn(t, crowded, func() Brain {
+		b := Production()
+		b.Balancer = func(desired model.Stack, observed model.Observed, state plan.State) plan.Plan {
+			p := plan.Make(desired, observed, state)
+			p.Operations = slices.Clone(p.Operations)
+			slices.Reverse(p.Operations)
+			return p
+		}
+		return b
+	}, 5)
+}
+
 // After a restart nothing is known of when a weight was first seen, and it counts as settled.
 func TestMutantOfLaw6TakesARestartForSettled(t *testing.T) {
-	caught(t, func() Brain {
+	crashing := func(c *Config) {
+		c.Profile, c.Settle, c.Far = "pessimistic", 150*time.Second, true
+		c.Faults = Faults{Crash: 0.2}
+		c.Replicas, c.Acts, c.Calm, c.Stickiness = 3, 6, 2*time.Minute, 0
+	}
+	caughtIn(t, crashing, func() Brain {
 		b := Production()
 		b.Restarted = func(b *Brain, now time.Time) {
 			b.Rollout = func(s canary.Snapshot) canary.Decision {
@@ -181,6 +223,36 @@ func TestMutantOfLaw6TakesARestartForSettled(t *testing.T) {
 		}
 		return b
 	}, 2, 3)
+}
+
+// Whatever carries the stack's name is taken for ours, also what another cluster has made.
+func TestMutantOfLaw7TakesWhatANeighbourHas(t *testing.T) {
+	caught(t, func() Brain {
+		b := Production()
+		b.Mine = func(map[string]string) bool { return true }
+		b.Balancer = func(desired model.Stack, observed model.Observed, state plan.State) plan.Plan {
+			observed.TargetGroups = slices.Clone(observed.TargetGroups)
+			for i := range observed.TargetGroups {
+				tags := maps.Clone(observed.TargetGroups[i].Tags)
+				tags[model.TagCluster] = cluster
+				observed.TargetGroups[i].Tags = tags
+			}
+			return plan.Make(desired, observed, state)
+		}
+		return b
+	}, 7)
+}
+
+// Of two load balancers with our tags the first is taken, and nobody is told.
+func TestMutantOfLaw7KeepsQuietAboutASecondOwner(t *testing.T) {
+	caught(t, func() Brain {
+		b := Production()
+		b.Balancer = func(desired model.Stack, observed model.Observed, state plan.State) plan.Plan {
+			observed.LoadBalancers = observed.LoadBalancers[:min(1, len(observed.LoadBalancers))]
+			return plan.Make(desired, observed, state)
+		}
+		return b
+	}, 7)
 }
 
 // The stable version shrinks with its share though the user did not ask for that.

@@ -58,6 +58,7 @@ type world struct {
 
 	workload  *workload
 	aws       *aws
+	account   *account
 	mirror    *mirror
 	delivery  *delivery
 	balancing *balancing
@@ -130,7 +131,7 @@ func newWorld(o Options) *world {
 	w.rollouts, w.replicaSets, w.services = newTable[rollout](w), newTable[replicaSet](w), newTable[service](w)
 	w.ingresses, w.pods = newTable[ingress](w), newTable[pod](w)
 	w.workload, w.laws, w.faults, w.people = newWorkload(w), &laws{w: w}, &faults{w: w}, &people{w: w}
-	w.aws = newAWS(w)
+	w.aws, w.account = newAWS(w), newAccount(w)
 	w.process()
 	w.connect()
 	return w
@@ -206,6 +207,7 @@ func (w *world) stop() {
 // process makes controllers that know nothing yet.
 func (w *world) process() {
 	w.mirror = newMirror(w)
+	w.account.restarted()
 	w.delivery, w.balancing = newDelivery(w), newBalancing(w)
 	w.bindings = []*binding{newBinding(w, canaryService), newBinding(w, stableService)}
 }

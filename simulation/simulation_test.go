@@ -76,7 +76,8 @@ func each(from uint64, count int, handle func(Report)) {
 var sometimes = map[string]int{
 	"crash": 60, "late call": 15, "throttle storm": 40, "throttled": 30, "stale read": 30, "lost pod": 40,
 	"foreign edit": 40, "TrafficContested": 5, "conflict": 30,
-	"balancing held something back": 60,
+	"balancing held something back": 30,
+	"crowd": 30, "urgent call in a crowd": 20, "another cluster": 25, "two owners": 10,
 	"re-sync":                       60, "abort during a re-sync": 2, "fourth image during a re-sync": 10, "new image after an abort": 5,
 	"user: roll back": 40, "user: promote": 40, "user: promote --full": 20, "user: abort": 30, "user: retry": 20, "user: pause or resume": 20,
 	"user: scale": 60, "user: scale to 0": 20, "back from 0 pods": 3,
