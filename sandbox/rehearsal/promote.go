@@ -37,10 +37,11 @@ type PromoteReport struct {
 	// Latency of each promote, sorted: from the moment at which the client sends its patch to the API server to
 	// the moment at which the AWS endpoint has received the call that changes the weight.
 	Latency []time.Duration `json:"latencyNanoseconds"`
-	// Decided and Written are parts of it, sorted too: until the controller had looked at what its decision is made
-	// of, and until the Ingress had the new weights.
-	Decided []time.Duration `json:"decidedNanoseconds"`
-	Written []time.Duration `json:"writtenNanoseconds"`
+	// Answered, Decided and Written are parts of it, sorted too: until the API server had answered the promote, until
+	// the controller had looked at what its decision is made of, and until the Ingress had the new weights.
+	Answered []time.Duration `json:"answeredNanoseconds"`
+	Decided  []time.Duration `json:"decidedNanoseconds"`
+	Written  []time.Duration `json:"writtenNanoseconds"`
 	// Changes counts AWS calls by operation over all promotes, from each promote to the next pause.
 	Changes map[string]int `json:"changes"`
 	// Abort counts AWS calls by operation from the abort until AWS shows stable at 100 %.
@@ -64,7 +65,8 @@ func (r PromoteReport) Print(w io.Writer) {
 	}
 	fmt.Fprintf(w, "promote -> weight call received by AWS, %d promotes, one each %s: median %s, p99 %s, max %s\n",
 		len(r.Latency), r.Every, at(r.Latency, 0.5), at(r.Latency, 0.99), at(r.Latency, 1))
-	fmt.Fprintf(w, "of it: until decided %s, until written to the Ingress %s (medians)\n", at(r.Decided, 0.5), at(r.Written, 0.5))
+	fmt.Fprintf(w, "of it (medians): until the API server has answered the promote %s, until decided %s, until written to the Ingress %s\n",
+		at(r.Answered, 0.5), at(r.Decided, 0.5), at(r.Written, 0.5))
 	fmt.Fprintln(w, "AWS calls per weight change:")
 	for _, operation := range slices.Sorted(maps.Keys(r.Changes)) {
 		fmt.Fprintf(w, "  %-45s %.2f\n", operation, float64(r.Changes[operation])/float64(len(r.Latency)))
@@ -140,10 +142,12 @@ func (d *stage) measurePromotes(ctx context.Context, n int, every time.Duration)
 			return report, err
 		}
 		report.Latency = append(report.Latency, took.received)
+		report.Answered = append(report.Answered, took.answered)
 		report.Decided = append(report.Decided, took.decided)
 		report.Written = append(report.Written, took.written)
 	}
 	slices.Sort(report.Latency)
+	slices.Sort(report.Answered)
 	slices.Sort(report.Decided)
 	slices.Sort(report.Written)
 	abort, err := d.steer(ctx, report.Abort, func(r *v1alpha1.Rollout) error { return steer.Abort(ctx, d.client, r) },
@@ -175,7 +179,7 @@ func (p *pace) wait(ctx context.Context) error {
 }
 
 // journey is how long after a person's edit the parts of a weight's way were done.
-type journey struct{ decided, written, received time.Duration }
+type journey struct{ answered, decided, written, received time.Duration }
 
 // steer makes one edit of a person, waits until it has its effect, counts the AWS calls of that time, and says how
 // long the call that changes the weight took to arrive.
@@ -193,6 +197,7 @@ func (d *stage) steer(ctx context.Context, calls map[string]int, edit func(*v1al
 	if err := edit(rollout); err != nil {
 		return journey{}, err
 	}
+	answered := time.Since(began)
 	if err := effect(ctx); err != nil {
 		return journey{}, err
 	}
@@ -209,7 +214,7 @@ func (d *stage) steer(ctx context.Context, calls map[string]int, edit func(*v1al
 	if received.IsZero() {
 		return journey{}, errors.New("the weight was seen, but no call that changes it is in the journal")
 	}
-	took := journey{received: received.Sub(began)}
+	took := journey{answered: answered, received: received.Sub(began)}
 	if now, _, _ := d.timeline.latest(); len(now.Status.Traffic) > 0 {
 		if at := now.Status.Traffic[0].DecidedAt; at != nil {
 			took.decided = at.Sub(began)

@@ -34,14 +34,14 @@ func TestThePromoteReportTellsItsPaceAndParts(t *testing.T) {
 	ms := time.Millisecond
 	r := PromoteReport{
 		Every: 500 * ms, Latency: []time.Duration{10 * ms, 11 * ms, 30 * ms},
-		Decided: []time.Duration{4 * ms, 5 * ms, 9 * ms}, Written: []time.Duration{6 * ms, 8 * ms, 20 * ms},
+		Answered: []time.Duration{3 * ms, 4 * ms, 8 * ms}, Decided: []time.Duration{4 * ms, 5 * ms, 9 * ms}, Written: []time.Duration{6 * ms, 8 * ms, 20 * ms},
 		Changes: map[string]int{"elasticloadbalancing:ModifyRule": 3},
 	}
 	var text strings.Builder
 	r.Print(&text)
 	for _, want := range []string{
 		"3 promotes, one each 500ms: median 11ms, p99 30ms, max 30ms",
-		"until decided 5ms, until written to the Ingress 8ms",
+		"until the API server has answered the promote 4ms, until decided 5ms, until written to the Ingress 8ms",
 		"elasticloadbalancing:ModifyRule               1.00",
 	} {
 		if !strings.Contains(text.String(), want) {
