@@ -38,9 +38,12 @@ func (c *Controller) act(ctx context.Context, o *observed, d *canary.Decision) e
 			return err
 		}
 	}
+	before := o.rollout.Status.Duration
 	if err := c.publish(ctx, o, d.Status); err != nil {
 		return err
 	}
+	measure(o.rollout, d.Status)
+	measureEnd(before, d.Status.Duration, c.Now())
 	for _, e := range d.Events {
 		c.record(o, e.Warning, e.Reason, "%s", e.Message)
 	}
@@ -318,5 +321,6 @@ func (c *Controller) record(o *observed, warning bool, reason, note string, args
 	if warning {
 		kind = corev1.EventTypeWarning
 	}
+	eventsTotal.WithLabelValues(o.rollout.Namespace, o.rollout.Name, kind, reason).Inc()
 	c.events.Eventf(o.rollout, nil, kind, reason, reason, note, args...)
 }

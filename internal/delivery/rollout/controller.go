@@ -205,8 +205,17 @@ func (c *Controller) ofPod(ctx context.Context, pod client.Object) []reconcile.R
 
 // Reconcile looks, decides and acts once.
 func (c *Controller) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
+	var rollout v1alpha1.Rollout
+	switch err := c.cached.Get(ctx, request.NamespacedName, &rollout); {
+	case apierrors.IsNotFound(err):
+		c.written.forget(request.NamespacedName)
+		forget(request.NamespacedName)
+		return reconcile.Result{}, c.release(ctx, request.NamespacedName)
+	case err != nil:
+		return reconcile.Result{}, err
+	}
 	began := time.Now()
-	result, err := c.reconcile(ctx, request.NamespacedName)
+	result, err := c.reconcile(ctx, request.NamespacedName, &rollout)
 	reconcileSeconds.WithLabelValues(request.Namespace, request.Name).Observe(time.Since(began).Seconds())
 	switch {
 	case apierrors.IsConflict(err) || errors.Is(err, errLag):
@@ -218,22 +227,14 @@ func (c *Controller) Reconcile(ctx context.Context, request reconcile.Request) (
 	return result, err
 }
 
-func (c *Controller) reconcile(ctx context.Context, key types.NamespacedName) (reconcile.Result, error) {
-	var rollout v1alpha1.Rollout
-	switch err := c.cached.Get(ctx, key, &rollout); {
-	case apierrors.IsNotFound(err):
-		c.written.forget(key)
-		return reconcile.Result{}, c.release(ctx, key)
-	case err != nil:
-		return reconcile.Result{}, err
-	}
+func (c *Controller) reconcile(ctx context.Context, key types.NamespacedName, rollout *v1alpha1.Rollout) (reconcile.Result, error) {
 	switch {
-	case rollout.DeletionTimestamp != nil || !c.mine(&rollout):
+	case rollout.DeletionTimestamp != nil || !c.mine(rollout):
 		return reconcile.Result{}, nil
-	case c.written.lag(key, &rollout):
+	case c.written.lag(key, rollout):
 		return reconcile.Result{RequeueAfter: cacheLag}, nil
 	}
-	if err := c.adopt(ctx, &rollout); err != nil {
+	if err := c.adopt(ctx, rollout); err != nil {
 		return reconcile.Result{}, err
 	}
 	var seen *observed

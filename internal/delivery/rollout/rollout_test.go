@@ -127,6 +127,11 @@ func TestThirdImageInMidCanary(t *testing.T) {
 	s.phase(v1alpha1.PhaseHealthy)
 	s.untilSets("map[web:1:0 web:2:0 web:3:4]")
 	s.until("condition Healthy", func(r *v1alpha1.Rollout) bool { return s.condition(r, v1alpha1.ConditionHealthy).Status == "True" })
+	s.until("measured", func(*v1alpha1.Rollout) bool {
+		got := strings.Join(series(t, s.key.Namespace), "\n")
+		return strings.Contains(got, "rollout_info{phase=Completed,strategy=canary,traffic_router=ALB} 1") &&
+			strings.Contains(got, "rollout_events_total{reason=SwitchService,type=Normal}") && strings.Contains(got, "rollout_info_replicas_available{} 4")
+	})
 }
 
 func (s *shop) condition(r *v1alpha1.Rollout, kind string) v1alpha1.RolloutCondition {
