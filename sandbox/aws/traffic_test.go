@@ -20,7 +20,13 @@ import (
 // pod serves its name at a pod address that the emulator has assigned.
 func (w *world) pod(vpc *address.VPC, name string) (address string) {
 	w.Helper()
-	instance, err := w.emulator.EC2().AddInstance("eu-west-1a", "node-"+name)
+	return w.podThat(vpc, func(rw http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(rw, name) })
+}
+
+// podThat is a pod with a handler of its own.
+func (w *world) podThat(vpc *address.VPC, handler http.HandlerFunc) (address string) {
+	w.Helper()
+	instance, err := w.emulator.EC2().AddInstance("eu-west-1a", "node")
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -32,7 +38,7 @@ func (w *world) pod(vpc *address.VPC, name string) (address string) {
 	if err != nil {
 		w.Fatal(err)
 	}
-	server := &http.Server{Handler: http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(rw, name) })}
+	server := &http.Server{Handler: handler}
 	go func() { _ = server.Serve(l) }()
 	w.Cleanup(func() { _ = server.Close() })
 	return a.String()

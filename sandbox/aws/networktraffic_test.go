@@ -1,0 +1,203 @@
+package aws_test
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
+	elb "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
+	"github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
+
+	"github.com/lockstep-delivery/lockstep/sandbox/address"
+	"github.com/lockstep-delivery/lockstep/sandbox/aws"
+)
+
+// networkWorld is an account whose load balancers carry traffic.
+func networkWorld(t *testing.T) (*world, *address.VPC) {
+	t.Helper()
+	vpc, err := address.Claim()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = vpc.Release() })
+	return newWorld(t, func(c *aws.Config) { c.VPC, c.WithoutTraffic = vpc.Mapping, false }), vpc
+}
+
+// line connects from an address of the VPC and returns the first line that comes; refused and silent connections have names too.
+func (w *world) line(vpc *address.VPC, from netip.Addr, to netip.AddrPort) string {
+	w.Helper()
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: vpc.RealAddr(from).AsSlice()}}
+	conn, err := d.DialContext(w.Context(), "tcp", to.String())
+	if err != nil {
+		return "refused"
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(300 * time.Millisecond))
+	_, _ = io.WriteString(conn, "hello\n")
+	text, err := bufio.NewReader(conn).ReadString('\n')
+	var timeout net.Error
+	switch {
+	case err == nil:
+		return strings.TrimSpace(text)
+	case asNetError(err, &timeout) && timeout.Timeout():
+		return "silence"
+	}
+	return "refused"
+}
+
+func asNetError(err error, into *net.Error) bool {
+	e, ok := err.(net.Error)
+	*into = e
+	return ok
+}
+
+// From the API to bytes: a Network Load Balancer with security groups in front of a pod, under the client's address. A rule of the pod's
+// group that names the group of the load balancer is enough; what the load balancer's own group does not admit is dropped.
+func TestNetworkBalancerCarriesTraffic(t *testing.T) {
+	t.Parallel()
+	w, vpc := networkWorld(t)
+	network := w.emulator.EC2()
+	machine, err := network.AddInstance("eu-west-1a", "node")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pod, err := network.AssignPodAddress(machine.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", vpc.Real(netip.AddrPortFrom(pod, 9000)).String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer conn.Close()
+				if _, err := bufio.NewReader(conn).ReadString('\n'); err == nil {
+					at := conn.RemoteAddr().(*net.TCPAddr).AddrPort()
+					_, _ = fmt.Fprintln(conn, vpc.VirtualAddr(at.Addr()))
+				}
+			}()
+		}
+	}()
+
+	group := w.group("front")
+	in := &elb.CreateLoadBalancerInput{
+		Name: new("net"), Subnets: w.subnets(), Scheme: types.LoadBalancerSchemeEnumInternal, Type: types.LoadBalancerTypeEnumNetwork, SecurityGroups: []string{group},
+	}
+	lb := must(w.elb.CreateLoadBalancer(ctx, in))(w).LoadBalancers[0]
+	pods := *must(w.elb.CreateTargetGroup(ctx, &elb.CreateTargetGroupInput{
+		Name: new("pods"), Protocol: types.ProtocolEnumTcp, Port: new(int32(9000)), VpcId: new(w.vpc()), TargetType: types.TargetTypeEnumIp, HealthCheckIntervalSeconds: new(int32(5)),
+	}))(w).TargetGroups[0].TargetGroupArn
+	attributes := append(groupAttribute("preserve_client_ip.enabled", "true"), groupAttribute("load_balancing.cross_zone.enabled", "true")...)
+	must(w.elb.ModifyTargetGroupAttributes(ctx, &elb.ModifyTargetGroupAttributesInput{TargetGroupArn: &pods, Attributes: attributes}))(w)
+	must(w.elb.CreateListener(ctx, &elb.CreateListenerInput{
+		LoadBalancerArn: lb.LoadBalancerArn, Port: new(int32(9100)), Protocol: types.ProtocolEnumTcp, DefaultActions: forward(pods),
+	}))(w)
+	authorize := func(id string, p ec2types.IpPermission) {
+		t.Helper()
+		must(w.ec2.AuthorizeSecurityGroupIngress(ctx, &ec2.AuthorizeSecurityGroupIngressInput{GroupId: &id, IpPermissions: []ec2types.IpPermission{p}}))(w)
+	}
+	authorize(network.NodeSecurityGroup(), ec2types.IpPermission{
+		IpProtocol: new("tcp"), FromPort: new(int32(9000)), ToPort: new(int32(9000)), UserIdGroupPairs: []ec2types.UserIdGroupPair{{GroupId: &group}},
+	})
+	w.register(pods, pod.String())
+	w.eventually("the pod is healthy", func() bool { return w.health(pods)[pod.String()].State == types.TargetHealthStateEnumHealthy })
+
+	base := vpc.CIDR().Addr().As4()
+	good, bad := netip.AddrFrom4([4]byte{base[0], base[1], 250, 1}), netip.AddrFrom4([4]byte{base[0], base[1], 251, 1})
+	at := w.emulator.Endpoints()[0].Nodes[1].Real[9100]
+	if got := w.line(vpc, good, at); got != "silence" {
+		t.Errorf("before any rule admits it the client gets %q", got)
+	}
+	authorize(group, tcp(9100, 9100, netip.PrefixFrom(good, 24).Masked().String()))
+	if got := w.line(vpc, good, at); got != good.String() {
+		t.Errorf("the pod sees %q, want the client %s", got, good)
+	}
+	if got := w.line(vpc, bad, at); got != "silence" {
+		t.Errorf("a client that no rule admits gets %q", got)
+	}
+	stats := w.emulator.Stats()[1].Network
+	if stats == nil || stats.BlockedInbound["TCP"] != 2 || stats.NewFlows["TCP"] != 1 {
+		t.Errorf("stats of the node: %+v", stats)
+	}
+
+	must(w.elb.DeregisterTargets(ctx, &elb.DeregisterTargetsInput{TargetGroupArn: &pods, Targets: []types.TargetDescription{{Id: new(pod.String())}}}))(w)
+	w.eventually("new flows are refused", func() bool { return w.line(vpc, good, at) == "refused" })
+	must(w.elb.DeleteLoadBalancer(ctx, &elb.DeleteLoadBalancerInput{LoadBalancerArn: lb.LoadBalancerArn}))(w)
+	w.eventually("the port is closed", func() bool {
+		conn, err := net.Dial("tcp", at.String())
+		if err == nil {
+			_ = conn.Close()
+		}
+		return err != nil
+	})
+}
+
+// An Application Load Balancer behind a Network Load Balancer sees the address of the client.
+func TestApplicationBehindNetworkBalancer(t *testing.T) {
+	t.Parallel()
+	w, vpc := networkWorld(t)
+	web := *w.loadBalancer("web").LoadBalancerArn
+	w.letIn(web)
+	app := w.targetGroup("app")
+	seen := make(chan string, 100)
+	pod := w.podThat(vpc, func(rw http.ResponseWriter, r *http.Request) {
+		select {
+		case seen <- r.Header.Get("X-Forwarded-For"):
+		default:
+		}
+	})
+	w.register(app, pod)
+	w.listener(web, 80, forward(app))
+	w.eventually("the pod is healthy", func() bool { return w.health(app)[pod].State == types.TargetHealthStateEnumHealthy })
+
+	lb := *must(w.elb.CreateLoadBalancer(ctx, &elb.CreateLoadBalancerInput{
+		Name: new("net"), Subnets: w.subnets(), Scheme: types.LoadBalancerSchemeEnumInternal, Type: types.LoadBalancerTypeEnumNetwork,
+	}))(w).LoadBalancers[0].LoadBalancerArn
+	front := *must(w.elb.CreateTargetGroup(ctx, &elb.CreateTargetGroupInput{
+		Name: new("front"), Protocol: types.ProtocolEnumTcp, Port: new(int32(80)), VpcId: new(w.vpc()), TargetType: types.TargetTypeEnumAlb, HealthCheckIntervalSeconds: new(int32(10)),
+	}))(w).TargetGroups[0].TargetGroupArn
+	w.register(front, web)
+	must(w.elb.CreateListener(ctx, &elb.CreateListenerInput{LoadBalancerArn: &lb, Port: new(int32(80)), Protocol: types.ProtocolEnumTcp, DefaultActions: forward(front)}))(w)
+	w.eventually("the ALB is healthy", func() bool { return w.health(front)[web].State == types.TargetHealthStateEnumHealthy })
+
+	base := vpc.CIDR().Addr().As4()
+	client := netip.AddrFrom4([4]byte{base[0], base[1], 250, 1})
+	for _, e := range w.emulator.Endpoints() {
+		if e.Name != "net" {
+			continue
+		}
+		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: vpc.RealAddr(client).AsSlice()}}
+		transport := &http.Transport{DialContext: d.DialContext, DisableKeepAlives: true}
+		for len(seen) > 0 {
+			<-seen
+		}
+		response, err := (&http.Client{Transport: transport}).Get("http://" + e.Nodes[0].Real[80].String() + "/")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = response.Body.Close()
+		for from := range seen {
+			if from == client.String() {
+				return
+			}
+			if len(seen) == 0 {
+				t.Fatalf("the pod is told of %q, want %s", from, client)
+			}
+		}
+	}
+}
