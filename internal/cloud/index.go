@@ -59,6 +59,7 @@ func (c *Cloud) ownTargetGroups(stackID string) []string {
 func (c *Cloud) carrying(arns []string, cluster string) []string {
 	return slices.DeleteFunc(slices.Clone(arns), func(arn string) bool {
 		tags, _ := c.have.tags.Believed(arn)
-		return tags[model.TagCluster] != cluster && (cluster != "*" || tags[model.TagCluster] == "")
+		owner := model.ClusterOf(tags)
+		return owner != cluster && (cluster != "*" || owner == "")
 	})
 }

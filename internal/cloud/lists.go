@@ -295,19 +295,19 @@ func (c *Cloud) sawSecurityGroup(begun mirror.Moment, group model.ObservedSecuri
 
 // notifyGroup tells the stack of a security group of this cluster that it has changed.
 func (c *Cloud) notifyGroup(group model.ObservedSecurityGroup) {
-	if stack := group.Tags[model.TagStack]; stack != "" && group.Tags[model.TagCluster] == c.config.ClusterName {
+	if stack := group.Tags[model.TagStack]; stack != "" && model.ClusterOf(group.Tags) == c.config.ClusterName {
 		c.notify(Change{StackID: stack, Kind: ChangeConfiguration})
 	}
 }
 
 func (c *Cloud) listSecurityGroups(ctx context.Context, lane budget.Lane) error {
 	began := c.moment()
-	listed, err := c.readSecurityGroups(ctx, lane, "", &ec2.DescribeSecurityGroupsInput{Filters: ec2Owned(c.vpc.ID, c.config.ClusterName)})
+	listed, err := c.readSecurityGroups(ctx, lane, "", &ec2.DescribeSecurityGroupsInput{Filters: ec2Owned(c.vpc.ID)})
 	if err != nil {
 		return err
 	}
 	for id, group := range c.have.securityGroups.All() {
-		if group.Tags[model.TagCluster] == c.config.ClusterName && !listed[id] && c.have.securityGroups.Missing(id, began, c.now()) {
+		if model.ClusterOf(group.Tags) == c.config.ClusterName && !listed[id] && c.have.securityGroups.Missing(id, began, c.now()) {
 			c.notifyGroup(group)
 		}
 	}

@@ -62,7 +62,7 @@ func (c *Cloud) Stack(ctx context.Context, stackID string) (model.Observed, erro
 		out.TargetGroups = append(out.TargetGroups, c.assembleTargetGroup(arn))
 	}
 	for _, group := range c.have.securityGroups.All() {
-		if group.Tags[model.TagCluster] == c.config.ClusterName && group.Tags[model.TagStack] == stackID {
+		if model.ClusterOf(group.Tags) == c.config.ClusterName && group.Tags[model.TagStack] == stackID {
 			out.SecurityGroups = append(out.SecurityGroups, c.stampGroup(group))
 		}
 	}
@@ -359,7 +359,8 @@ func (c *Cloud) readTargetGroups(ctx context.Context, resource string, in *elb.D
 	})
 }
 
-// ec2Owned are the filters for what carries this cluster's ownership tag.
-func ec2Owned(vpcID, cluster string) []types.Filter {
-	return []types.Filter{filter("vpc-id", vpcID), filter("tag:"+model.TagCluster, cluster)}
+// ec2Owned are the filters for what carries an ownership tag, of this cluster or of another one in the VPC: one call
+// cannot ask for either of two tags with a value.
+func ec2Owned(vpcID string) []types.Filter {
+	return []types.Filter{filter("vpc-id", vpcID), filter("tag-key", model.TagCluster, model.TagLegacyCluster)}
 }

@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -223,11 +224,12 @@ func (c *Controller) remember(r *round) {
 
 // readGroupsAgain has the stack's security groups read from AWS and plans once more.
 func (c *Controller) readGroupsAgain(ctx context.Context, r *round) {
-	groups, err := c.Cloud.SecurityGroupsByTag(ctx, map[string]string{model.TagCluster: c.Settings.Cluster, model.TagStack: r.stack.ID})
+	groups, err := c.Cloud.SecurityGroupsByTag(ctx, map[string]string{model.TagStack: r.stack.ID})
 	if err != nil {
 		c.Logger.Warn("cannot read security groups", "ingress", r.key.String(), "error", err)
 		return
 	}
+	groups = slices.DeleteFunc(groups, func(g model.ObservedSecurityGroup) bool { return model.ClusterOf(g.Tags) != c.Settings.Cluster })
 	r.observed.SecurityGroups = groups
 	for i := range groups {
 		groups[i].ResourceID = groups[i].Tags[model.TagResource]
