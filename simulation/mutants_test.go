@@ -17,7 +17,7 @@ import (
 
 // A mutant is a controller that breaks one law on purpose. Each must be caught within so many seeds, with
 // a law that names what it did; otherwise the simulation proves nothing about that law.
-const within = 60
+const within = 30
 
 // caught runs the mutant until a law is seen broken, and fails when none is or when it is not one of those expected.
 func caught(t *testing.T, mutant func() Brain, laws ...int) {
@@ -204,8 +204,7 @@ func TestMutantOfLaw5QueuesWeightsLast(t *testing.T) {
 func TestMutantOfLaw6TakesARestartForSettled(t *testing.T) {
 	crashing := func(c *Config) {
 		c.Profile, c.Settle, c.Far = "pessimistic", 150*time.Second, true
-		c.Faults = Faults{Crash: 0.2}
-		c.Replicas, c.Acts, c.Calm, c.Stickiness = 3, 6, 2*time.Minute, 0
+		c.Replicas, c.Acts, c.Calm, c.Faults = 4, 6, 5*time.Minute, Faults{Crash: 0.05}
 	}
 	caughtIn(t, crashing, func() Brain {
 		b := Production()
