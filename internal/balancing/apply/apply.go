@@ -97,28 +97,40 @@ const sharedRetry = 100 * time.Millisecond
 // round is the state of one Do.
 type round struct {
 	Round
+	operations []plan.Operation
 	// made are the ARNs and ids of what this round made, by resource id.
 	made   map[string]string
 	result Result
+
+	crowd
 }
 
 // Do carries out operations until one fails that the next ones rely on. Operations on settings, tags and
 // removals that are refused do not end the round.
 func (r Round) Do(ctx context.Context, operations []plan.Operation) Result {
-	d := &round{Round: r, made: map[string]string{}}
-	done := map[int]bool{}
-	for i, op := range operations {
-		if done[i] {
+	d := &round{Round: r, operations: operations, made: map[string]string{},
+		crowd: crowd{placed: map[plan.Ref]bool{}, reused: map[string]bool{}}}
+	for _, op := range operations {
+		if d.skips(op) {
 			continue
 		}
-		err := d.do(ctx, op)
-		if create, ok := op.(plan.CreateRule); ok && errors.Is(err, cloud.ErrLimit) {
-			err = d.makeRoom(ctx, create, operations, done, err)
-		}
-		if d.record(op, err) {
+		if !isRoute(op) && d.crowdedOut() {
 			break
 		}
+		create, isRule := op.(plan.CreateRule)
+		err := d.do(ctx, op)
+		if isRule && errors.Is(err, cloud.ErrLimit) {
+			d.crowded, d.limit = append(d.crowded, create), err
+		} else if d.record(op, err) {
+			return d.result
+		} else if isRule {
+			d.placed[placeOf(create)] = true
+		}
+		if isRule && d.makeRoom(ctx) {
+			return d.result
+		}
 	}
+	d.crowdedOut()
 	return d.result
 }
 
@@ -155,24 +167,6 @@ func (d *round) again(at time.Time) {
 	if d.result.Again.IsZero() || at.Before(d.result.Again) {
 		d.result.Again = at
 	}
-}
-
-// makeRoom deletes one obsolete rule of the listener before its time, the one that matches last, when AWS
-// allows no more rules, and tries again.
-func (d *round) makeRoom(ctx context.Context, create plan.CreateRule, operations []plan.Operation, done map[int]bool, limit error) error {
-	for i, op := range slices.Backward(operations) {
-		obsolete, ok := op.(plan.DeleteRule)
-		if !ok || done[i] || obsolete.Listener.ResourceID != create.Listener.ResourceID {
-			continue
-		}
-		done[i] = true
-		if err := d.do(ctx, obsolete); err != nil {
-			return err
-		}
-		d.result.Outcomes = append(d.result.Outcomes, Outcome{obsolete, nil})
-		return d.do(ctx, create)
-	}
-	return limit
 }
 
 func (d *round) do(ctx context.Context, op plan.Operation) error {

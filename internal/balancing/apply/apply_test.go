@@ -2,7 +2,9 @@ package apply_test
 
 import (
 	"context"
+	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -121,8 +123,26 @@ func TestAnErrorEndsTheRoundUnlessNothingReliesOnIt(t *testing.T) {
 	}
 }
 
-// With as many rules as AWS allows, an obsolete one goes before its time for each new one.
-func TestTooManyRulesAlternates(t *testing.T) {
+// matched is what each path is answered, one after the other, by the rules as they are.
+func matched(w *applytest.World, paths ...string) []string {
+	var out []string
+	rules := w.Observed(stackID).LoadBalancers[0].Listeners[0].Rules
+	slices.SortFunc(rules, func(a, b model.ObservedRule) int { return int(a.Priority - b.Priority) })
+	for _, p := range paths {
+		got := "404"
+		for _, r := range rules {
+			if pattern := r.Conditions[0].Values[0]; pattern == p || strings.HasSuffix(pattern, "*") && strings.HasPrefix(p, strings.TrimSuffix(pattern, "*")) {
+				got = r.Actions[0].FixedResponse.StatusCode
+				break
+			}
+		}
+		out = append(out, got)
+	}
+	return out
+}
+
+// With as many rules as AWS allows, those that go become those that come: nothing is deleted first.
+func TestTooManyRulesAreTurnedIntoOthers(t *testing.T) {
 	w := &applytest.World{Now: noon, RuleLimit: 3}
 	round(w, stack("/a", "/b", "/c"))
 	w.Calls()
@@ -132,14 +152,64 @@ func TestTooManyRulesAlternates(t *testing.T) {
 	if diff := cmp.Diff([]string{"/c", "/x", "/y"}, paths(w)); diff != "" {
 		t.Error(diff)
 	}
-	want := []string{"SetRulePriorities", "CreateRule", "DeleteRule", "CreateRule", "CreateRule", "DeleteRule", "CreateRule"}
+	want := []string{"SetRulePriorities", "CreateRule", "ModifyRule", "SetRulePriorities", "CreateRule", "ModifyRule", "SetRulePriorities"}
 	if diff := cmp.Diff(want, w.Calls()); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
 	}
+	if p, result := round(w, stack("/x", "/y", "/c")); len(p.Operations) > 0 || result.Err != nil {
+		t.Errorf("afterwards: %s, %v", p, result.Err)
+	}
 	w2 := &applytest.World{Now: noon, RuleLimit: 2}
 	round(w2, stack("/a"))
-	if _, result := round(w2, stack("/a", "/b", "/c")); result.Err == nil {
-		t.Error("no error when there is nothing to make room with")
+	if _, result := round(w2, stack("/a", "/b", "/c")); !errors.Is(result.Err, cloud.ErrLimit) {
+		t.Errorf("without anything to make room with: %v", result.Err)
+	}
+}
+
+// /shop/* is served by two new rules from now on. It must not become one of them before the other is there; the
+// rule for /old, which nobody takes over, makes room for that one, though its turn comes later.
+func TestALiveRuleGoesOnlyWhenItsHeirsAreThere(t *testing.T) {
+	after := stack("/shop/cart/*", "/shop/x")
+	for calls, done := 0, false; !done; calls++ { // the process may die between any two calls
+		w := &applytest.World{Now: noon, RuleLimit: 2}
+		round(w, stack("/shop/*", "/old"))
+		left := calls
+		w.Refuse = func(operation string) error {
+			if left--; left < 0 {
+				return &cloud.BusyError{Until: time.Now(), Operation: operation}
+			}
+			return nil
+		}
+		_, result := round(w, after)
+		if result.Err != nil {
+			t.Fatal(result.Err)
+		}
+		if got := matched(w, "/shop/cart/1", "/shop/x"); !slices.Equal(got, []string{"200", "200"}) {
+			t.Errorf("after %d calls the paths are answered %v", calls, got)
+		}
+		if done = result.Again.IsZero(); done {
+			if diff := cmp.Diff([]string{"/shop/cart/*", "/shop/x"}, paths(w)); diff != "" {
+				t.Error(diff)
+			}
+		}
+		w.Refuse = nil
+		if _, result = round(w, after); result.Err != nil || !slices.Equal(paths(w), []string{"/shop/cart/*", "/shop/x"}) {
+			t.Errorf("who takes over after %d calls ends with %v, %v", calls, paths(w), result.Err)
+		}
+	}
+}
+
+// Two heirs, and nothing else to make room with: it is said, and nothing is taken away.
+func TestARuleWithTwoHeirsStaysWhenThereIsNoRoom(t *testing.T) {
+	w := &applytest.World{Now: noon, RuleLimit: 2}
+	round(w, stack("/shop/*", "/shop/cart/*"))
+	w.Calls()
+	_, result := round(w, stack("/shop/*x", "/*/cart/*"))
+	if !errors.Is(result.Err, cloud.ErrLimit) || !strings.Contains(result.Err.Error(), "raise the quota of rules per load balancer") {
+		t.Errorf("the error is %v", result.Err)
+	}
+	if diff := cmp.Diff([]string{"/shop/*", "/shop/cart/*"}, paths(w)); diff != "" {
+		t.Error(diff)
 	}
 }
 

@@ -54,6 +54,11 @@ type (
 	DeleteRule struct {
 		Listener Ref
 		Rule     Ref
+		// Priority is the rule's when the operations on traffic have been carried out.
+		Priority int32
+		// Heirs are the rules to be made, by resource id, that take over its requests. It may go, or be turned into
+		// one of them, only when all others are in place.
+		Heirs []string
 	}
 )
 

@@ -151,6 +151,9 @@ func TestGoingFromOneIngressToAnother(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := &applytest.World{Now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}
 		from, to := translate(t, drawIngress(t, "from")), translate(t, drawIngress(t, "to"))
+		if rapid.Bool().Draw(t, "crowded") { // no room for a rule beside those of the larger of the two
+			w.RuleLimit = max(len(from.Listeners[0].Rules), len(to.Listeners[0].Rules))
+		}
 		settle(t, w, from)
 		for range rapid.IntRange(1, 25).Draw(t, "rounds") {
 			before := w.Observed(to.ID)

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"slices"
 	"strconv"
 
@@ -89,14 +90,14 @@ type pair struct {
 //  2. one SetRulePriorities moves what must move, and rules that will be deleted out of the way, to the end
 //  3. ModifyRule in place, then CreateRule, and DeleteRule last
 //
-// A live rule with other conditions is never rewritten, not even at a wanted priority: its requests would
-// match nothing until the rule that serves them next is made.
+// A live rule with other conditions is not rewritten, not even at a wanted priority: its requests would
+// match nothing until the rule that serves them next is made. Where AWS allows no more rules, apply turns one that
+// is to be deleted into a new one, if that leaves no request without its rule (DeleteRule.Heirs).
 func (s *situation) rules(listener Ref, wanted []model.Rule, have []model.ObservedRule) {
 	pairs, spare := s.pair(wanted, have)
-	if s.observed.Complete {
-		if moves := moves(pairs, spare, have); len(moves) > 0 {
-			s.add(stageTraffic, SetRulePriorities{listener, moves})
-		}
+	moves := moves(pairs, spare, have)
+	if s.observed.Complete && len(moves) > 0 {
+		s.add(stageTraffic, SetRulePriorities{listener, moves})
 	}
 	for _, p := range pairs {
 		if p.have == nil {
@@ -106,7 +107,7 @@ func (s *situation) rules(listener Ref, wanted []model.Rule, have []model.Observ
 		s.rule(p)
 	}
 	for _, r := range spare {
-		s.add(stageRemoval, DeleteRule{listener, Ref{r.ResourceID, r.ARN}})
+		s.add(stageRemoval, DeleteRule{Listener: listener, Rule: Ref{r.ResourceID, r.ARN}, Priority: cmp.Or(moves[r.ARN], r.Priority), Heirs: heirs(*r, pairs)})
 	}
 }
 
