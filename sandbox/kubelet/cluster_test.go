@@ -39,6 +39,8 @@ type cluster struct {
 	kubelet   *Kubelet
 	notices   chan Notice
 	stop      func()
+	// spdy says to speak to the API server as clients before WebSocket do.
+	spdy bool
 }
 
 var shared struct {
@@ -85,7 +87,7 @@ func newCluster(t testing.TB, change func(*Config)) *cluster {
 	leaks := goleak.IgnoreCurrent()
 	t.Cleanup(func() { // the last thing: after the kubelet has ended
 		fresh.CloseIdleConnections()
-		if err := goleak.Find(leaks, ignoreClient); err != nil {
+		if err := goleak.Find(leaks, ignoreClient, ignoreSPDY); err != nil {
 			t.Errorf("the kubelet left something behind: %v", err)
 		}
 	})
@@ -136,6 +138,9 @@ func (c *cluster) startKubelet(change func(*Config)) (stop func()) {
 
 // ignoreClient leaves the test's own client, which is shared by all tests, out of the search for leaks.
 var ignoreClient = goleak.IgnoreAnyFunction("golang.org/x/net/http2.(*ClientConn).readLoop")
+
+// ignoreSPDY leaves out what a SPDY connection that the other side has closed does in its last second.
+var ignoreSPDY = goleak.IgnoreAnyFunction("github.com/moby/spdystream.(*Connection).shutdown")
 
 type testWriter struct{ t testing.TB }
 

@@ -2,6 +2,7 @@ package kubelet
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -109,6 +110,7 @@ type Kubelet struct {
 	probes chan struct{} // holds one element for each probe under way
 	ready  chan struct{}
 
+	identity  *tls.Config // of the nodes' endpoints; nil: there are none
 	nodes     map[string]*node
 	scheduler *scheduler
 	statuses  *statusWriter
@@ -143,8 +145,13 @@ func New(cfg Config) (*Kubelet, error) {
 	if err != nil {
 		return nil, fmt.Errorf("kubelet: the API server's client configuration is unusable: %w", err)
 	}
+	identity, err := newIdentity(api)
+	if err != nil {
+		return nil, err
+	}
 	k := &Kubelet{
-		cfg: cfg, client: client, http: hc, probes: make(chan struct{}, probesAtOnce),
+		identity: identity,
+		cfg:      cfg, client: client, http: hc, probes: make(chan struct{}, probesAtOnce),
 		ready: make(chan struct{}), nodes: map[string]*node{}, pods: map[types.UID]*pod{},
 	}
 	k.life, k.end = context.WithCancel(context.Background())
@@ -169,6 +176,7 @@ func (k *Kubelet) Run(ctx context.Context) error {
 		k.statuses.shutDown()
 		k.scheduler.shutDown()
 		k.closePods()
+		k.closeEndpoints()
 		workers.Wait()
 		k.background.Wait()
 		k.removeFiles()

@@ -31,6 +31,8 @@ type node struct {
 	addr                 netip.Addr
 
 	mu sync.Mutex
+	// endpoint is where the API server reaches the node; nil if it has none.
+	endpoint *endpoint
 	// images holds when the pull of each image was, or will be, done.
 	images map[string]time.Time
 }
@@ -57,13 +59,47 @@ func (k *Kubelet) registerNodes(ctx context.Context) error {
 			if n.instance, n.addr, err = k.cfg.Addresses.AddInstance(zone, n.name); err != nil {
 				return fmt.Errorf("cannot add an instance in zone %s for node %s: %w", zone, n.name, err)
 			}
+			k.nodes[n.name] = n
+			if err := k.openEndpoint(n); err != nil {
+				return err
+			}
 			if err := k.registerNode(ctx, n); err != nil {
 				return err
 			}
-			k.nodes[n.name] = n
 		}
 	}
 	return nil
+}
+
+// openEndpoint lets the API server reach a node.
+func (k *Kubelet) openEndpoint(n *node) error {
+	if k.identity == nil {
+		return nil
+	}
+	e, err := serve(k.life, k.cfg.VPC.Real(netip.AddrPortFrom(n.addr, kubeletPort)), k.identity, k.handler(n))
+	if err != nil {
+		return fmt.Errorf("cannot serve node %s: %w", n.name, err)
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.endpoint = e
+	return nil
+}
+
+func (n *node) closeEndpoint() {
+	n.mu.Lock()
+	e := n.endpoint
+	n.endpoint = nil
+	n.mu.Unlock()
+	if e != nil {
+		e.close()
+	}
+}
+
+func (k *Kubelet) closeEndpoints() {
+	for _, n := range k.nodes {
+		n.closeEndpoint()
+	}
 }
 
 func (k *Kubelet) registerNode(ctx context.Context, n *node) error {
@@ -132,7 +168,10 @@ func (k *Kubelet) nodeObject(n *node) *corev1.Node {
 			Addresses: []corev1.NodeAddress{
 				{Type: corev1.NodeInternalIP, Address: n.addr.String()},
 				{Type: corev1.NodeHostName, Address: n.name},
+				// As seen from this machine, which is outside of the VPC.
+				{Type: corev1.NodeExternalIP, Address: k.cfg.VPC.RealAddr(n.addr).String()},
 			},
+			DaemonEndpoints: corev1.NodeDaemonEndpoints{KubeletEndpoint: corev1.DaemonEndpoint{Port: kubeletPort}},
 			NodeInfo: corev1.NodeSystemInfo{
 				OperatingSystem: "linux", Architecture: "amd64", KubeletVersion: "v1.36.3-lockstep-sandbox",
 				ContainerRuntimeVersion: "sandbox://1", OSImage: "Lockstep sandbox", MachineID: n.instance, SystemUUID: n.instance, BootID: n.instance,

@@ -22,6 +22,8 @@ type pod struct {
 	node *node
 	uid  types.UID
 	name types.NamespacedName
+	// begun is when the kubelet has first seen the pod.
+	begun time.Time
 
 	machine   *lifecycle.Machine // touched by the one who has set busy
 	processes map[string]running // by container; touched likewise, and by close
@@ -56,7 +58,7 @@ type report struct {
 
 func newPod(k *Kubelet, n *node, obj *corev1.Pod) *pod {
 	return &pod{
-		k: k, node: n, uid: obj.UID, name: types.NamespacedName{Namespace: obj.Namespace, Name: obj.Name},
+		k: k, node: n, begun: time.Now(), uid: obj.UID, name: types.NamespacedName{Namespace: obj.Namespace, Name: obj.Name},
 		machine: lifecycle.New(obj, n.addr), processes: map[string]running{}, prepared: map[lifecycle.Ref]prepared{}, seen: obj, told: obj.Annotations,
 	}
 }
