@@ -87,6 +87,44 @@ func TestARetargetedCanaryLosesNothing(t *testing.T) {
 	if len(report.Removed) != 2 {
 		t.Errorf("pods of %d ReplicaSets ended, want those of versions 1 and 2", len(report.Removed))
 	}
+	for _, set := range report.Removed {
+		if set.LastAnswer.IsZero() || !set.LastAnswer.Before(set.FirstStop) || !set.FirstStop.Before(set.Gone) {
+			t.Errorf("%s: last answer %v, first stop %v, gone %v", set.ReplicaSet, set.LastAnswer, set.FirstStop, set.Gone)
+		}
+	}
+	wholeWays(t, report.Weights)
+	if calls := report.Calls["elasticloadbalancing:ModifyRule"]; calls.Calls < 5 {
+		t.Errorf("%d calls of ModifyRule are reported", calls.Calls)
+	}
+}
+
+// wholeWays wants each split that AWS showed to have all times of its way, in their order.
+func wholeWays(t *testing.T, changes []WeightChange) {
+	t.Helper()
+	var seen, settled int
+	for _, c := range changes {
+		if c.Seen.IsZero() {
+			continue // replaced before
+		}
+		seen++
+		if c.Written.Before(c.Decided) || c.Accepted.Before(c.Decided) || !c.Seen.After(c.Accepted) {
+			t.Errorf("%v: decided %v, written %v, accepted %v, seen %v", c.Weights, c.Decided, c.Written, c.Accepted, c.Seen)
+		}
+		if c.Applied.Before(c.Accepted) || len(c.NotApplied) > 0 {
+			t.Errorf("%v: accepted %v, applied %v, never in %v", c.Weights, c.Accepted, c.Applied, c.NotApplied)
+		}
+		if !c.Settled.IsZero() {
+			settled++
+			if !c.Settled.After(c.Seen) {
+				t.Errorf("%v: seen %v, settled %v", c.Weights, c.Seen, c.Settled)
+			}
+		}
+	}
+	// 0, 10 and 50 % for version 2, then 0, 10, 50, 80, 100 and 0 % for version 3; it is waited for settling at least
+	// before the canary Service is re-pointed twice and before the stable one is.
+	if seen < 8 || settled < 3 {
+		t.Errorf("%d splits were seen and %d settled:\n%+v", seen, settled, changes)
+	}
 }
 
 // Whatever goes wrong on the controller's side or between it and AWS, traffic does not feel it.
