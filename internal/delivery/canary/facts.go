@@ -188,12 +188,21 @@ func (f facts) shown() string {
 		case e.Weights == nil:
 			return fmt.Sprintf("the rules of Ingress %s have different weights", i.Name)
 		case !maps.Equal(e.Weights, e.Intended):
-			return fmt.Sprintf("Ingress %s: AWS shows %s, intended is %s", i.Name, f.describe(e.Weights), f.describe(e.Intended))
+			return fmt.Sprintf("Ingress %s: AWS shows %s, intended is %s%s", i.Name, f.describe(e.Weights), f.describe(e.Intended), i.delay())
 		case e.Since == nil:
 			return fmt.Sprintf("Ingress %s: the split has to be seen again after it was written", i.Name)
 		}
 	}
 	return ""
+}
+
+// delay says that the write of a weight waits for AWS's limits; empty when it does not.
+func (i Ingress) delay() string {
+	d := i.Evidence.Delay
+	if d.Since.IsZero() {
+		return ""
+	}
+	return fmt.Sprintf("; the write waits since %s: %s", d.Since.UTC().Format(time.TimeOnly), d.Reason)
 }
 
 func (f facts) describe(weights map[string]int32) string {
@@ -227,6 +236,9 @@ func (f facts) settled(service string, weight int32) (ok bool, at time.Time, why
 			return false, time.Time{}, fmt.Sprintf("the weights of Ingress %s are not in place yet", i.Name)
 		case service != "" && e.Weights[service] != weight:
 			return false, time.Time{}, fmt.Sprintf("Ingress %s: AWS shows %s at %d", i.Name, service, e.Weights[service])
+		}
+		if until := i.Evidence.UnansweredUntil; until.After(f.Now) {
+			return false, until, fmt.Sprintf("Ingress %s: a write that AWS did not answer may still change the weights until %s", i.Name, until.UTC().Format(time.TimeOnly))
 		}
 		if end := e.Since.Add(f.Settings.Settle); end.After(at) {
 			at = end
