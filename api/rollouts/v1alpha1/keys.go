@@ -16,6 +16,8 @@ const (
 	ManagedByAnnotation = "argo-rollouts.argoproj.io/managed-by-rollouts"
 	// ManagedALBAnnotation on an Ingress lists, per Rollout, the action annotations that it writes.
 	ManagedALBAnnotation = "rollouts.argoproj.io/managed-alb-annotations"
+	// ObsoleteALBAnnotation is an older form of ManagedALBAnnotation, which is only removed.
+	ObsoleteALBAnnotation = "rollouts.argoproj.io/managed-alb-actions"
 	// InstanceIDLabel assigns an object to one of several controllers.
 	InstanceIDLabel = "argo-rollouts.argoproj.io/controller-instance-id"
 

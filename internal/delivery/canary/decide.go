@@ -58,6 +58,7 @@ func Decide(s Snapshot) Decision {
 	}
 	d.wants(f.restartWait())
 	d.do(f.tidy()...)
+	d.do(f.release()...)
 	return d.publish(f)
 }
 
@@ -163,6 +164,25 @@ func (f facts) tidy() []Operation {
 		}
 	}
 	return append(ops, f.history()...)
+}
+
+// release lets go of what the spec names no more. An Ingress goes at once, since nobody looks at its weights
+// any longer; a Service, whose group takes every version from then on, when its Ingresses have settled without it.
+func (f facts) release() []Operation {
+	var ops []Operation
+	for _, name := range f.StrayIngresses {
+		ops = append(ops, ReleaseIngress{Ingress: name, Reason: "the rollout no longer names it; its traffic goes to the stable version"})
+	}
+	if len(f.StrayServices) == 0 {
+		return ops
+	}
+	if _, ok := f.pass(splitShown, weightsSettled); !ok {
+		return ops
+	}
+	for _, name := range f.StrayServices {
+		ops = append(ops, ReleaseService{Service: name, Reason: "the rollout no longer names it"})
+	}
+	return ops
 }
 
 // nextRevision is one more than that of every other ReplicaSet, and never less than its own.

@@ -3,6 +3,7 @@ package canary
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"k8s.io/apimachinery/pkg/util/intstr"
@@ -75,4 +76,16 @@ func TestWhatIsWrongIsToldOnceAsAnEvent(t *testing.T) {
 	if d = w.once(); len(d.Events) != 1 {
 		t.Errorf("another mistake gives events %+v", d.Events)
 	}
+}
+
+// An Ingress is let go at once, a Service when no weight leads to it any more.
+func TestWhatTheSpecNamesNoMoreIsReleased(t *testing.T) {
+	w := atHalf(t, nil)
+	w.s.StrayServices, w.s.StrayIngresses = []string{"before"}, []string{"old"}
+	w.wantOps(w.once(), "release Ingress old")
+	w.wantOps(w.once())
+	w.s.Now = w.s.Now.Add(151 * time.Second)
+	w.wantOps(w.once(), "release Service before")
+	w.s.StrayServices, w.s.Rollout.Spec.Strategy.Canary.CanaryService = []string{"before"}, "missing"
+	w.wantOps(w.once()) // A mistake in the spec changes nothing.
 }

@@ -122,6 +122,19 @@ type MarkPods struct {
 	Reason
 }
 
+// ReleaseService takes the hash and the rollout's mark out of a Service that the spec names no more.
+type ReleaseService struct {
+	Service string
+	Reason
+}
+
+// ReleaseIngress gives all traffic of an Ingress that the spec names no more to the stable Service, and takes
+// the rollout out of its bookkeeping.
+type ReleaseIngress struct {
+	Ingress string
+	Reason
+}
+
 // PodName names one incarnation of a pod.
 type PodName struct {
 	Name string
@@ -179,6 +192,10 @@ func (o MarkPods) String() string {
 	}
 	return fmt.Sprintf("drain %d pods of ReplicaSet %s", len(o.Pods), o.ReplicaSet)
 }
+
+func (o ReleaseService) String() string { return fmt.Sprintf("release Service %s", o.Service) }
+
+func (o ReleaseIngress) String() string { return fmt.Sprintf("release Ingress %s", o.Ingress) }
 
 func (o SetRevision) String() string { return fmt.Sprintf("set the revision to %d", o.Revision) }
 

@@ -23,6 +23,9 @@ type Snapshot struct {
 	Services []Service
 	// Ingresses are those of trafficRouting.alb, in the order of the spec.
 	Ingresses []Ingress
+	// StrayServices and StrayIngresses still carry the rollout's mark, but its spec names them no more.
+	StrayServices  []string
+	StrayIngresses []string
 }
 
 // Settings are the controller's, after the rollout's own settings were applied.

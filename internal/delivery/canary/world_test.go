@@ -187,6 +187,10 @@ func (w *world) act(d *Decision, o Operation) {
 				}
 			}
 		}
+	case ReleaseService:
+		w.s.StrayServices = nil
+	case ReleaseIngress:
+		w.s.StrayIngresses = nil
 	case SetRevision:
 		w.s.Rollout.Revision = o.Revision
 	case SetReplicas:

@@ -76,6 +76,11 @@ func (c *Controller) do(ctx context.Context, o *observed, d *canary.Decision, op
 		rs := o.replicaSets[op.Name]
 		precondition := client.Preconditions{UID: &rs.UID, ResourceVersion: &rs.ResourceVersion}
 		return client.IgnoreNotFound(c.cached.Delete(ctx, rs, precondition, client.PropagationPolicy(metav1.DeletePropagationBackground)))
+	case canary.ReleaseService:
+		service := o.services[op.Service]
+		return c.noted(o, service, c.releaseService(ctx, service))
+	case canary.ReleaseIngress:
+		return c.releaseIngress(ctx, o.ingresses[op.Ingress], o.rollout.Name)
 	case canary.SetRevision:
 		err := c.patchRollout(ctx, o, fields{"metadata": fields{"annotations": fields{v1alpha1.RevisionAnnotation: strconv.FormatInt(op.Revision, 10)}}})
 		if err == nil {

@@ -284,6 +284,30 @@ func (c *Controller) observeTraffic(ctx context.Context, reader client.Reader, o
 		}
 		o.snapshot.Ingresses = append(o.snapshot.Ingresses, into)
 	}
+	return c.observeStrays(ctx, o)
+}
+
+// observeStrays finds what carries the Rollout's mark though its spec no longer names it. The cache will do:
+// a release is only written to the version that was looked at.
+func (c *Controller) observeStrays(ctx context.Context, o *observed) error {
+	services, ingresses, err := c.marked(ctx, client.ObjectKeyFromObject(o.rollout))
+	if err != nil {
+		return err
+	}
+	for _, service := range services {
+		if _, named := o.services[service.Name]; !named {
+			o.services[service.Name] = service
+			o.snapshot.StrayServices = append(o.snapshot.StrayServices, service.Name)
+		}
+	}
+	for _, ingress := range ingresses {
+		if _, named := o.ingresses[ingress.Name]; !named {
+			o.ingresses[ingress.Name] = ingress
+			o.snapshot.StrayIngresses = append(o.snapshot.StrayIngresses, ingress.Name)
+		}
+	}
+	slices.Sort(o.snapshot.StrayServices)
+	slices.Sort(o.snapshot.StrayIngresses)
 	return nil
 }
 

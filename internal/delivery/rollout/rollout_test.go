@@ -368,4 +368,14 @@ func TestDeletedRolloutReleasesItsServices(t *testing.T) {
 			t.Fatalf("the selector is still %v", service.Spec.Selector)
 		}
 	}
+	ingress := &networkingv1.Ingress{ObjectMeta: s.meta("web")}
+	for deadline := time.Now().Add(patience); ; <-time.After(tick) {
+		s.get(ingress)
+		if _, recorded := ingress.Annotations[v1alpha1.ManagedALBAnnotation]; !recorded && ingress.Annotations[actionKey] == onlyOne {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the Ingress still has %v", ingress.Annotations)
+		}
+	}
 }
