@@ -46,7 +46,7 @@ func TestChecksEndWhileAResultArrives(t *testing.T) {
 	arriving := make(chan struct{}, 1)
 	probes := NewProbes(nil)
 	lock.Lock()
-	watching := probes.watch(probeKey{target: a.Key(), to: netip.AddrPortFrom(a.Address, a.Port), check: HealthCheck{}.withDefaults()}, a.Address, Open, func(probeResult) {
+	watching := probes.watch(probeKey{target: a.Key(), to: netip.AddrPortFrom(a.Address, a.Port), check: HealthCheck{}.withDefaults()}, asking{from: a.Address, wall: Open}, func(probeResult) {
 		arriving <- struct{}{}
 		lock.Lock()
 		defer lock.Unlock()

@@ -275,7 +275,7 @@ func (t *target) beginChecks() {
 	}
 	round := t.round
 	key := probeKey{group: g.arn, target: t.key, to: netip.AddrPortFrom(t.Address, port), check: hc}
-	t.checks = g.node.probes.watch(key, g.node.config.Address, g.node.config.Firewall, func(r probeResult) { t.checked(round, r) })
+	t.checks = g.node.probes.watch(key, asking{from: g.node.config.Address, wall: g.node.config.Firewall}, func(r probeResult) { t.checked(round, r) })
 }
 
 func (t *target) endChecks() {

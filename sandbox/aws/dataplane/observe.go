@@ -19,6 +19,8 @@ type Observed struct {
 	FirstFailureUnhealthy bool
 	// Firewall is asked about each check.
 	Firewall Firewall
+	// Host says what an HTTP check gives as its Host header. Nil: the target.
+	Host func() string
 }
 
 // InitialHealth is the health of a target that has not been checked yet.
@@ -38,7 +40,7 @@ type Observation struct {
 func (p *Probes) Observe(o Observed, changed func(TargetHealth)) *Observation {
 	o.Check = o.Check.withDefaults()
 	one := &Observation{o: o, changed: changed, now: health{TargetHealth: o.Known}}
-	one.watch = p.watch(probeKey{group: o.Group, target: o.Target, to: o.To, check: o.Check}, o.From, o.Firewall, one.take)
+	one.watch = p.watch(probeKey{group: o.Group, target: o.Target, to: o.To, check: o.Check}, asking{o.From, o.Firewall, o.Host}, one.take)
 	return one
 }
 

@@ -58,10 +58,9 @@ func NewProbes(endpoint func(netip.AddrPort) netip.AddrPort) *Probes {
 
 // probe is the endless row of checks of one target. It costs no goroutine between checks.
 type probe struct {
-	owner   *Probes
-	key     probeKey
-	from    netip.Addr
-	wall    Firewall
+	owner *Probes
+	key   probeKey
+	asking
 	matcher codeMatcher
 	ctx     context.Context
 	cancel  context.CancelFunc
@@ -81,9 +80,16 @@ type watch struct {
 	deliver func(probeResult)
 }
 
+// asking is who checks: its address, the firewall on its way, and the Host header of its requests (nil: the target).
+type asking struct {
+	from netip.Addr
+	wall Firewall
+	host func() string
+}
+
 // watch begins (or joins) the checks of a target. The first check starts at once; who joins a running row gets
 // its newest result at once, if there is one. deliver is called from goroutines of the probe.
-func (p *Probes) watch(key probeKey, from netip.Addr, wall Firewall, deliver func(probeResult)) *watch {
+func (p *Probes) watch(key probeKey, who asking, deliver func(probeResult)) *watch {
 	w := &watch{deliver: deliver}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -91,7 +97,7 @@ func (p *Probes) watch(key probeKey, from netip.Addr, wall Firewall, deliver fun
 	if pr == nil {
 		ctx, cancel := context.WithCancel(context.Background())
 		pr = &probe{
-			owner: p, key: key, from: from, wall: wall, matcher: parseMatcher(key.check.Matcher),
+			owner: p, key: key, asking: who, matcher: parseMatcher(key.check.Matcher),
 			ctx: ctx, cancel: cancel, watchers: map[*watch]struct{}{},
 		}
 		p.active[key] = pr
@@ -206,6 +212,9 @@ func (pr *probe) ask(conn net.Conn) (int, error) {
 	host := pr.key.to.String()
 	if port := pr.key.to.Port(); (port == 80 && pr.key.check.Protocol == HTTP) || (port == 443 && pr.key.check.Protocol == HTTPS) {
 		host = pr.key.to.Addr().String()
+	}
+	if pr.host != nil {
+		host = pr.host()
 	}
 	request := "GET " + pr.key.check.Path + " HTTP/1.1\r\nHost: " + host +
 		"\r\nConnection: close\r\nUser-Agent: ELB-HealthChecker/2.0\r\nAccept-Encoding: gzip, compressed\r\n\r\n"

@@ -97,3 +97,80 @@ func TestAFullSubnetSaysSoAndIsReusedAfterwards(t *testing.T) {
 		t.Errorf("the only free address is %s, got %s %v", last, a, ok)
 	}
 }
+
+// Section 6.3, hop by hop: what a Network Load Balancer passes on is judged by the client's address, or by a rule that names a group of the
+// load balancer, and always by the outbound rules of the load balancer.
+func TestPassesOnEveryHop(t *testing.T) {
+	s := newService(t, "ideal")
+	me := eventual.Reader{}
+	machine, err := s.AddInstance("eu-west-1a", "node")
+	if err != nil {
+		t.Fatal(err)
+	}
+	group := func(name string) string {
+		out, err := s.CreateSecurityGroup(me, &ec2.CreateSecurityGroupInput{GroupName: &name, Description: new("test"), VpcId: new(s.VPC())})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return *out.GroupId
+	}
+	rule := func(protocol string, port int32) types.IpPermission {
+		return types.IpPermission{IpProtocol: &protocol, FromPort: &port, ToPort: &port}
+	}
+	allow := func(id string, p types.IpPermission) {
+		if _, err := s.AuthorizeSecurityGroupIngress(me, &ec2.AuthorizeSecurityGroupIngressInput{GroupId: &id, IpPermissions: []types.IpPermission{p}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	front := group("front")
+	_, with, err := s.AddBalancerInterface("with", machine.Subnet, []string{front}, true, netip.Addr{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, without, err := s.AddBalancerInterface("without", machine.Subnet, nil, true, netip.Addr{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	fromClients, fromFront, datagrams := rule("tcp", 80), rule("tcp", 81), rule("udp", 53)
+	fromClients.IpRanges = []types.IpRange{{CidrIp: new("192.168.0.0/16")}}
+	fromFront.UserIdGroupPairs = []types.UserIdGroupPair{{GroupId: &front}}
+	datagrams.IpRanges = fromClients.IpRanges
+	for _, p := range []types.IpPermission{fromClients, fromFront, datagrams} {
+		allow(s.nodeGroup, p)
+	}
+	allow(front, fromClients)
+	client, stranger := netip.MustParseAddr("192.168.1.1"), netip.MustParseAddr("172.16.0.1")
+	target := func(port uint16) netip.AddrPort { return netip.AddrPortFrom(machine.Address, port) }
+	for _, c := range []struct {
+		name string
+		p    Packet
+		want bool
+	}{
+		{"client-to-balancer", Packet{"tcp", client, netip.AddrPortFrom(with, 80), netip.Addr{}}, true},
+		{"stranger-to-balancer", Packet{"tcp", stranger, netip.AddrPortFrom(with, 80), netip.Addr{}}, false},
+		{"anybody-to-balancer-without-groups", Packet{"tcp", stranger, netip.AddrPortFrom(without, 99), netip.Addr{}}, true},
+		{"client-through-balancer-by-its-address", Packet{"tcp", client, target(80), without}, true},
+		{"stranger-through-balancer-by-its-address", Packet{"tcp", stranger, target(80), without}, false},
+		{"stranger-through-balancer-by-the-group", Packet{"tcp", stranger, target(81), with}, true},
+		{"balancer-without-groups-does-not-help", Packet{"tcp", stranger, target(81), without}, false},
+		{"node-by-its-group", Packet{"tcp", with, target(81), netip.Addr{}}, true},
+		{"node-by-its-address", Packet{"tcp", with, target(80), netip.Addr{}}, false},
+		{"udp-has-rules-of-its-own", Packet{"udp", client, target(53), without}, true},
+		{"tcp-on-a-udp-rule", Packet{"tcp", client, target(53), without}, false},
+		{"udp-on-a-tcp-rule", Packet{"udp", client, target(80), without}, false},
+	} {
+		if got := s.Passes(c.p); got != c.want {
+			t.Errorf("%s: %v", c.name, got)
+		}
+	}
+	everything := []types.IpPermission{{IpProtocol: new("-1"), IpRanges: []types.IpRange{{CidrIp: new("0.0.0.0/0")}}}}
+	if _, err := s.RevokeSecurityGroupEgress(me, &ec2.RevokeSecurityGroupEgressInput{GroupId: &front, IpPermissions: everything}); err != nil {
+		t.Fatal(err)
+	}
+	if s.Passes(Packet{"tcp", stranger, target(81), with}) || s.Passes(Packet{"tcp", with, target(81), netip.Addr{}}) {
+		t.Error("a balancer that may send nothing sends")
+	}
+	if !s.Passes(Packet{"tcp", client, netip.AddrPortFrom(with, 80), netip.Addr{}}) {
+		t.Error("outbound rules keep clients out")
+	}
+}

@@ -208,7 +208,7 @@ func (t *target) beginChecks() {
 	round := t.round
 	t.checks = c.Probes.Observe(dataplane.Observed{
 		Group: g.arn, Target: t.key, To: netip.AddrPortFrom(t.Address, port), From: c.Address, Check: g.settings.HealthCheck,
-		Known: t.health, FirstFailureUnhealthy: c.FirstFailureUnhealthy, Firewall: c.Firewall,
+		Known: t.health, FirstFailureUnhealthy: c.FirstFailureUnhealthy, Firewall: c.Firewall, Host: func() string { return g.node.host(g.arn) },
 	}, func(h dataplane.TargetHealth) {
 		g.node.change(func() []*flow {
 			if round != t.round {

@@ -1,6 +1,10 @@
 package nlb
 
 import (
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -243,5 +247,31 @@ func TestTargetStickiness(t *testing.T) {
 	}
 	if len(seen) < 2 {
 		t.Errorf("8 clients all stick to %v", seen)
+	}
+}
+
+// An HTTP check names the node and the port of its listener, and not the target.
+func TestHostOfHealthChecks(t *testing.T) {
+	w := newWorld(t)
+	hosts := make(chan string, 100)
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		select {
+		case hosts <- r.Host + " " + r.UserAgent():
+		default:
+		}
+	}))
+	_ = server.Listener.Close()
+	a := &app{name: "a", Target: dataplane.Target{Address: address(), Port: 9000, Zone: "zone-a"}}
+	l, err := net.Listen("tcp", netip.AddrPortFrom(a.Address, a.Port).String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	server.Listener = l
+	server.Start()
+	defer server.Close()
+	w.listen(dataplane.TCP, to("g"))
+	w.group("g", []*app{a}, func(g *dataplane.Group) { g.HealthCheck.Protocol, g.HealthCheck.Matcher = dataplane.HTTP, "200-399" })
+	if got, want := <-hosts, w.at.String()+" ELB-HealthChecker/2.0"; got != want {
+		t.Errorf("the check is for %q, want %q", got, want)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -210,6 +211,22 @@ func (n *Node) Health(groupARN string) map[dataplane.TargetKey]dataplane.TargetH
 		}
 	}
 	return all
+}
+
+// host is the Host header of health checks for a group: the node and the lowest port of its listeners that forward to it.
+func (n *Node) host(group string) string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	port := uint16(0)
+	for number, l := range n.listeners {
+		if _, forwards := l.weight(group); forwards && (port == 0 || number < port) {
+			port = number
+		}
+	}
+	if port == 0 {
+		return n.config.Address.String()
+	}
+	return netip.AddrPortFrom(n.config.Address, port).String()
 }
 
 // Close is the deletion of the load balancer: ports and flows are closed at once, checks end.

@@ -2,12 +2,17 @@ package nlb
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"time"
 
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/dataplane"
 )
+
+// acceptPause is how long a port rests that could not accept a connection.
+const acceptPause = 50 * time.Millisecond
 
 // port is one port of the node, with a socket for each transport that a listener has needed there. Guarded by Node.apply.
 type port struct {
@@ -56,11 +61,17 @@ func (p *port) close() {
 func (p *port) accept(l net.Listener) {
 	for {
 		conn, err := l.Accept()
-		if err != nil {
-			if p.node.ctx.Err() == nil {
-				p.node.config.Log.Error("a port of the load balancer has failed", "loadBalancer", p.node.config.LoadBalancer, "port", p.number, "cause", err)
-			}
+		if errors.Is(err, net.ErrClosed) {
 			return
+		}
+		if err != nil { // most likely there are no more file handles, and some come back
+			p.node.config.Log.Warn("a port of the load balancer cannot accept", "loadBalancer", p.node.config.LoadBalancer, "port", p.number, "cause", err)
+			select {
+			case <-p.node.ctx.Done():
+				return
+			case <-time.After(acceptPause):
+			}
+			continue
 		}
 		s := newStream(p.node, p.number, conn.(*net.TCPConn))
 		p.node.work.Go(s.run)
