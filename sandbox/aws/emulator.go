@@ -2,6 +2,7 @@ package aws
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -13,18 +14,18 @@ import (
 	"time"
 
 	"github.com/lockstep-delivery/lockstep/sandbox/address"
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/acm"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/dataplane"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/ec2"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/elbv2"
-	"github.com/lockstep-delivery/lockstep/sandbox/aws/eventual"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/fault"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/journal"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/policy"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/profile"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/resourceid"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/sts"
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/tagging"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/throttle"
-	"github.com/lockstep-delivery/lockstep/sandbox/aws/wire"
 )
 
 // Config is the account. Only VPC must be set.
@@ -88,6 +89,8 @@ type Emulator struct {
 	ec2      *ec2.Service
 	elbv2    *elbv2.Service
 	sts      *sts.Service
+	acm      *acm.Service
+	tagging  *tagging.Service
 	faults   *fault.Set
 	buckets  *throttle.Buckets
 	journal  *journal.Journal
@@ -101,17 +104,6 @@ type Emulator struct {
 	mu      sync.Mutex
 	servers []*http.Server
 	missing map[string]int // calls of operations that are not modelled
-}
-
-// service is what serving needs to know of one AWS service.
-type service struct {
-	// codecs are the protocols that the service speaks; the first is that of requests in no known one.
-	codecs     []wire.Codec
-	operations wire.Operations[eventual.Reader]
-	// actions is the name of the service in policies, if it is not the one that requests are signed for.
-	actions string
-	// strict services refuse parameters that an operation does not have.
-	strict bool
 }
 
 // New makes the account with its network. It fails if the configuration cannot be.
@@ -135,17 +127,14 @@ func New(config Config) (*Emulator, error) {
 	})
 	balancing := elbv2.Config{
 		Region: config.Region, AccountID: config.AccountID, Network: e.ec2, IDs: e.ids, Draws: draws, Log: config.Log,
-		Applied: func(a elbv2.Application) { e.record("NodeApplied", a.Taken, a) },
+		Certificate: func(arn string) (tls.Certificate, bool) { return e.acm.Certificate(arn) },
+		Applied:     func(a elbv2.Application) { e.record("NodeApplied", a.Taken, a) },
 	}
 	if !config.WithoutTraffic {
 		balancing.NewNode = e.newNode
 	}
 	e.elbv2 = elbv2.New(balancing)
-	e.services = map[string]service{
-		"elasticloadbalancing": {codecs: []wire.Codec{wire.ELBv2}, operations: e.elbv2.Operations()},
-		"ec2":                  {codecs: []wire.Codec{wire.EC2}, operations: e.ec2.Operations(), strict: true},
-		"sts":                  {codecs: []wire.Codec{wire.STS}, operations: e.sts.Operations()},
-	}
+	e.addServices(draws)
 	e.admin = e.adminHandler()
 	return e, nil
 }

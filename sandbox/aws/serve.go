@@ -213,5 +213,8 @@ func (e *Emulator) run(r *http.Request, c *call) (*wire.Response, error) {
 	if err != nil {
 		return nil, err
 	}
+	if c.retagged() {
+		e.tagging.Observe()
+	}
 	return c.codec.Answer(c.message, c.record.RequestID, output)
 }

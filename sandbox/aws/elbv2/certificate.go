@@ -26,11 +26,16 @@ const maxCertificates = 25 // per load balancer, default ones not counted
 
 var certificateARN = regexp.MustCompile(`^arn:aws[a-z-]*:(acm:[a-z0-9-]+:[0-9]{12}:certificate/[0-9a-zA-Z-]+|iam::[0-9]{12}:server-certificate/.+)$`)
 
-// certificate is what a node shows for the ARN of a certificate. There is no certificate manager yet:
-// every well-formed ARN names a certificate, which the emulator signs itself.
+// certificate is what a node shows for the ARN of a certificate: that of the certificate manager, or else
+// one that the emulator signs itself, so that an ARN of another account can be used.
 func (s *Service) certificate(arn string) (tls.Certificate, bool) {
 	if !certificateARN.MatchString(arn) {
 		return tls.Certificate{}, false
+	}
+	if s.config.Certificate != nil {
+		if managed, ok := s.config.Certificate(arn); ok {
+			return managed, true
+		}
 	}
 	signed, err := selfSigned()
 	if err != nil {

@@ -1,6 +1,7 @@
 package elbv2
 
 import (
+	"crypto/tls"
 	"log/slog"
 	"net/netip"
 	"slices"
@@ -51,6 +52,8 @@ type Config struct {
 	// NewNode begins to carry traffic for a load balancer in one zone. Nil: nothing is
 	// carried.
 	NewNode func(NodeSpec) Node
+	// Certificate finds a certificate by ARN. Nil: there is no certificate manager.
+	Certificate func(arn string) (tls.Certificate, bool)
 	// Applied is told each time a node has taken a change. May be nil; must not block.
 	Applied func(Application)
 	Log     *slog.Logger

@@ -1,5 +1,5 @@
 // Package throttle limits calls as AWS does: token buckets per category of operation for ELBv2, one
-// bucket for each operation for EC2, and an account-wide bucket for ELBv2 on top.
+// bucket for each operation for EC2 and most others, and an account-wide bucket for ELBv2 on top.
 //
 // The sizes are AWS's published defaults. A refused call takes no token.
 package throttle
@@ -40,7 +40,7 @@ var (
 
 // Call is what the category of a call depends on.
 type Call struct {
-	// Service is the signing name: elasticloadbalancing, ec2, sts.
+	// Service is the name in policies: elasticloadbalancing, ec2, tag.
 	Service   string
 	Operation string
 	// Unfiltered is true for a call without filters, ids and page size.
@@ -87,8 +87,13 @@ func (b *Buckets) Take(c Call) *wire.Error {
 
 // Refusal is the error with which a service answers a throttled call.
 func Refusal(service string) *wire.Error {
-	if service == "ec2" {
+	switch service {
+	case "ec2":
 		return wire.Errorf("RequestLimitExceeded", "Request limit exceeded.").WithStatus(http.StatusServiceUnavailable)
+	case "acm", "wafv2", "waf-regional", "shield", "globalaccelerator":
+		return wire.Errorf("ThrottlingException", "Rate exceeded")
+	case "tag":
+		return wire.Errorf("ThrottledException", "Rate exceeded")
 	}
 	return wire.Errorf("Throttling", "Rate exceeded")
 }
@@ -106,11 +111,51 @@ func (b *Buckets) costs(c Call) map[string]Limit {
 	case "ec2":
 		category, limit := ec2Category(c)
 		return map[string]Limit{"ec2/" + c.Operation + "/" + category: limit}
-	case "sts":
-		return map[string]Limit{"sts": stsCalls}
 	}
-	return nil
+	name, limit := otherLimit(c)
+	return map[string]Limit{name: limit}
 }
+
+// otherLimit names the one bucket of a call of the other services. AWS does not publish that of the tagging
+// API, Shield and WAF Regional; the limits here are assumptions.
+func otherLimit(c Call) (string, Limit) {
+	each := c.Service + "/" + c.Operation
+	switch c.Service {
+	case "sts":
+		return "sts", stsCalls
+	case "route53": // five a second over all operations
+		return "route53", perSecond(5)
+	case "cloudwatch":
+		if c.Operation == "GetMetricStatistics" {
+			return each, perSecond(400)
+		}
+		return each, perSecond(500)
+	case "acm":
+		switch c.Operation {
+		case "ListCertificates":
+			return each, perSecond(8)
+		case "RequestCertificate", "AddTagsToCertificate", "RemoveTagsFromCertificate", "ImportCertificate":
+			return each, perSecond(5)
+		}
+		return each, perSecond(10)
+	case "wafv2":
+		switch {
+		case c.Operation == "AssociateWebACL" || c.Operation == "DisassociateWebACL":
+			return each, Limit{1, 0.5}
+		case c.Operation == "GetWebACLForResource" || c.Operation == "ListResourcesForWebACL":
+			return each, perSecond(1)
+		case strings.HasPrefix(c.Operation, "Get") || strings.HasPrefix(c.Operation, "List"):
+			return each, perSecond(5)
+		}
+		return each, perSecond(1)
+	case "tag":
+		return each, Limit{15, 5}
+	}
+	return c.Service, Limit{10, 5}
+}
+
+// perSecond is a limit that lets a second's worth of calls come at once.
+func perSecond(n float64) Limit { return Limit{n, n} }
 
 func elbv2Category(operation string) (string, Limit) {
 	read := strings.HasPrefix(operation, "Describe")

@@ -1,0 +1,57 @@
+package elbv2
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
+)
+
+// What other services ask of this one: nothing here is stale.
+
+// Tagged are the tags of all load balancers, target groups, listeners and rules by ARN.
+func (s *Service) Tagged() map[string]map[string]string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := map[string]map[string]string{}
+	for arn, lb := range s.balancers {
+		if !lb.deleted {
+			all[arn] = maps.Clone(lb.tags)
+		}
+	}
+	for arn, g := range s.targetGroups {
+		all[arn] = maps.Clone(g.tags)
+	}
+	for arn, l := range s.listeners {
+		all[arn] = maps.Clone(l.tags)
+	}
+	for arn, one := range s.rules {
+		all[arn] = maps.Clone(one.tags)
+	}
+	return all
+}
+
+// CertificateUsers lists the ARNs of the load balancers that show a certificate, sorted.
+func (s *Service) CertificateUsers(certificate string) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	users := map[string]bool{}
+	for _, l := range s.listeners {
+		shown := slices.ContainsFunc(l.value.Get().Certificates, func(c types.Certificate) bool { return deref(c.CertificateArn) == certificate })
+		if shown || slices.Contains(l.certificates, certificate) {
+			users[l.balancer.arn] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(users))
+}
+
+// BalancerType is application or network, and false for an ARN of no load balancer.
+func (s *Service) BalancerType(arn string) (types.LoadBalancerTypeEnum, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	lb := s.balancers[arn]
+	if lb == nil || lb.deleted {
+		return "", false
+	}
+	return lb.value.Get().Type, true
+}

@@ -1,0 +1,64 @@
+package aws
+
+import (
+	"strings"
+
+	elbtypes "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
+
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/acm"
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/eventual"
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/profile"
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/shield"
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/tagging"
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/wafregional"
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/wafv2"
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/wire"
+)
+
+// service is what serving needs to know of one AWS service.
+type service struct {
+	// codecs are the protocols that the service speaks; the first is that of requests in no known one.
+	codecs     []wire.Codec
+	operations wire.Operations[eventual.Reader]
+	// actions is the name of the service in policies, if it is not the one that requests are signed for.
+	actions string
+	// strict services refuse parameters that an operation does not have.
+	strict bool
+}
+
+// addServices makes the services around load balancing and lists all by the name that requests are
+// signed for. EC2, ELBv2 and STS are there already.
+func (e *Emulator) addServices(draws *profile.Draws) {
+	region, account := e.config.Region, e.config.AccountID
+	e.acm = acm.New(acm.Config{Region: region, AccountID: account, IDs: e.ids, Draws: draws, Users: e.elbv2.CertificateUsers})
+	application := func(arn string) bool {
+		kind, ok := e.elbv2.BalancerType(arn)
+		return ok && kind == elbtypes.LoadBalancerTypeEnumApplication
+	}
+	exists := func(arn string) bool {
+		_, ok := e.elbv2.BalancerType(arn)
+		return ok
+	}
+	firewall := wafv2.New(wafv2.Config{Region: region, AccountID: account, IDs: e.ids, Draws: draws, Protects: application})
+	older := wafregional.New(wafregional.Config{Region: region, AccountID: account, IDs: e.ids, Draws: draws, Protects: application})
+	protections := shield.New(shield.Config{AccountID: account, IDs: e.ids, Exists: exists})
+	e.tagging = tagging.New(draws, e.elbv2.Tagged, e.acm.Tagged)
+	e.services = map[string]service{
+		"elasticloadbalancing": {codecs: []wire.Codec{wire.ELBv2}, operations: e.elbv2.Operations()},
+		"ec2":                  {codecs: []wire.Codec{wire.EC2}, operations: e.ec2.Operations(), strict: true},
+		"sts":                  {codecs: []wire.Codec{wire.STS}, operations: e.sts.Operations()},
+		"acm":                  {codecs: []wire.Codec{wire.ACM}, operations: e.acm.Operations()},
+		"wafv2":                {codecs: []wire.Codec{wire.WAFv2}, operations: firewall.Operations()},
+		"waf-regional":         {codecs: []wire.Codec{wire.WAFRegional}, operations: older.Operations()},
+		"shield":               {codecs: []wire.Codec{wire.Shield}, operations: protections.Operations()},
+		"tagging":              {codecs: []wire.Codec{wire.Tagging}, operations: e.tagging.Operations(), actions: "tag"},
+	}
+}
+
+// retagged says whether a call may have changed what the tagging API finds.
+func (c *call) retagged() bool {
+	operation := c.record.Operation
+	return (c.name == "elasticloadbalancing" || c.name == "acm" || c.name == "route53") &&
+		(strings.HasPrefix(operation, "Create") || strings.HasPrefix(operation, "Delete") || strings.Contains(operation, "Tags") || strings.HasSuffix(operation, "Certificate")) &&
+		!strings.HasPrefix(operation, "Describe") && !strings.HasPrefix(operation, "List")
+}
