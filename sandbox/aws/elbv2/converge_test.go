@@ -27,6 +27,8 @@ type walk struct {
 	groups    []string
 	addresses []string
 	subnets   []string
+	// layer4 is a walk on a Network Load Balancer.
+	layer4 bool
 }
 
 // step makes one random call. What AWS refuses (a priority in use, a group in use, a stale read) is part
@@ -57,7 +59,11 @@ func (w *walk) step() (string, error) {
 	}[w.random.IntN(14)]
 	switch operation {
 	case "CreateListener":
-		_, err = w.CreateListener(reader, &elb.CreateListenerInput{LoadBalancerArn: &w.balancer, Port: new(80 + w.random.Int32N(2)), Protocol: types.ProtocolEnumHttp, DefaultActions: actions})
+		protocol := types.ProtocolEnumHttp
+		if w.layer4 {
+			protocol = types.ProtocolEnumTcp
+		}
+		_, err = w.CreateListener(reader, &elb.CreateListenerInput{LoadBalancerArn: &w.balancer, Port: new(80 + w.random.Int32N(2)), Protocol: protocol, DefaultActions: actions})
 	case "DeleteListener":
 		if w.random.IntN(4) == 0 {
 			_, err = w.DeleteListener(reader, &elb.DeleteListenerInput{ListenerArn: pick(listeners)})
@@ -84,9 +90,11 @@ func (w *walk) step() (string, error) {
 			{Key: new("deregistration_delay.timeout_seconds"), Value: new(fmt.Sprint(w.random.IntN(3) * 20))},
 		}})
 	case "ModifyLoadBalancerAttributes":
-		_, err = w.ModifyLoadBalancerAttributes(reader, &elb.ModifyLoadBalancerAttributesInput{LoadBalancerArn: &w.balancer, Attributes: []types.LoadBalancerAttribute{
-			{Key: new("idle_timeout.timeout_seconds"), Value: new(fmt.Sprint(1 + w.random.IntN(100)))},
-		}})
+		attribute := types.LoadBalancerAttribute{Key: new("idle_timeout.timeout_seconds"), Value: new(fmt.Sprint(1 + w.random.IntN(100)))}
+		if w.layer4 {
+			attribute = types.LoadBalancerAttribute{Key: new("load_balancing.cross_zone.enabled"), Value: new(fmt.Sprint(w.random.IntN(2) == 0))}
+		}
+		_, err = w.ModifyLoadBalancerAttributes(reader, &elb.ModifyLoadBalancerAttributesInput{LoadBalancerArn: &w.balancer, Attributes: []types.LoadBalancerAttribute{attribute}})
 	case "SetSubnets":
 		if w.random.IntN(4) == 0 {
 			w.random.Shuffle(len(w.subnets), func(i, j int) { w.subnets[i], w.subnets[j] = w.subnets[j], w.subnets[i] })
@@ -100,13 +108,21 @@ func (w *walk) step() (string, error) {
 // the API says, and nothing is left of what is gone.
 func TestNodesConvergeToTheAPI(t *testing.T) {
 	outcomes := map[string]int{}
-	for seed := range uint64(40) {
+	for seed := range uint64(60) {
 		synctest.Test(t, func(t *testing.T) {
-			w := &walk{account: newAccount(t, []string{"typical", "pessimistic", "ideal"}[seed%3], seed), random: rand.New(rand.NewPCG(seed, 1))}
+			w := &walk{layer4: seed%3 == 2, account: newAccount(t, []string{"typical", "pessimistic", "ideal"}[seed/3%3], seed), random: rand.New(rand.NewPCG(seed, 1))}
 			defer w.Service.Close()
-			w.balancer = w.balancerARN()
 			for _, name := range []string{"a", "b", "c"} {
-				w.groups = append(w.groups, w.groupARN(name))
+				if w.layer4 {
+					w.groups = append(w.groups, w.networkGroup(name, types.ProtocolEnumTcp, types.TargetTypeEnumIp))
+				} else {
+					w.groups = append(w.groups, w.groupARN(name))
+				}
+			}
+			if w.layer4 {
+				w.balancer = w.networkBalancer()
+			} else {
+				w.balancer = w.balancerARN()
 			}
 			for i := range 6 {
 				pod, err := w.network.AddInstance(zones[i%3], fmt.Sprint("pod-", i))
@@ -139,7 +155,7 @@ func TestNodesConvergeToTheAPI(t *testing.T) {
 			break
 		}
 	}
-	for _, operation := range []string{"CreateRule", "SetRulePriorities", "SetSubnets", "DeregisterTargets", "DeleteListener", "CreateRule PriorityInUse", "CreateRule ListenerNotFound"} {
+	for _, operation := range []string{"CreateRule", "SetRulePriorities", "SetSubnets", "DeregisterTargets", "DeleteListener", "CreateRule PriorityInUse", "CreateRule ListenerNotFound", "CreateRule UnsupportedProtocol"} {
 		if outcomes[operation] == 0 {
 			t.Errorf("in no walk did it come to %s: %v", operation, outcomes)
 		}
