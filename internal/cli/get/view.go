@@ -144,9 +144,13 @@ func (v view) traffic(b *strings.Builder) {
 	v.waits(b)
 }
 
-// waits shows what is waited for and since when: AWS's answer, or else the next pod or target.
+// waits shows what is waited for and since when: AWS's answer, or else the next pod or target. An answer that
+// is overdue has another icon, and one that nothing depends on now another label.
 func (v view) waits(b *strings.Builder) {
 	line := func(message, detail string) { fmt.Fprintf(b, "%-17s◷ %s (%s)\n", "Waiting for:", message, detail) }
+	warn := func(label string, c v1alpha1.RolloutCondition) {
+		fmt.Fprintf(b, "%-17s⚠ %s (%s, for %s)\n", label, c.Message, c.Reason, v.ago(c.LastTransitionTime.Time))
+	}
 	told := false
 	var moved time.Time
 	for _, c := range v.rollout.Status.Conditions {
@@ -155,7 +159,13 @@ func (v view) waits(b *strings.Builder) {
 		}
 		waiting := c.Type == v1alpha1.ConditionTrafficVerified && c.Status == metav1.ConditionFalse
 		contested := c.Type == v1alpha1.ConditionTrafficContested && c.Status == metav1.ConditionTrue
-		if waiting || contested {
+		switch {
+		case waiting && c.Reason == v1alpha1.ReasonEvidenceOverdue:
+			warn("Waiting for:", c)
+			told = true
+		case c.Type == v1alpha1.ConditionTrafficVerified && c.Status == metav1.ConditionUnknown:
+			warn("Not verified:", c)
+		case waiting || contested:
 			line(c.Message, fmt.Sprintf("%s, for %s", c.Reason, v.ago(c.LastTransitionTime.Time)))
 			told = true
 		}

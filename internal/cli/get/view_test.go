@@ -93,6 +93,23 @@ func contested() view {
 	return v
 }
 
+// unread is the rollout at rest while AWS cannot be read.
+func unread() view {
+	v := atRest()
+	c := &v.rollout.Status.Conditions[0]
+	c.Status, c.Reason, c.Message = metav1.ConditionUnknown, "NoEvidence", "AWS could not be asked about Ingress shop: Throttling: Rate exceeded"
+	return v
+}
+
+// overdue is the rollout in mid-canary after the evidence timeout.
+func overdue() view {
+	v := midCanary()
+	c := &v.rollout.Status.Conditions[0]
+	c.Reason, c.LastTransitionTime = v1alpha1.ReasonEvidenceOverdue, ago(11*time.Minute)
+	c.Message += "; waited for since 2026-11-21T11:49:00Z, which is longer than 10m0s"
+	return v
+}
+
 func set(hash, revision string, replicas int32) appsv1.ReplicaSet {
 	return appsv1.ReplicaSet{
 		ObjectMeta: metav1.ObjectMeta{
@@ -116,7 +133,7 @@ func pod(hash, name string) corev1.Pod {
 }
 
 func TestView(t *testing.T) {
-	for name, v := range map[string]view{"waiting": midCanary(), "at-rest": atRest(), "contested": contested(), "unhealthy": unhealthy()} {
+	for name, v := range map[string]view{"waiting": midCanary(), "at-rest": atRest(), "contested": contested(), "unhealthy": unhealthy(), "unread": unread(), "overdue": overdue()} {
 		t.Run(name, func(t *testing.T) {
 			file, got := filepath.Join("testdata", name+".txt"), v.String()
 			if *update {
