@@ -346,6 +346,41 @@ func TestSelectorCannotBeChanged(t *testing.T) {
 	}
 }
 
+// The ReplicaSet controller deletes exactly the pods that have drained, and AWS never names one that is gone
+// (the cloud of the test sees to that).
+func TestRestartReplacesEveryPod(t *testing.T) {
+	s := newShop(t, nil)
+	s.phase(v1alpha1.PhaseHealthy)
+	var pods corev1.PodList
+	list := func() {
+		if err := admin.List(s.ctx, &pods, client.InNamespace(s.key.Namespace)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	list()
+	at := pods.Items[0].CreationTimestamp.Time
+	for _, p := range pods.Items {
+		if p.CreationTimestamp.After(at) {
+			at = p.CreationTimestamp.Time
+		}
+	}
+	at = at.Add(time.Second).UTC() // Creation times are whole seconds.
+	s.patch(`{"spec":{"restartAt":"`+at.Format(time.RFC3339)+`","strategy":{"canary":{"maxUnavailable":2}}}}`, false)
+	s.until("restarted", func(r *v1alpha1.Rollout) bool {
+		if r.Status.AvailableReplicas < 4 {
+			t.Fatalf("%d pods are available during the restart", r.Status.AvailableReplicas)
+		}
+		return r.Status.RestartedAt != nil && r.Status.RestartedAt.Equal(r.Spec.RestartAt)
+	})
+	s.phase(v1alpha1.PhaseHealthy)
+	list()
+	for _, p := range pods.Items {
+		if p.DeletionTimestamp == nil && p.CreationTimestamp.Time.Before(at) {
+			t.Errorf("pod %s is from before the restart", p.Name)
+		}
+	}
+}
+
 func TestDeletedRolloutReleasesItsServices(t *testing.T) {
 	s := newShop(t, nil)
 	s.phase(v1alpha1.PhaseHealthy)
