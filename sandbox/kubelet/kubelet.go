@@ -111,13 +111,14 @@ type Kubelet struct {
 	ready  chan struct{}
 
 	identity  *tls.Config // of the nodes' endpoints; nil: there are none
-	nodes     map[string]*node
 	scheduler *scheduler
 	statuses  *statusWriter
 	events    *recorder
 
 	mu     sync.Mutex
+	nodes  map[string]*node
 	pods   map[types.UID]*pod
+	store  cache.Store // of the pods that the API server tells of
 	closed bool
 	files  string // the folder of the pods' folders, once there is one
 	// life ends with Run; background counts the goroutines that carry out probes and hooks within it.
@@ -222,8 +223,8 @@ func trim(obj any) (any, error) {
 
 func (k *Kubelet) watch(factory informers.SharedInformerFactory) error {
 	_, err := factory.Core().V1().Nodes().Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{
-		AddFunc:    func(obj any) { k.scheduler.nodeSeen(obj.(*corev1.Node)) },
-		UpdateFunc: func(_, obj any) { k.scheduler.nodeSeen(obj.(*corev1.Node)) },
+		AddFunc:    func(obj any) { k.nodeSeen(obj.(*corev1.Node)) },
+		UpdateFunc: func(_, obj any) { k.nodeSeen(obj.(*corev1.Node)) },
 		DeleteFunc: func(obj any) {
 			if n, ok := deleted[*corev1.Node](obj); ok {
 				k.scheduler.nodeGone(n.Name)
@@ -233,6 +234,9 @@ func (k *Kubelet) watch(factory informers.SharedInformerFactory) error {
 	if err != nil {
 		return fmt.Errorf("kubelet: cannot watch nodes: %w", err)
 	}
+	k.mu.Lock()
+	k.store = factory.Core().V1().Pods().Informer().GetStore()
+	k.mu.Unlock()
 	_, err = factory.Core().V1().Pods().Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{
 		AddFunc:    func(obj any) { k.podSeen(obj.(*corev1.Pod)) },
 		UpdateFunc: func(_, obj any) { k.podSeen(obj.(*corev1.Pod)) },
@@ -263,9 +267,9 @@ func (k *Kubelet) podSeen(obj *corev1.Pod) {
 		return
 	}
 	k.scheduler.podPlaced(obj)
-	node, ours := k.nodes[obj.Spec.NodeName]
-	if !ours {
-		return
+	node := k.node(obj.Spec.NodeName)
+	if node == nil || node.lost() {
+		return // RestoreNode catches up
 	}
 	k.mu.Lock()
 	p := k.pods[obj.UID]
@@ -285,7 +289,7 @@ func (k *Kubelet) podSeen(obj *corev1.Pod) {
 
 func (k *Kubelet) podGone(obj *corev1.Pod) {
 	k.scheduler.podGone(obj.UID)
-	if p := k.pod(obj.UID); p != nil {
+	if p := k.pod(obj.UID); p != nil && !p.node.lost() {
 		p.objectGone()
 	}
 }

@@ -3,8 +3,10 @@ package kubelet
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -30,7 +32,10 @@ type node struct {
 	name, zone, instance string
 	addr                 netip.Addr
 
-	mu sync.Mutex
+	mu    sync.Mutex
+	state NodeState
+	// unready says that the API server holds the node for something other than ready.
+	unready bool
 	// endpoint is where the API server reaches the node; nil if it has none.
 	endpoint *endpoint
 	// images holds when the pull of each image was, or will be, done.
@@ -54,21 +59,28 @@ func (n *node) pull(image string, now time.Time, takes time.Duration) (wait time
 func (k *Kubelet) registerNodes(ctx context.Context) error {
 	for _, zone := range k.cfg.Zones {
 		for i := range k.cfg.NodesPerZone {
-			n := &node{name: fmt.Sprintf("node-%s-%d", zone, i+1), zone: zone, images: map[string]time.Time{}}
-			var err error
-			if n.instance, n.addr, err = k.cfg.Addresses.AddInstance(zone, n.name); err != nil {
-				return fmt.Errorf("cannot add an instance in zone %s for node %s: %w", zone, n.name, err)
-			}
-			k.nodes[n.name] = n
-			if err := k.openEndpoint(n); err != nil {
-				return err
-			}
-			if err := k.registerNode(ctx, n); err != nil {
+			if _, err := k.addNode(ctx, fmt.Sprintf("node-%s-%d", zone, i+1), zone); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
+}
+
+// addNode makes an instance and its node.
+func (k *Kubelet) addNode(ctx context.Context, name, zone string) (*node, error) {
+	n := &node{name: name, zone: zone, state: NodeRunning, images: map[string]time.Time{}}
+	var err error
+	if n.instance, n.addr, err = k.cfg.Addresses.AddInstance(zone, name); err != nil {
+		return nil, fmt.Errorf("cannot add an instance in zone %s for node %s: %w", zone, name, err)
+	}
+	k.mu.Lock()
+	k.nodes[name] = n
+	k.mu.Unlock()
+	if err := k.openEndpoint(n); err != nil {
+		return nil, err
+	}
+	return n, k.registerNode(ctx, n)
 }
 
 // openEndpoint lets the API server reach a node.
@@ -97,7 +109,7 @@ func (n *node) closeEndpoint() {
 }
 
 func (k *Kubelet) closeEndpoints() {
-	for _, n := range k.nodes {
+	for _, n := range k.allNodes() {
 		n.closeEndpoint()
 	}
 }
@@ -192,15 +204,13 @@ func nodeConditions(now metav1.Time) []corev1.NodeCondition {
 	}
 }
 
-// heartbeat keeps the leases of all nodes, as the sign that they live.
+// heartbeat shows that all nodes live, as long as they do.
 func (k *Kubelet) heartbeat(ctx context.Context) {
 	tick := time.NewTicker(leaseRenewal)
 	defer tick.Stop()
 	for {
-		for name := range k.nodes {
-			if err := k.renewLease(ctx, name); err != nil && ctx.Err() == nil {
-				k.cfg.Log.Warn("cannot renew the lease of a node", "node", name, "error", err)
-			}
+		for _, n := range k.allNodes() {
+			k.beat(ctx, n)
 		}
 		select {
 		case <-ctx.Done():
@@ -208,6 +218,54 @@ func (k *Kubelet) heartbeat(ctx context.Context) {
 		case <-tick.C:
 		}
 	}
+}
+
+// beat renews the lease of a node, and says that it is ready where the API server holds it for lost.
+func (k *Kubelet) beat(ctx context.Context, n *node) {
+	if n.lost() {
+		return
+	}
+	err := k.renewLease(ctx, n.name)
+	n.mu.Lock()
+	unready := n.unready
+	n.mu.Unlock()
+	if unready {
+		err = errors.Join(err, k.sayReady(ctx, n))
+	}
+	if err != nil && ctx.Err() == nil {
+		k.cfg.Log.Warn("cannot show that a node lives", "node", n.name, "error", err)
+	}
+}
+
+func (k *Kubelet) sayReady(ctx context.Context, n *node) error {
+	patch, err := json.Marshal(map[string]any{"status": map[string]any{"conditions": nodeConditions(metav1.Now())}})
+	if err != nil {
+		return err
+	}
+	_, err = k.client.CoreV1().Nodes().Patch(ctx, n.name, types.StrategicMergePatchType, patch, metav1.PatchOptions{}, "status")
+	return err
+}
+
+// nodeSeen takes note of how the API server sees a node. When it sees it ready again, it may have changed the
+// statuses of its pods meanwhile.
+func (k *Kubelet) nodeSeen(obj *corev1.Node) {
+	n := k.node(obj.Name)
+	if n == nil {
+		return
+	}
+	unready := !slices.ContainsFunc(obj.Status.Conditions, func(c corev1.NodeCondition) bool {
+		return c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue
+	})
+	n.mu.Lock()
+	was := n.unready
+	n.unready = unready
+	n.mu.Unlock()
+	if was && !unready {
+		for _, p := range k.podsOn(n) {
+			k.statuses.add(p.uid)
+		}
+	}
+	k.scheduler.nodeSeen(obj)
 }
 
 func (k *Kubelet) renewLease(ctx context.Context, name string) error {

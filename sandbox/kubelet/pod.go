@@ -144,7 +144,9 @@ func (p *pod) carryOut(a lifecycle.Action) {
 		v, r := p.view(), p.processes[a.Container]
 		p.k.spawn(func() { p.deliver(p.k.runHook(v, r, a)) })
 	case lifecycle.Record:
-		p.k.events.record(p.machine.Pod(), p.node.name, a)
+		if !p.node.lost() {
+			p.k.events.record(p.machine.Pod(), p.node.name, a)
+		}
 	}
 }
 

@@ -41,6 +41,10 @@ func (k *Kubelet) runProbe(v view, r running, a lifecycle.Probe) lifecycle.Input
 	case <-k.life.Done():
 		return result
 	}
+	if v.node.lost() { // nothing is wrong within it
+		result.OK = true
+		return result
+	}
 	timeout := time.Duration(max(a.Spec.TimeoutSeconds, 1)) * time.Second
 	ctx, cancel := context.WithTimeout(k.life, timeout)
 	defer cancel()

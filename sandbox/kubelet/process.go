@@ -121,7 +121,9 @@ func (p *pod) start(ref lifecycle.Ref) {
 		cfg.Exited = func(code int32, message string) {
 			p.exited(r.log, spec, lifecycle.Exited{Ref: ref, Code: code, Message: message})
 		}
-		r.process = app.Start(cfg)
+		application := app.Start(cfg)
+		application.Freeze(p.node.lost())
+		r.process = application
 	}
 	p.processes[ref.Container] = r
 }

@@ -89,7 +89,7 @@ func (s *scheduler) podGone(uid types.UID) {
 // nodeSeen takes note of a node of this kubelet. On others, such as those that an earlier one has left behind,
 // nobody would run the pods.
 func (s *scheduler) nodeSeen(n *corev1.Node) {
-	if _, ours := s.k.nodes[n.Name]; !ours {
+	if s.k.node(n.Name) == nil {
 		return
 	}
 	s.mu.Lock()

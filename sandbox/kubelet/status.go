@@ -68,7 +68,7 @@ func (s *statusWriter) complain(uid types.UID, err error) {
 
 func (s *statusWriter) write(ctx context.Context, uid types.UID) error {
 	p := s.k.pod(uid)
-	if p == nil || ctx.Err() != nil {
+	if p == nil || ctx.Err() != nil || p.node.lost() { // RestoreNode says it again
 		return nil
 	}
 	r := p.report()

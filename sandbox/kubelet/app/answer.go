@@ -8,6 +8,15 @@ import (
 
 // ServeHTTP answers one request as the behaviour says.
 func (p *Process) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if thawed := p.thawed.Load(); thawed != nil {
+		select {
+		case <-*thawed:
+		case <-p.dead.Done():
+			panic(http.ErrAbortHandler)
+		case <-r.Context().Done():
+			return
+		}
+	}
 	h := w.Header()
 	h["X-App-Version"], h["X-Pod"] = p.versionHeader, p.podHeader
 	live, ready := healthPath(r.URL.Path)

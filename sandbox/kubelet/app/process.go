@@ -51,6 +51,9 @@ type Process struct {
 	server http.Server
 	answer func(http.ResponseWriter, *http.Request)
 
+	// thawed is closed when a frozen process goes on; nil if it is not frozen.
+	thawed atomic.Pointer[chan struct{}]
+
 	versionHeader, podHeader []string // shared by all answers; never changed
 	slots                    chan struct{}
 	startedAt, readyAt       atomic.Int64 // Unix nanoseconds; readyAt is 0 until it listens
@@ -169,6 +172,17 @@ func (p *Process) Behave(b Behaviour) {
 	changed.OnSIGTERM, changed.DrainDelay, changed.CPU, changed.Memory = b.OnSIGTERM, b.DrainDelay, b.CPU, b.Memory
 	if p.now.Store(&changed); !reflect.DeepEqual(*was, changed) {
 		p.say("behaving as the pod's annotations say now")
+	}
+}
+
+// Freeze stops the process from answering, as if nothing came through to it or from it any more, or lets it go on.
+func (p *Process) Freeze(frozen bool) {
+	if frozen {
+		p.thawed.CompareAndSwap(nil, new(make(chan struct{})))
+		return
+	}
+	if thawed := p.thawed.Swap(nil); thawed != nil {
+		close(*thawed)
 	}
 }
 
