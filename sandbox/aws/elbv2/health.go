@@ -47,6 +47,35 @@ func (s *Service) report(n *node, h dataplane.HealthChange) {
 	s.after(delay, show)
 }
 
+// stopped says whether a target is an instance that exists and does not run.
+func (s *Service) stopped(g *targetGroup, t *target) bool {
+	if g.value.Get().TargetType != types.TargetTypeEnumInstance {
+		return false
+	}
+	machine, exists := s.config.Network.InstanceByID(t.key.ID)
+	return exists && !machine.Running
+}
+
+// followInstances deregisters the targets whose instances are terminated, and shows those that have stopped or run again as such. It is done
+// when somebody asks, since nobody else can see it: a machine that is off answers no load balancer node.
+func (s *Service) followInstances(g *targetGroup) {
+	if g.value.Get().TargetType != types.TargetTypeEnumInstance {
+		return
+	}
+	var gone []*target
+	for _, t := range g.targets {
+		if t.draining {
+			continue
+		}
+		if _, exists := s.config.Network.InstanceByID(t.key.ID); !exists {
+			gone = append(gone, t)
+		} else if s.stopped(g, t) != (t.shown.Reason == types.TargetHealthReasonEnumInvalidState) {
+			s.show(g, t)
+		}
+	}
+	s.drain(g, gone)
+}
+
 // show brings what the API says of a target up to date. A target that becomes unhealthy drains first, if its group
 // lets flows go on for an interval.
 func (s *Service) show(g *targetGroup, t *target) {
@@ -82,6 +111,8 @@ func (s *Service) aggregate(g *targetGroup, t *target) types.TargetHealth {
 		return health(types.TargetHealthStateEnumUnused, types.TargetHealthReasonEnumNotInUse, "Target group is not configured to receive traffic from the load balancer")
 	case !g.balancer.serves(t.zone):
 		return health(types.TargetHealthStateEnumUnused, types.TargetHealthReasonEnumNotInUse, "Target is in an Availability Zone that is not enabled for the load balancer")
+	case s.stopped(g, t):
+		return health(types.TargetHealthStateEnumUnused, types.TargetHealthReasonEnumInvalidState, "Target is in the stopped state")
 	case s.config.Network.OwnedByBalancer(t.address):
 		return health(types.TargetHealthStateEnumUnused, types.TargetHealthReasonEnumIpUnusable, "Target IP address is in use by a load balancer")
 	}

@@ -429,3 +429,63 @@ func TestZonesInDNS(t *testing.T) {
 		}
 	})
 }
+
+// Section 5: each state with its reason, on a Network Load Balancer.
+func TestStatesOfNetworkTargets(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAccount(t, "ideal", 1)
+		lb := a.networkBalancer()
+		group, machines := a.networkGroup("pods", types.ProtocolEnumTcp, types.TargetTypeEnumIp), a.networkGroup("machines", types.ProtocolEnumTcp, types.TargetTypeEnumInstance)
+		pod, err := a.network.AddInstance(zones[0], "pod")
+		if err != nil {
+			t.Fatal(err)
+		}
+		ip := []types.TargetDescription{{Id: new(pod.Address.String())}}
+		a.register(group, ip)
+		a.wantHealth(group, "unused", "Target.NotInUse")
+		listener := a.networkListener(lb, types.ProtocolEnumTcp, split([]string{group}, 1))
+		a.wantHealth(group, "initial", "Elb.RegistrationInProgress")
+		synctest.Wait()
+		say := func(zone string, h dataplane.TargetHealth) {
+			a.node(zone).spec.Health(dataplane.HealthChange{Group: group, Zone: zone, Target: dataplane.TargetKey{ID: pod.Address.String(), Port: 80}, TargetHealth: h})
+			synctest.Wait()
+		}
+		for i, zone := range zones {
+			say(zone, dataplane.TargetHealth{State: dataplane.Initial, Reason: dataplane.ReasonInitialHealthChecking})
+			a.wantHealth(group, "initial", "Elb.InitialHealthChecking")
+			say(zone, dataplane.TargetHealth{State: dataplane.Healthy})
+			if i < len(zones)-1 {
+				a.wantHealth(group, "initial", "Elb.InitialHealthChecking") // until all nodes agree
+			}
+		}
+		a.wantHealth(group, "healthy", "")
+		for _, reason := range []string{dataplane.ReasonFailedHealthChecks, dataplane.ReasonTimeout, dataplane.ReasonResponseCodeMismatch} {
+			say(zones[1], dataplane.TargetHealth{State: dataplane.Unhealthy, Reason: reason})
+			a.wantHealth(group, "unhealthy", reason)
+		}
+		say(zones[1], dataplane.TargetHealth{State: dataplane.Healthy})
+		retry(a, a.DeregisterTargets, &elb.DeregisterTargetsInput{TargetGroupArn: &group, Targets: ip})
+		a.wantHealth(group, "draining", "Target.DeregistrationInProgress")
+		a.register(group, ip)
+		a.wantHealth(group, "initial", "Elb.RegistrationInProgress")
+		retry(a, a.DeregisterTargets, &elb.DeregisterTargetsInput{TargetGroupArn: &group, Targets: ip})
+		time.Sleep(301 * time.Second)
+		synctest.Wait()
+		out := retry(a, a.DescribeTargetHealth, &elb.DescribeTargetHealthInput{TargetGroupArn: &group, Targets: ip}).TargetHealthDescriptions
+		if h := out[0].TargetHealth; h.State != types.TargetHealthStateEnumUnused || h.Reason != types.TargetHealthReasonEnumNotRegistered {
+			t.Errorf("after the delay it is %s %s", h.State, h.Reason)
+		}
+
+		retry(a, a.ModifyListener, &elb.ModifyListenerInput{ListenerArn: &listener, DefaultActions: split([]string{machines}, 1)})
+		machine, err := a.network.AddInstance(zones[0], "machine")
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.register(machines, []types.TargetDescription{{Id: &machine.ID}})
+		a.wantHealth(machines, "initial", "Elb.RegistrationInProgress")
+		if err := a.network.RemoveInstance(machine.ID); err != nil {
+			t.Fatal(err)
+		}
+		a.wantHealth(machines, "draining", "Target.DeregistrationInProgress")
+	})
+}

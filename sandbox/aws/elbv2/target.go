@@ -252,6 +252,7 @@ func (s *Service) DescribeTargetHealth(r eventual.Reader, in *elb.DescribeTarget
 	if err != nil {
 		return nil, err
 	}
+	s.followInstances(g)
 	v := g.value.Get()
 	out := &elb.DescribeTargetHealthOutput{TargetHealthDescriptions: []types.TargetHealthDescription{}}
 	if len(in.Targets) == 0 {
