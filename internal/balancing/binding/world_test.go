@@ -180,7 +180,8 @@ func (w *world) startAWS() {
 		ClusterName: "lockstep", VPCID: w.aws.EC2().VPC(), Region: "eu-west-1",
 		Endpoints:   map[string]string{"Elastic Load Balancing v2": endpoint, "EC2": endpoint},
 		Credentials: credentials.NewStaticCredentialsProvider(aws.DefaultAccessKeyID, aws.DefaultSecretAccessKey, ""),
-		Settings:    cloud.Settings{CallMargin: 20, HealthFast: 100 * time.Millisecond, HealthSlow: time.Second, NetworkTTL: 200 * time.Millisecond, ListInterval: 100 * time.Millisecond},
+		// The account is not throttled, and nobody waits for a token.
+		Settings: cloud.Settings{CallMargin: 1000, HealthFast: 100 * time.Millisecond, HealthSlow: time.Second, NetworkTTL: 200 * time.Millisecond, ListInterval: 100 * time.Millisecond},
 	})
 	w.must(err)
 	w.Cleanup(w.cloud.Close)
@@ -214,20 +215,6 @@ func (w *world) startAWS() {
 	w.other = w.newGroup(model.TargetIP, "other", nil)
 }
 
-// patiently repeats what the call budget has no token for.
-func patiently[T any](w *world, call func() (T, error)) T {
-	w.Helper()
-	for {
-		v, err := call()
-		wait, busy := cloud.RetryAfter(err)
-		if !busy {
-			w.must(err)
-			return v
-		}
-		time.Sleep(wait)
-	}
-}
-
 // targetGroup makes a target group for a Service, and a rule that gives it a weight of 100.
 func (w *world) targetGroup(service string, weight int32) model.ObservedTargetGroup {
 	w.Helper()
@@ -237,30 +224,27 @@ func (w *world) targetGroup(service string, weight int32) model.ObservedTargetGr
 func (w *world) groupOf(kind model.TargetType, service string, weight int32) model.ObservedTargetGroup {
 	w.Helper()
 	group := w.newGroup(kind, service, model.TrackingTags("lockstep", "shop/web", "shop/web-"+service+":80"))
-	patiently(w, func() (any, error) {
-		return nil, w.cloud.ModifyTargetGroupAttributes(w.ctx, group.ARN, map[string]string{"deregistration_delay.timeout_seconds": "1"})
-	})
+	w.must(w.cloud.ModifyTargetGroupAttributes(w.ctx, group.ARN, map[string]string{"deregistration_delay.timeout_seconds": "1"}))
 	*w.rules++
-	patiently(w, func() (model.ObservedRule, error) {
-		return w.cloud.CreateRule(w.ctx, w.listener.ARN, model.Rule{
-			Priority: *w.rules, Conditions: []model.Condition{{Field: "path-pattern", Values: []string{"/" + service}}},
-			Actions: []model.Action{{Type: model.ActionForward, Forward: &model.Forward{TargetGroups: []model.WeightedTargetGroup{
-				{ARN: group.ARN, Weight: weight}, {ARN: w.other.ARN, Weight: 100 - weight}}}}},
-			Tags: model.TrackingTags("lockstep", "shop/web", fmt.Sprintf("80:%d", *w.rules)),
-		})
+	_, err := w.cloud.CreateRule(w.ctx, w.listener.ARN, model.Rule{
+		Priority: *w.rules, Conditions: []model.Condition{{Field: "path-pattern", Values: []string{"/" + service}}},
+		Actions: []model.Action{{Type: model.ActionForward, Forward: &model.Forward{TargetGroups: []model.WeightedTargetGroup{
+			{ARN: group.ARN, Weight: weight}, {ARN: w.other.ARN, Weight: 100 - weight}}}}},
+		Tags: model.TrackingTags("lockstep", "shop/web", fmt.Sprintf("80:%d", *w.rules)),
 	})
+	w.must(err)
 	return group
 }
 
 func (w *world) newGroup(kind model.TargetType, name string, tags map[string]string) model.ObservedTargetGroup {
 	w.Helper()
-	return patiently(w, func() (model.ObservedTargetGroup, error) {
-		return w.cloud.CreateTargetGroup(w.ctx, model.TargetGroup{
-			Name: name, TargetType: kind, Port: 8080, Protocol: "HTTP", ProtocolVersion: "HTTP1", IPAddressType: "ipv4", Tags: tags,
-			HealthCheck: model.HealthCheck{Protocol: "HTTP", Port: "traffic-port", Path: "/", Interval: 5 * time.Second, Timeout: 2 * time.Second,
-				HealthyThreshold: 2, UnhealthyThreshold: 2, HTTPCodes: "200"},
-		})
+	group, err := w.cloud.CreateTargetGroup(w.ctx, model.TargetGroup{
+		Name: name, TargetType: kind, Port: 8080, Protocol: "HTTP", ProtocolVersion: "HTTP1", IPAddressType: "ipv4", Tags: tags,
+		HealthCheck: model.HealthCheck{Protocol: "HTTP", Port: "traffic-port", Path: "/", Interval: 5 * time.Second, Timeout: 2 * time.Second,
+			HealthyThreshold: 2, UnhealthyThreshold: 2, HTTPCodes: "200"},
 	})
+	w.must(err)
+	return group
 }
 
 // namespace makes a namespace whose pods get readiness gates, and waits until pods can be made in it.
