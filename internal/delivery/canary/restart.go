@@ -80,10 +80,22 @@ func (f facts) restart(rs ReplicaSet, to int32) (resized, bool) {
 		return resized{ops: []Operation{f.scale(rs, to+min(most, stale), why)}}, true
 	case rs.Replicas > to+most:
 		return resized{}, false // It is to shrink anyway.
-	case rs.Available < rs.Replicas:
+	case rs.Available < rs.Replicas-givenUp(rs) || alive(rs) < int(rs.Replicas):
 		return resized{wait: Wait{Reason: "Restarting", Message: fmt.Sprintf("%d of %d pods of ReplicaSet %s are available, %d are still to be replaced", rs.Available, rs.Replicas, rs.Name, stale)}}, true
 	}
 	return resized{}, false
+}
+
+// givenUp is the number of pods that are marked to go and are no longer ready, or never were: nobody waits for
+// them, since without their targets their readiness gates may never be met.
+func givenUp(rs ReplicaSet) int32 {
+	n := int32(0)
+	for _, p := range rs.Pods {
+		if !p.Terminating && p.Drain != "" && !p.Ready {
+			n++
+		}
+	}
+	return n
 }
 
 // restartsNow: the ReplicaSet's Service selects it, so that its new pods get their readiness gates; the

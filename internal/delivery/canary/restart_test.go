@@ -135,3 +135,22 @@ func TestRestartEndsWithANewTemplate(t *testing.T) {
 	}
 	w.toPause()
 }
+
+// A pod that was marked before it was ready may never become so, and is not waited for: it is to go.
+func TestRestartDoesNotWaitForAPodThatIsToGo(t *testing.T) {
+	w := stable(t, 4, weight(50), pause())
+	w.restart()
+	w.still()
+	w.kubelet()
+	w.aws()
+	w.still()
+	marked := marks(*w.rs("A"))
+	if len(marked) != 1 {
+		t.Fatalf("marked: %v\n%s", marked, w.last)
+	}
+	for i, p := range w.rs("A").Pods {
+		w.rs("A").Pods[i].Ready = p.Drain == ""
+	}
+	w.count(w.rs("A"))
+	w.replaced("A")
+}
