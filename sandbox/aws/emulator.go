@@ -98,6 +98,7 @@ type Emulator struct {
 	services map[string]service
 	admin    http.Handler
 	probes   *dataplane.Probes
+	relays   dataplane.Relays
 
 	closing chan struct{} // closed by Close, ends the journal's streams
 
@@ -189,7 +190,7 @@ func (e *Emulator) newNode(spec elbv2.NodeSpec) elbv2.Node {
 	}
 	c := dataplane.Config{
 		LoadBalancer: spec.LoadBalancer, Zone: spec.Zone, Address: spec.Address, Health: spec.Health,
-		Endpoint: e.config.VPC.Real, Peer: e.peer,
+		Endpoint: e.config.VPC.Real, Peer: e.peer, Relays: &e.relays,
 		Seed:    e.config.Seed ^ nodeSeed(spec),
 		Journal: func(event dataplane.Event) { e.record(string(event.Kind), event.At, event) },
 		Log:     e.config.Log,

@@ -16,7 +16,7 @@ func (e *Emulator) newNetworkNode(spec elbv2.NodeSpec) elbv2.Node {
 	}
 	c := nlb.Config{
 		LoadBalancer: spec.LoadBalancer, Zone: spec.Zone, Address: spec.Address, Health: spec.Health,
-		Endpoint: e.config.VPC.Real, Peer: e.peer,
+		Endpoint: e.config.VPC.Real, Peer: e.peer, Relays: &e.relays,
 		Seed: e.config.Seed ^ nodeSeed(spec), Scale: e.config.Scale,
 		Delays: nlb.Delays{
 			UnhealthyStop: draw(profile.NLBUnhealthyStop), WeightZeroClose: draw(profile.NLBWeightZeroClose), ListenerGap: draw(profile.NLBListenerGap),

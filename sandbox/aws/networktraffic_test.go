@@ -147,18 +147,30 @@ func TestNetworkBalancerCarriesTraffic(t *testing.T) {
 	})
 }
 
-// An Application Load Balancer behind a Network Load Balancer sees the address of the client.
+// An Application Load Balancer behind a Network Load Balancer sees the address of the client, and admits it by the group of the
+// Network Load Balancer.
 func TestApplicationBehindNetworkBalancer(t *testing.T) {
 	t.Parallel()
 	w, vpc := networkWorld(t)
 	web := *w.loadBalancer("web").LoadBalancerArn
-	w.letIn(web)
+	outer, inner := w.group("outer"), w.group("inner")
+	must(w.elb.SetSecurityGroups(ctx, &elb.SetSecurityGroupsInput{LoadBalancerArn: &web, SecurityGroups: []string{inner}}))(w)
+	byGroup := func(source string, port int32) ec2types.IpPermission {
+		return ec2types.IpPermission{IpProtocol: new("tcp"), FromPort: &port, ToPort: &port, UserIdGroupPairs: []ec2types.UserIdGroupPair{{GroupId: &source}}}
+	}
+	for id, p := range map[string]ec2types.IpPermission{
+		outer: tcp(80, 80, "0.0.0.0/0"), inner: byGroup(outer, 80), w.emulator.EC2().NodeSecurityGroup(): byGroup(inner, 8080),
+	} {
+		must(w.ec2.AuthorizeSecurityGroupIngress(ctx, &ec2.AuthorizeSecurityGroupIngressInput{GroupId: &id, IpPermissions: []ec2types.IpPermission{p}}))(w)
+	}
 	app := w.targetGroup("app")
 	seen := make(chan string, 100)
 	pod := w.podThat(vpc, func(rw http.ResponseWriter, r *http.Request) {
-		select {
-		case seen <- r.Header.Get("X-Forwarded-For"):
-		default:
+		if from := r.Header.Get("X-Forwarded-For"); from != "" && r.UserAgent() != "ELB-HealthChecker/2.0" {
+			select {
+			case seen <- from:
+			default:
+			}
 		}
 	})
 	w.register(app, pod)
@@ -167,6 +179,7 @@ func TestApplicationBehindNetworkBalancer(t *testing.T) {
 
 	lb := *must(w.elb.CreateLoadBalancer(ctx, &elb.CreateLoadBalancerInput{
 		Name: new("net"), Subnets: w.subnets(), Scheme: types.LoadBalancerSchemeEnumInternal, Type: types.LoadBalancerTypeEnumNetwork,
+		SecurityGroups: []string{outer},
 	}))(w).LoadBalancers[0].LoadBalancerArn
 	front := *must(w.elb.CreateTargetGroup(ctx, &elb.CreateTargetGroupInput{
 		Name: new("front"), Protocol: types.ProtocolEnumTcp, Port: new(int32(80)), VpcId: new(w.vpc()), TargetType: types.TargetTypeEnumAlb, HealthCheckIntervalSeconds: new(int32(10)),
@@ -177,27 +190,21 @@ func TestApplicationBehindNetworkBalancer(t *testing.T) {
 
 	base := vpc.CIDR().Addr().As4()
 	client := netip.AddrFrom4([4]byte{base[0], base[1], 250, 1})
+	real := map[string]netip.AddrPort{}
 	for _, e := range w.emulator.Endpoints() {
-		if e.Name != "net" {
-			continue
-		}
-		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: vpc.RealAddr(client).AsSlice()}}
-		transport := &http.Transport{DialContext: d.DialContext, DisableKeepAlives: true}
-		for len(seen) > 0 {
-			<-seen
-		}
-		response, err := (&http.Client{Transport: transport}).Get("http://" + e.Nodes[0].Real[80].String() + "/")
-		if err != nil {
-			t.Fatal(err)
-		}
-		_ = response.Body.Close()
-		for from := range seen {
-			if from == client.String() {
-				return
-			}
-			if len(seen) == 0 {
-				t.Fatalf("the pod is told of %q, want %s", from, client)
-			}
-		}
+		real[e.Name] = e.Nodes[0].Real[80]
+	}
+	if got := w.line(vpc, client, real["web"]); got != "silence" {
+		t.Errorf("a client that does not come by way of the other load balancer gets %q", got)
+	}
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: vpc.RealAddr(client).AsSlice()}}
+	asked := &http.Client{Transport: &http.Transport{DialContext: d.DialContext, DisableKeepAlives: true}, Timeout: 20 * time.Second}
+	response, err := asked.Get("http://" + real["net"].String() + "/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = response.Body.Close()
+	if from := <-seen; from != client.String() {
+		t.Errorf("the pod is told of %q, want %s", from, client)
 	}
 }

@@ -26,6 +26,8 @@ type Config struct {
 	Peer func(netip.AddrPort) netip.AddrPort
 	// Firewall is asked about each new connection from a client to the node and from the node to a target. Nil: Open.
 	Firewall Firewall
+	// Relays tells which clients come by way of a Network Load Balancer. May be nil.
+	Relays *Relays
 
 	// Seed makes the draws of the node repeatable: weighted groups, weighted_random, the place
 	// where round robin begins, trace ids. Give each node its own.

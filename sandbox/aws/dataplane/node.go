@@ -333,8 +333,11 @@ func (s *socket) Accept() (net.Conn, error) {
 }
 
 func (s *socket) admits(conn net.Conn) bool {
-	at := netip.AddrPortFrom(s.node.config.Address, s.port)
-	return s.node.config.Firewall.Passes(Packet{Protocol: TCP, From: s.node.peer(conn).Addr(), To: at})
+	packet := Packet{Protocol: TCP, From: s.node.peer(conn).Addr(), To: netip.AddrPortFrom(s.node.config.Address, s.port)}
+	if tcp, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
+		packet.Via = s.node.config.Relays.Via(tcp.AddrPort())
+	}
+	return s.node.config.Firewall.Passes(packet)
 }
 
 // peer is the address of a client in the VPC, or its own if it comes from outside.

@@ -7,6 +7,7 @@ import (
 	"hash/fnv"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/dataplane"
@@ -85,6 +86,7 @@ type way struct {
 	listener *listener
 	settings dataplane.Group
 	to       netip.AddrPort // VPC
+	relay    bool           // the target is a load balancer
 }
 
 // choose gives a new flow its target and enters it among the flows, so that whatever happens to the target from now on happens
@@ -114,7 +116,7 @@ func (n *Node) choose(f *flow, client netip.AddrPort, transport dataplane.Protoc
 	}
 	f.target = t
 	n.begin(f)
-	return way{listener: l, settings: *g.settings, to: t.at}, forward
+	return way{listener: l, settings: *g.settings, to: t.at, relay: strings.HasPrefix(t.ID, "arn:")}, forward
 }
 
 // chooseGroup draws a group by weight, or finds the one to which the client sticks. Empty: no group has a weight.

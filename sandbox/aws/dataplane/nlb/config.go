@@ -21,6 +21,8 @@ type Config struct {
 	Peer func(netip.AddrPort) netip.AddrPort
 	// Firewall is asked about each new flow from a client to the node and from the node to a target. Nil: dataplane.Open.
 	Firewall dataplane.Firewall
+	// Relays is told of connections to other load balancers under the addresses of clients. May be nil.
+	Relays *dataplane.Relays
 
 	// Seed makes the draws of the node repeatable. Give each node its own.
 	Seed uint64

@@ -28,6 +28,8 @@ type stream struct {
 	ctx    context.Context // ends when the flow is cut
 	cancel context.CancelFunc
 
+	leave func() // takes the stream from the relays
+
 	mu        sync.Mutex
 	server    *net.TCPConn // nil until connected
 	isCut     bool
@@ -36,7 +38,7 @@ type stream struct {
 
 func newStream(n *Node, number uint16, client *net.TCPConn) *stream {
 	real := client.RemoteAddr().(*net.TCPAddr).AddrPort()
-	s := &stream{node: n, peer: n.peer(real), client: client, flow: &flow{port: number, protocol: dataplane.TCP}}
+	s := &stream{node: n, peer: n.peer(real), client: client, leave: func() {}, flow: &flow{port: number, protocol: dataplane.TCP}}
 	s.ctx, s.cancel = context.WithCancel(n.ctx)
 	s.flow.cut, s.flow.moved = s.cut, s.moved
 	return s
@@ -57,6 +59,7 @@ func (s *stream) cut() {
 // run is the life of the stream.
 func (s *stream) run() {
 	defer s.cancel()
+	defer func() { s.leave() }()
 	n := s.node
 	at := netip.AddrPortFrom(n.config.Address, s.port)
 	if !n.config.Firewall.Passes(dataplane.Packet{Protocol: dataplane.TCP, From: s.peer.Addr(), To: at}) {
@@ -140,6 +143,9 @@ func (s *stream) connect(w way, front net.Conn) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(s.ctx, blackhole.Patience)
 	defer cancel()
 	dialer := net.Dialer{Control: sharePorts, KeepAlive: -1, LocalAddr: &net.TCPAddr{IP: from.AsSlice()}}
+	if network.PreserveClient && w.relay && from.Is4() {
+		dialer.Control, dialer.LocalAddr = s.relayFrom(from), nil
+	}
 	conn, err := dialer.DialContext(ctx, "tcp", n.config.Endpoint(w.to).String())
 	if err != nil {
 		return nil, err
@@ -168,6 +174,24 @@ func (s *stream) connect(w way, front net.Conn) (net.Conn, error) {
 		return nil, fmt.Errorf("%w: %w", errHandshake, err)
 	}
 	return secured, nil
+}
+
+// relayFrom binds a socket to an address of which the kernel chooses the port now, so that the connection can be entered among the
+// relays before the other load balancer sees it.
+func (s *stream) relayFrom(from netip.Addr) func(string, string, syscall.RawConn) error {
+	return func(_, _ string, c syscall.RawConn) error {
+		var failed error
+		err := c.Control(func(fd uintptr) {
+			if failed = unix.Bind(int(fd), &unix.SockaddrInet4{Addr: from.As4()}); failed != nil {
+				return
+			}
+			bound, err := unix.Getsockname(int(fd))
+			if at, ok := bound.(*unix.SockaddrInet4); ok && err == nil {
+				s.leave = s.node.config.Relays.Enter(netip.AddrPortFrom(from, uint16(at.Port)), s.node.config.Address)
+			}
+		})
+		return errors.Join(err, failed)
+	}
 }
 
 // attach gives the stream its connection to the target, unless it was cut meanwhile.
