@@ -406,3 +406,31 @@ func TestLaw4NotPausedWhileTheShareIsGivenBack(t *testing.T) {
 	}
 	w.toPause()
 }
+
+// A weight was written, and the status could not be published: somebody else had written the Rollout, and the
+// cache lags behind that for a while. The weight must not go to and fro meanwhile.
+func TestAWeightThatWasWrittenButNotPublishedStays(t *testing.T) {
+	w := toCanary2(t)
+	w.targets()
+	for n := range 5 {
+		d, err := Round(w.look)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, o := range d.Operations {
+			if _, write := o.(WriteSplit); write && n > 0 {
+				t.Fatalf("look %d: %s (%s)", n, o, o.Because())
+			}
+			w.act(&d, o)
+		}
+		w.weights()
+	}
+	w.toPause()
+	w = toCanary2(t)
+	w.targets()
+	d, _ := Round(w.look)
+	w.act(&d, d.Operations[0])
+	w.weights()
+	w.health(canarySvc, "B", evidence.Unhealthy) // What was decided does not hold any more.
+	w.wantOps(w.once(), "write split shop-canary 0, shop-stable 100 to Ingress shop")
+}

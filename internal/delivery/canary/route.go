@@ -110,7 +110,10 @@ func (f facts) mayRise(to int32) (Wait, bool) {
 	if f.behind() {
 		hash, size = f.status.StableRS, f.replicas
 	}
-	gates := []gate{pointsAt(k, hash), evidenceKnown, splitShown}
+	gates := []gate{pointsAt(k, hash), evidenceKnown}
+	if !f.inAnnotation(to) {
+		gates = append(gates, splitShown)
+	}
 	if f.replicas > 0 {
 		gates = append(gates, healthyAtLeast(k, hash, max(1, f.threshold(size))))
 	}
@@ -119,6 +122,17 @@ func (f facts) mayRise(to int32) (Wait, bool) {
 	}
 	gates = append(gates, wayBack)
 	return f.pass(gates...)
+}
+
+// inAnnotation: the split was decided and written before, and only the status that says so was not published.
+func (f facts) inAnnotation(canary int32) bool {
+	want := f.split(canary)
+	for _, i := range f.Ingresses {
+		if held, err := split.Decode(i.Action); err != nil || !i.Ours || !held.Equal(want) {
+			return false
+		}
+	}
+	return true
 }
 
 // mayReturn is the smallest weight of the canary that stable's healthy targets allow (law 1).
