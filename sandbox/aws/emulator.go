@@ -23,6 +23,7 @@ import (
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/policy"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/profile"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/resourceid"
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/route53"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/sts"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/tagging"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/throttle"
@@ -90,6 +91,7 @@ type Emulator struct {
 	elbv2    *elbv2.Service
 	sts      *sts.Service
 	acm      *acm.Service
+	route53  *route53.Service
 	tagging  *tagging.Service
 	faults   *fault.Set
 	buckets  *throttle.Buckets
@@ -227,6 +229,9 @@ func (e *Emulator) EC2() *ec2.Service { return e.ec2 }
 
 // ELBv2 is the load balancing service, for programs in the same process.
 func (e *Emulator) ELBv2() *elbv2.Service { return e.elbv2 }
+
+// Route53 has the hosted zones: Lookup answers as their name servers do.
+func (e *Emulator) Route53() *route53.Service { return e.route53 }
 
 // STS knows the keys that requests may be signed with.
 func (e *Emulator) STS() *sts.Service { return e.sts }

@@ -8,6 +8,7 @@ import (
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/acm"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/eventual"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/profile"
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/route53"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/shield"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/tagging"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/wafregional"
@@ -30,7 +31,10 @@ type service struct {
 // signed for. EC2, ELBv2 and STS are there already.
 func (e *Emulator) addServices(draws *profile.Draws) {
 	region, account := e.config.Region, e.config.AccountID
-	e.acm = acm.New(acm.Config{Region: region, AccountID: account, IDs: e.ids, Draws: draws, Users: e.elbv2.CertificateUsers})
+	e.route53 = route53.New(route53.Config{IDs: e.ids, Draws: draws, Balancer: e.elbv2.Named})
+	e.acm = acm.New(acm.Config{
+		Region: region, AccountID: account, IDs: e.ids, Draws: draws, Visible: e.route53.Visible, Users: e.elbv2.CertificateUsers,
+	})
 	application := func(arn string) bool {
 		kind, ok := e.elbv2.BalancerType(arn)
 		return ok && kind == elbtypes.LoadBalancerTypeEnumApplication
@@ -42,7 +46,7 @@ func (e *Emulator) addServices(draws *profile.Draws) {
 	firewall := wafv2.New(wafv2.Config{Region: region, AccountID: account, IDs: e.ids, Draws: draws, Protects: application})
 	older := wafregional.New(wafregional.Config{Region: region, AccountID: account, IDs: e.ids, Draws: draws, Protects: application})
 	protections := shield.New(shield.Config{AccountID: account, IDs: e.ids, Exists: exists})
-	e.tagging = tagging.New(draws, e.elbv2.Tagged, e.acm.Tagged)
+	e.tagging = tagging.New(draws, e.elbv2.Tagged, e.acm.Tagged, e.route53.Tagged)
 	e.services = map[string]service{
 		"elasticloadbalancing": {codecs: []wire.Codec{wire.ELBv2}, operations: e.elbv2.Operations()},
 		"ec2":                  {codecs: []wire.Codec{wire.EC2}, operations: e.ec2.Operations(), strict: true},
@@ -52,6 +56,7 @@ func (e *Emulator) addServices(draws *profile.Draws) {
 		"waf-regional":         {codecs: []wire.Codec{wire.WAFRegional}, operations: older.Operations()},
 		"shield":               {codecs: []wire.Codec{wire.Shield}, operations: protections.Operations()},
 		"tagging":              {codecs: []wire.Codec{wire.Tagging}, operations: e.tagging.Operations(), actions: "tag"},
+		"route53":              {codecs: []wire.Codec{wire.Route53}, operations: e.route53.Operations()},
 	}
 }
 

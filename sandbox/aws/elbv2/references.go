@@ -3,6 +3,7 @@ package elbv2
 import (
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
 )
@@ -54,4 +55,22 @@ func (s *Service) BalancerType(arn string) (types.LoadBalancerTypeEnum, bool) {
 		return "", false
 	}
 	return lb.value.Get().Type, true
+}
+
+// Named finds a load balancer by its DNS name: the hosted zone of that name, and whether any zone of the
+// load balancer is healthy.
+func (s *Service) Named(name string) (hostedZone string, healthy, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, lb := range s.balancers {
+		v := lb.value.Get()
+		if lb.deleted || !strings.EqualFold(deref(v.DNSName), strings.TrimSuffix(name, ".")) {
+			continue
+		}
+		for _, n := range lb.nodes {
+			healthy = healthy || n.active && s.zoneHealthy(lb, n.zone)
+		}
+		return deref(v.CanonicalHostedZoneId), healthy, true
+	}
+	return "", false, false
 }
