@@ -30,6 +30,8 @@ func run(ctx context.Context, streams cli.Streams, args []string) int {
 	root := &cobra.Command{
 		Use:   "lockstep",
 		Short: "Progressive delivery in which traffic never gets ahead of the infrastructure",
+		// Adds --version.
+		Version: cli.Version(),
 	}
 	root.AddCommand(controller.New(streams), get.New(streams), sandbox.New(streams), rehearsal.NewDemo(streams), rehearsal.NewBench(streams))
 	root.AddCommand(steer.Commands(streams)...)

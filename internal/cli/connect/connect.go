@@ -2,15 +2,19 @@
 package connect
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/pflag"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/rest"
@@ -48,17 +52,45 @@ func (f *Flags) loader() clientcmd.ClientConfig {
 // Config is how to reach the cluster. The error says which file is missing or wrong.
 func (f *Flags) Config() (*rest.Config, error) {
 	config, err := f.loader().ClientConfig()
-	switch {
-	case err == nil:
+	if err == nil {
 		return config, nil
-	case errors.Is(err, fs.ErrNotExist):
+	}
+	named := os.Getenv(clientcmd.RecommendedConfigPathEnvVar)
+	switch {
+	case f.Kubeconfig != "" && missing(f.Kubeconfig):
 		return nil, fmt.Errorf("cannot read the kubeconfig %s: there is no such file", f.Kubeconfig)
-	case clientcmd.IsEmptyConfig(err) && os.Getenv(clientcmd.RecommendedConfigPathEnvVar) != "":
-		return nil, fmt.Errorf("cannot read the kubeconfig %s, which KUBECONFIG names: there is no such file, or no cluster in it", os.Getenv(clientcmd.RecommendedConfigPathEnvVar))
+	case clientcmd.IsEmptyConfig(err) && f.incomplete() != "":
+		return nil, fmt.Errorf("cannot use the kubeconfig: %s", f.incomplete())
+	case clientcmd.IsEmptyConfig(err) && f.Kubeconfig != "":
+		return nil, fmt.Errorf("cannot use the kubeconfig %s: there is no cluster in it", f.Kubeconfig)
+	case clientcmd.IsEmptyConfig(err) && named != "":
+		return nil, fmt.Errorf("cannot read the kubeconfig %s, which KUBECONFIG names: there is no such file, or no cluster in it", named)
 	case clientcmd.IsEmptyConfig(err):
 		return nil, errors.New("no cluster is configured: set --kubeconfig or KUBECONFIG (a sandbox's is printed by 'lockstep sandbox env')")
 	}
-	return nil, fmt.Errorf("cannot use the kubeconfig: %s", strings.TrimPrefix(err.Error(), "invalid configuration: "))
+	return nil, fmt.Errorf("cannot use the kubeconfig: %s", strings.ReplaceAll(strings.TrimPrefix(err.Error(), "invalid configuration: "), "\n", " "))
+}
+
+func missing(path string) bool {
+	_, err := os.Stat(path)
+	return errors.Is(err, fs.ErrNotExist)
+}
+
+// incomplete says what a kubeconfig that has contexts lacks to name a cluster; empty when it has none.
+func (f *Flags) incomplete() string {
+	raw, err := f.loader().RawConfig()
+	if err != nil || len(raw.Contexts) == 0 {
+		return ""
+	}
+	name := cmp.Or(f.Context, raw.CurrentContext)
+	context, found := raw.Contexts[name]
+	switch {
+	case name == "":
+		return "it has no current context: set --context to one of " + strings.Join(slices.Sorted(maps.Keys(raw.Contexts)), ", ")
+	case !found:
+		return fmt.Sprintf("there is no context %q: set --context to one of %s", name, strings.Join(slices.Sorted(maps.Keys(raw.Contexts)), ", "))
+	}
+	return fmt.Sprintf("context %q is of cluster %q, for which there is no server", name, context.Cluster)
 }
 
 // Client returns a client that knows the kinds that lockstep's commands use, and the namespace to work in.
@@ -84,6 +116,16 @@ func (f *Flags) Client() (client.WithWatch, string, error) {
 	return c, namespace, nil
 }
 
+// unreachable are the errors of a connection that does not come about, and what they mean.
+var unreachable = map[string]string{
+	"connection refused":     "the API server does not answer",
+	"i/o timeout":            "the API server does not answer",
+	"no route to host":       "the API server does not answer",
+	"no such host":           "the API server's name is not known: correct the server in the kubeconfig",
+	"x509: ":                 "the API server's certificate is not what the kubeconfig asks for",
+	"server gave HTTP respo": "what answers is no API server: correct the server in the kubeconfig",
+}
+
 // Explain makes an error of the API server readable: which object is missing, or that the server is away.
 func Explain(err error, what string) error {
 	if err == nil {
@@ -92,8 +134,13 @@ func Explain(err error, what string) error {
 	switch {
 	case meta.IsNoMatchError(err):
 		return fmt.Errorf("%s: the cluster does not know this kind; apply the CRDs in deploy/crds: %w", what, err)
-	case strings.Contains(err.Error(), "connection refused"): // not every client keeps the system's error
-		return fmt.Errorf("%s: the API server does not answer: %w", what, err)
+	case apierrors.IsUnauthorized(err):
+		return fmt.Errorf("%s: the API server does not accept the credentials of the kubeconfig: %w", what, err)
+	}
+	for said, means := range unreachable { // not every client keeps the system's error
+		if strings.Contains(err.Error(), said) {
+			return fmt.Errorf("%s: %s: %w", what, means, err)
+		}
 	}
 	return fmt.Errorf("%s: %w", what, err)
 }
