@@ -3,6 +3,7 @@ package simulation
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -18,6 +19,7 @@ import (
 	translate "github.com/lockstep-delivery/lockstep/internal/balancing/ingress"
 	"github.com/lockstep-delivery/lockstep/internal/balancing/model"
 	"github.com/lockstep-delivery/lockstep/internal/balancing/plan"
+	"github.com/lockstep-delivery/lockstep/internal/cloud"
 )
 
 // balancing moves traffic: the controller of the Ingress.
@@ -25,6 +27,8 @@ type balancing struct {
 	actor
 	// mirror is that of the process: a late call of a former one does not reach its successor's.
 	mirror *mirror
+	// open is what the last plan wanted to be done, by Lockstep or by a person.
+	open int
 }
 
 // stacks are translations by what they were made of, since the same few come again and again in all runs.
@@ -76,6 +80,7 @@ func (b *balancing) plan(reads int) {
 		b.later(b.w.between(20*time.Millisecond, 100*time.Millisecond), func() { b.plan(reads + 1) })
 		return
 	}
+	b.open = len(p.Operations) + len(p.Blocked)
 	again := time.Time{}
 	for _, wait := range p.Waits {
 		b.w.reach("balancing held something back")
@@ -104,6 +109,7 @@ func (b *balancing) apply(operations []plan.Operation, next int, again time.Time
 		case !result.Again.IsZero():
 			b.done(result.Again)
 		default:
+			b.open--
 			b.apply(operations, next+1, again)
 		}
 	})
@@ -123,6 +129,10 @@ func (b *balancing) do(op plan.Operation) apply.Result {
 		}
 	}
 	for _, o := range result.Outcomes {
+		// How long to wait is told by the world's clock, which apply does not have.
+		if e, ok := errors.AsType[*cloud.BusyError](o.Err); ok && result.Err == nil {
+			result.Again = e.Until
+		}
 		if o.Err != nil {
 			b.w.note("  refused: %v", o.Err)
 		}

@@ -1,5 +1,7 @@
 package simulation
 
+import "time"
+
 // carries: the node gives the destination requests: by weight, or those of sticky clients.
 func (n *node) carries(d destination) bool {
 	return d.weight > 0 || n.sticky > 0 && !d.left.IsZero() && n.w.now().Sub(d.left) < n.sticky
@@ -37,18 +39,15 @@ func (w *world) judge() {
 // judgeGroup asks whether every target that may get a request answers it.
 func (w *world) judgeGroup(n *node, d destination) {
 	g := w.aws.group(d.arn)
-	targets, failsOpen := n.group(d.arn).eligible()
+	targets, _ := n.group(d.arn).eligible()
 	if len(targets) == 0 {
-		if !w.laws.excused() {
-			w.violate(3, "the node in %s sends to the group of %s (weight %d), which has no target that it may use: 503", n.zone, g.service, d.weight)
-		}
+		w.laws.broken(3, []excuse{w.laws.lost(5 * time.Minute)}, "the node in %s sends to the group of %s (weight %d), which has no target that it may use: 503", n.zone, g.service, d.weight)
 		return
 	}
 	for _, t := range targets {
 		proc := w.workload.processes[t.ip]
 		switch {
 		case proc != nil && (proc.serving || proc.faulty):
-		case failsOpen && w.laws.excused():
 		default:
 			w.violate(2, "the node in %s sends to %s in the group of %s (weight %d), where nobody answers", n.zone, w.named(t.ip), g.service, d.weight)
 		}

@@ -39,14 +39,15 @@ type laws struct {
 	// resizedAt is when people last changed the number of pods.
 	resizedAt time.Time
 	wanted    int32
+	// completeAt is when the stable version was last seen to be all there beside a canary with a share.
+	completeAt time.Time
+	// leftAt is when targets were last deregistered.
+	leftAt time.Time
 	// unmarkedAt is when a drain mark was last taken back, which a deregistration may cross on its way.
 	unmarkedAt time.Time
 	// splits are the times of the newest writes of the annotation.
 	splits []time.Time
 }
-
-// A fault excuses its consequences for so long: checks, a decision, AWS, and a throttle storm in between.
-const excuse = 20 * time.Minute
 
 func (l *laws) faulted(string) { l.faultAt = l.w.now() }
 func (l *laws) meddled()       { l.editAt = l.w.now() }
@@ -62,8 +63,62 @@ func (l *laws) lately(at time.Time, window time.Duration) bool {
 	return !at.IsZero() && l.w.now().Sub(at) < window
 }
 
-// excused: a pod stopped by itself, and what follows from that is nobody's mistake.
-func (l *laws) excused() bool { return l.lately(l.faultAt, excuse) }
+// excuse is a reason for which a broken law may be nobody's mistake, for a while after something happened.
+// docs/laws.md says why each cannot be avoided.
+type excuse struct {
+	name   string
+	at     time.Time
+	window time.Duration
+}
+
+func (l *laws) lost(window time.Duration) excuse { return excuse{"a pod was lost", l.faultAt, window} }
+
+// edited: others wrote the annotation, or a call of a former leader came late.
+func (l *laws) edited(window time.Duration) excuse {
+	return excuse{"others changed the weights", l.editAt, window}
+}
+
+// sized: while the rollout is paused by people, a size that they wish for is not made.
+func (l *laws) sized(window time.Duration) excuse {
+	e := excuse{"people changed the size", l.resizedAt, window}
+	if r, _ := l.w.rollouts.live.get(rolloutName); r.spec.Paused {
+		e.at = l.w.now()
+	}
+	return e
+}
+
+// unmarked: the cache of pods may not show it yet, and the call may be on its way.
+func (l *laws) unmarked() excuse {
+	return excuse{"a drain mark was just taken back", l.unmarkedAt, 10 * time.Second}
+}
+
+// crossed: two calls of ours were on their way at once, and one of them carries a weight that others want.
+func (l *laws) crossed(forward model.Forward, other time.Time) excuse {
+	intended, err := split.Decode(l.w.shownAction)
+	weight, _ := intended.Weight(canaryService)
+	e := excuse{name: "a foreign weight crossed a deregistration", window: time.Second}
+	if err != nil || l.weights(placed{forward: forward})[canaryService] != weight {
+		e.at = other
+	}
+	return e
+}
+
+// broken notes that a law is broken, unless an excuse holds; how many runs need one is counted.
+func (l *laws) broken(law int, excuses []excuse, format string, args ...any) {
+	for _, e := range excuses {
+		// What has to be done about it waits while AWS throttles.
+		at := e.at
+		if storm := l.w.aws.busyUntil; !at.IsZero() && storm.After(at) && e.window >= time.Minute {
+			at = storm
+		}
+		if l.lately(at, e.window) {
+			l.w.note("  law %d, excused since %s: %s", law, e.name, fmt.Sprintf(format, args...))
+			l.w.reach(fmt.Sprintf("law %d excused: %s", law, e.name))
+			return
+		}
+	}
+	l.w.violate(law, format, args...)
+}
 
 // on says whether traffic is judged at all.
 func (l *laws) on() bool { return l.judging && !l.asleep }
@@ -101,8 +156,8 @@ func (l *laws) scaling(op canary.ScaleReplicaSet) {
 	if !l.judging || l.w.config.DynamicStableScale || r.status.StableRS == r.image || op.Hash != r.status.StableRS {
 		return
 	}
-	if op.To < *r.spec.Replicas && op.To < op.From && !l.lately(l.resizedAt, time.Minute) {
-		l.w.violate(8, "the stable ReplicaSet %s is scaled from %d to %d of %d pods while version %s is not stable yet", op.Name, op.From, op.To, *r.spec.Replicas, r.image)
+	if op.To < *r.spec.Replicas && op.To < op.From {
+		l.broken(8, []excuse{l.sized(time.Minute)}, "the stable ReplicaSet %s is scaled from %d to %d of %d pods while version %s is not stable yet", op.Name, op.From, op.To, *r.spec.Replicas, r.image)
 	}
 }
 
@@ -122,9 +177,10 @@ func (l *laws) writing(s split.Split) {
 	action, _ := split.Encode(s)
 	l.w.shownAction = action
 	l.busy()
-	if err != nil || now <= was || !l.on() || l.excused() || l.lately(l.resizedAt, excuse) || l.lately(l.editAt, time.Minute) {
+	if err != nil || now <= was || !l.on() {
 		return
 	}
+	excuses := []excuse{l.lost(time.Minute), l.sized(5 * time.Minute)}
 	g, service := l.w.aws.groupOf(canaryService), l.hash(canaryService)
 	healthy, others := 0, 0
 	for _, t := range g.targets {
@@ -138,10 +194,10 @@ func (l *laws) writing(s split.Split) {
 	}
 	wanted := l.needed(now)
 	if healthy < wanted {
-		l.w.violate(1, "the canary's share rises from %d to %d with %d healthy pods of %s, %d are wanted", was, now, healthy, service, wanted)
+		l.broken(1, excuses, "the canary's share rises from %d to %d with %d healthy pods of %s, %d are wanted", was, now, healthy, service, wanted)
 	}
 	if was == 0 && others > 0 {
-		l.w.violate(1, "the canary's share rises from 0 while %d targets of other versions are live in its group", others)
+		l.broken(1, excuses, "the canary's share rises from 0 while %d targets of other versions are live in its group", others)
 	}
 }
 
@@ -179,8 +235,7 @@ func (l *laws) hash(service string) string {
 
 // modified: law 1, no share rises to a group without healthy targets while another has some.
 func (l *laws) modified(before *model.Forward, actions []model.Action) {
-	// A foreign raise may cross a deregistration of ours on its way; it is put right by the next plan.
-	if before == nil || !l.on() || l.excused() || actions[0].Forward == nil || l.lately(l.editAt, time.Minute) {
+	if before == nil || !l.on() || actions[0].Forward == nil {
 		return
 	}
 	after := actions[0].Forward
@@ -215,20 +270,19 @@ func (l *laws) modified(before *model.Forward, actions []model.Action) {
 	for _, t := range after.TargetGroups {
 		was, _ := share(before, t.ARN)
 		if now, _ := share(after, t.ARN); now > was && healthy(t.ARN) == 0 && others > 0 {
-			l.w.violate(1, "AWS is told to give %.0f %% to the group of %s, which has no healthy target, while others have %d", 100*now, l.w.aws.group(t.ARN).service, others)
+			l.broken(1, []excuse{l.lost(time.Minute), l.crossed(*after, l.leftAt)}, "AWS is told to give %.0f %% to the group of %s, which has no healthy target, while others have %d", 100*now, l.w.aws.group(t.ARN).service, others)
 		}
 	}
 }
 
 // deregistering: law 3, a target that is alive leaves a group that serves only when enough others are healthy.
 func (l *laws) deregistering(g *group, targets []model.Target) {
-	if !l.on() || l.excused() || !l.serves(g) {
+	defer func() { l.leftAt = l.w.now() }()
+	if !l.on() || !l.serves(g) {
 		return
 	}
-	// A call on its way may cross what people, others and marks have changed meanwhile.
-	if l.lately(l.resizedAt, time.Minute) || l.lately(l.unmarkedAt, 10*time.Second) || l.lately(l.editAt, time.Minute) {
-		return
-	}
+	newest := l.w.aws.shown[len(l.w.aws.shown)-1]
+	excuses := []excuse{l.lost(time.Minute), l.unmarked(), l.crossed(newest.forward, newest.since)}
 	leaves := map[string]bool{}
 	for _, t := range targets {
 		leaves[t.ID] = true
@@ -248,7 +302,7 @@ func (l *laws) deregistering(g *group, targets []model.Target) {
 		}
 	}
 	if need := min(before, l.need(g)); alive > 0 && after < need {
-		l.w.violate(3, "%d live targets leave the group of %s, which serves: %d healthy ones remain, %d are needed", alive, g.service, after, need)
+		l.broken(3, excuses, "%d live targets leave the group of %s, which serves: %d healthy ones remain, %d are needed", alive, g.service, after, need)
 	}
 }
 
@@ -289,7 +343,7 @@ func (l *laws) serves(g *group) bool {
 // healthy in its group (with dynamicStableScale: as much of it as its share needs, which others judge).
 func (l *laws) wayBack(status v1alpha1.RolloutStatus) {
 	r, _ := l.w.rollouts.live.get(rolloutName)
-	if !l.on() || l.w.config.DynamicStableScale || l.excused() || l.lately(l.resizedAt, excuse) || status.StableRS == r.image || l.hash(canaryService) == status.StableRS {
+	if !l.on() || l.w.config.DynamicStableScale || status.StableRS == r.image || l.hash(canaryService) == status.StableRS {
 		return
 	}
 	served := int32(0)
@@ -307,15 +361,21 @@ func (l *laws) wayBack(status v1alpha1.RolloutStatus) {
 			healthy++
 		}
 	}
-	if healthy < *r.spec.Replicas {
-		l.w.violate(8, "the canary has %d %% and only %d of %d pods of the stable version %s could take them back", served, healthy, *r.spec.Replicas, status.StableRS)
+	if healthy >= *r.spec.Replicas {
+		l.completeAt = l.w.now()
+		return
 	}
+	excuses := []excuse{l.lost(10 * time.Minute)}
+	if l.resizedAt.After(l.completeAt) { // since then it has not been complete; a controller that crashes takes long
+		excuses = append(excuses, l.sized(20*time.Minute))
+	}
+	l.broken(8, excuses, "the canary has %d %% and only %d of %d pods of the stable version %s could take them back", served, healthy, *r.spec.Replicas, status.StableRS)
 }
 
 // publishing: law 4, nothing counts as done before AWS shows the weights, and a wait for them is visible.
 func (l *laws) publishing(old, status v1alpha1.RolloutStatus) {
 	l.wayBack(status)
-	if !l.judging || l.lately(l.editAt, 30*time.Second) || len(status.Traffic) == 0 {
+	if !l.judging || len(status.Traffic) == 0 {
 		return
 	}
 	newest := l.w.aws.shown[len(l.w.aws.shown)-1]
@@ -336,9 +396,9 @@ func (l *laws) publishing(old, status v1alpha1.RolloutStatus) {
 		l.w.violate(4, "Healthy is reported though %s", differs)
 	case status.StableRS != old.StableRS:
 		l.w.violate(4, "version %s becomes stable though %s", status.StableRS, differs)
-	case verified(status) && l.w.now().Sub(newest.since) > 10*time.Second && !l.lately(l.editAt, audit):
+	case verified(status) && l.w.now().Sub(newest.since) > 10*time.Second:
 		// What another hand did in AWS is found by the audit at the latest.
-		l.w.violate(4, "TrafficVerified is not False though %s", differs)
+		l.broken(4, []excuse{l.edited(audit)}, "TrafficVerified is not False though %s", differs)
 	}
 }
 

@@ -276,6 +276,12 @@ func (w *world) unfulfilled() string {
 	if !verified(s) {
 		return "TrafficVerified is False"
 	}
+	if now := w.now(); now.Before(w.aws.busyUntil) || now.Before(w.account.crowdedUntil) || w.account.twin != "" {
+		return "others still disturb"
+	}
+	if w.balancing.open > 0 {
+		return fmt.Sprintf("%d operations on the load balancer are open", w.balancing.open)
+	}
 	for _, name := range []string{canaryService, stableService} {
 		if hash := w.laws.hash(name); hash != version {
 			return fmt.Sprintf("Service %s selects %s", name, hash)
