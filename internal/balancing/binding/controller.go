@@ -65,7 +65,7 @@ func (c *Controller) bind(ctx context.Context, r *round) (plan.Decision, error) 
 		c.event(r, corev1.EventTypeWarning, "FailedNetworkReconcile", "Reconcile", networking.Error())
 		r.memory.networking = networking.Error()
 	}
-	err = c.act(ctx, r, d)
+	err = errors.Join(c.act(ctx, r, d), o.unseen)
 	if err == nil && allowed {
 		r.memory.networking = ""
 		err = c.publish(ctx, r, o, d)

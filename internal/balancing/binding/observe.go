@@ -38,6 +38,8 @@ type observation struct {
 	plan.Snapshot
 	service *corev1.Service
 	members members
+	// unseen is why the share could not be seen. What waits for it stays, and nothing else does.
+	unseen error
 }
 
 // problem is something that only the user can put right. It leaves everything as it is.
@@ -98,8 +100,9 @@ func (c *Controller) observe(ctx context.Context, r *round, fresh bool) (observa
 		r.memory.zeroSince = time.Time{}
 		return o, nil
 	}
-	o.Share, o.Settings.Settle, err = c.share(ctx, r, notBefore)
-	return o, err
+	// Without its share the group is taken for one that serves: new targets enter and dying ones leave all the same.
+	o.Share, o.Settings.Settle, o.unseen = c.share(ctx, r, notBefore)
+	return o, nil
 }
 
 // mayLeave says whether any target is not that of a pod which should stay.
