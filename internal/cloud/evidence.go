@@ -122,7 +122,7 @@ func (s *evidenceSource) observe(ctx context.Context, query evidence.Query, notB
 		group.Go(func() error { return c.seeLoadBalancer(groupCtx, arn, f.all(), notBefore) })
 	}
 	for _, arn := range f.all() {
-		c.leaseTargets(arn)
+		c.leaseTargets(arn, evidenceLease)
 		if !c.have.targets.Fresh(arn, notBefore) {
 			group.Go(func() error { return c.readTargets(groupCtx, budget.Targets, arn, notBefore) })
 		}

@@ -181,3 +181,36 @@ func TestAPredecessorsLateCallIsNoticed(t *testing.T) {
 		}
 	})
 }
+
+// A registration or deregistration whose answer was lost may undo, minutes later, what was written after it; by
+// then nobody may be waiting for the group's targets any more.
+func TestALateDeregistrationIsNoticed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		c := f.connect(t, cloud.Settings{})
+		f.set(func(f *fake) { f.lose["RegisterTargets"] = true })
+		if err := c.RegisterTargets(t.Context(), canaryARN, []model.Target{{ID: "10.0.0.3", Port: 8080}}); !errors.Is(err, cloud.ErrUnavailable) {
+			t.Fatalf("the write gives %v, want ErrUnavailable", err)
+		}
+		time.Sleep(4 * time.Minute)
+		synctest.Wait()
+		told := 0
+		defer c.Subscribe(func(change cloud.Change) {
+			if change.TargetGroupARN == canaryARN && change.Kind == cloud.ChangeTargets {
+				told++
+			}
+		})()
+		f.set(func(f *fake) { f.targets[canaryARN]["10.0.0.2"] = "draining" })
+		time.Sleep(20 * time.Second)
+		synctest.Wait()
+		if told == 0 {
+			t.Error("nobody is told that a target is leaving")
+		}
+		time.Sleep(5 * time.Minute)
+		f.forgetCalls()
+		time.Sleep(time.Hour)
+		if n := f.made(""); n != 0 {
+			t.Errorf("%d calls an hour later: %v", n, f.calls[:1])
+		}
+	})
+}

@@ -48,6 +48,9 @@ func (c *Cloud) writeTargets(arn string, targets []model.Target, write func([]mo
 		if result(err) != mirror.Refused {
 			c.poll.hurry(arn)
 		}
+		if result(err) == mirror.Unanswered { // it may still arrive, and undo what is written next
+			c.leaseTargets(arn, c.lateWindow())
+		}
 		if err != nil {
 			return err
 		}
@@ -119,12 +122,14 @@ func (c *Cloud) WatchTargets(targetGroupARN string, interest bool) {
 // evidenceLease is how long a group whose evidence was asked for goes on being polled.
 const evidenceLease = 2 * time.Minute
 
-// leaseTargets watches a group for the length of the lease.
-func (c *Cloud) leaseTargets(arn string) {
+// leaseTargets watches a group for the length of the lease, at least.
+func (c *Cloud) leaseTargets(arn string, lease time.Duration) {
 	c.poll.mu.Lock()
 	defer c.poll.mu.Unlock()
 	p := c.poll.of(arn)
-	p.leased = c.now().Add(evidenceLease)
+	if end := c.now().Add(lease); end.After(p.leased) {
+		p.leased = end
+	}
 	c.startPoller(arn, p)
 }
 
