@@ -101,7 +101,7 @@ type grouped struct {
 	// while no controller ran.
 	foreign []member
 	// registered is the state of each address that AWS has, live or draining.
-	registered map[string]Target
+	registered map[string]*Target
 	// need is how many healthy targets must remain while the group serves.
 	need int
 	// starting says that a staying target has not become healthy yet.
@@ -109,7 +109,7 @@ type grouped struct {
 }
 
 func group(s Snapshot) grouped {
-	g := grouped{registered: make(map[string]Target, len(s.Targets))}
+	g := grouped{registered: make(map[string]*Target, len(s.Targets)), staying: make([]member, 0, len(s.Targets))}
 	g.wanted = wantedPods(s.Pods)
 	if s.Removal != "" {
 		g.wanted = nil
@@ -121,9 +121,9 @@ func group(s Snapshot) grouped {
 		wantedAt[Address(p.IP, p.Port)] = p
 	}
 	owner := owners(s.Pods)
-	for _, t := range s.Targets {
+	for i, t := range s.Targets {
 		address := Address(t.ID, t.Port)
-		g.registered[address] = t
+		g.registered[address] = &s.Targets[i]
 		if !t.Live() {
 			continue
 		}
