@@ -6,6 +6,9 @@
 // target group), ApplyTargets (who is registered) or RemoveGroup; between these calls a node knows nothing of
 // the outside, so that nodes of one load balancer can disagree for a while exactly as real ones do.
 //
+// The node of a Network Load Balancer is that of package nlb; it is told what it needs to know in the same words. Both ask a Firewall,
+// one connection and one hop at a time, what security groups let pass.
+//
 // The package never delays anything on its own account, never talks to an API and never repeats a
 // request. What a client sees in each situation is stated in the table of errors.go.
 //
@@ -32,6 +35,9 @@
 // arrive in canonical case. What net/http itself refuses (a request that does not parse, an unknown transfer coding, an unknown
 // version of HTTP, headers above 128 KB) gets the right status, but a plain-text page without the header Server. A new idle time-out
 // holds for client connections of listeners that are opened after it.
+//
+// The kernel completes TCP handshakes on its own: a client that security groups do not admit sees a connection on which nothing ever comes
+// (package blackhole), where in a VPC its connect attempt would time out.
 //
 // Start reading at config.go (what a node can be told), then node.go, route.go (which action), proxy.go (the
 // way of one request), group.go (which target), health.go (who is healthy).

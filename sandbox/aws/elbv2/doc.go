@@ -6,9 +6,13 @@
 // drawn from the profile (propagate.go), and no API tells when it has arrived. Health goes the
 // other way: nodes report, and target health as the API shows it is their aggregate (health.go).
 //
-// Bytes are carried by package dataplane, which New is given as a function that makes a Node. Whether
+// Bytes are carried by packages dataplane and nlb, which New is given as a function that makes a Node. Whether
 // the caller may call at all, and how often, was decided before an operation runs.
 //
+// Not modelled: gateway load balancers, lambda targets, dual stack and what depends on it (rules on Network Load Balancers, IPv6 groups).
+// QUIC and TCP_QUIC listeners are kept and shown, and carry nothing. A target that is an instance is seen to have stopped or ended when its
+// health is asked for. How nodes agree on the health of a target is a guess: healthy when all say so, unhealthy when one does.
+//
 // Start reading at service.go; loadbalancer.go, listener.go, rule.go, targetgroup.go and target.go hold the
-// operations of one kind each.
+// operations of one kind each, network.go what only Network Load Balancers have.
 package elbv2
