@@ -54,8 +54,13 @@ const (
 	DefaultRecheck = 10 * time.Second
 )
 
-// interfaceAge is how long the groups of an address are believed.
-const interfaceAge = 10 * time.Minute
+// interfaceAge is how long the groups of an address are believed, ruleAge how long a group is believed to have its
+// rules, and lateWindow how long a call without an answer may still arrive (as AWS takes signatures) and show.
+const (
+	interfaceAge = 10 * time.Minute
+	ruleAge      = 10 * time.Minute
+	lateWindow   = 7 * time.Minute
+)
 
 // Firewall keeps the rules of all bindings together, since they share security groups.
 type Firewall struct {
@@ -92,8 +97,11 @@ type groupState struct {
 	// held are the wanted rules that a read has shown, the first time one that began at heldSince.
 	held      []model.Permission
 	heldSince time.Time
-	// clean says that there is nothing to revoke as far as the last read showed.
-	clean bool
+	// clean says that there is nothing to do as far as the last read showed, which was at cleanSince; the group is
+	// not called clean before doubtful: a call that AWS did not answer may still arrive.
+	clean      bool
+	cleanSince time.Time
+	doubtful   time.Time
 }
 
 // grants says that everything that is wanted has been found or made.
@@ -195,6 +203,13 @@ func (f *Firewall) authorize(ctx context.Context, id string, wanted []model.Perm
 	return err
 }
 
+// wrote notes that a write has returned.
+func (g *groupState) wrote(now time.Time, err error) {
+	if g.written = now; errors.Is(err, cloud.ErrUnavailable) {
+		g.doubtful = now.Add(lateWindow)
+	}
+}
+
 // noted keeps what came of an attempt.
 func (g *groupState) noted(now time.Time, err error) {
 	if g.err = err; err == nil {
@@ -214,7 +229,7 @@ func (f *Firewall) revoke(ctx context.Context, id string) error {
 	if !state.heldSince.IsZero() && !slices.Equal(state.held, wanted) {
 		state.clean, state.held, state.heldSince = false, nil, time.Time{}
 	}
-	if state.clean {
+	if state.clean && f.Now().Sub(state.cleanSince) < ruleAge {
 		return nil
 	}
 	change, err := f.changeOf(ctx, id, true)
@@ -224,10 +239,11 @@ func (f *Firewall) revoke(ctx context.Context, id string) error {
 	}
 	if err == nil {
 		err = f.apply(ctx, change)
-		state.clean = err == nil && change.Held && len(change.Revoke) == 0 && !change.Waits && len(change.Kept) == 0
+		state.clean = err == nil && change.Held && len(change.Revoke) == 0 && !change.Waits && len(change.Kept) == 0 && !f.Now().Before(state.doubtful)
+		state.cleanSince = f.Now()
 	}
 	if len(change.Authorize) > 0 { // somebody took it away
-		state.isGranted = err == nil
+		state.isGranted, state.held, state.heldSince = err == nil, nil, time.Time{}
 	}
 	state.noted(f.Now(), err)
 	return err
@@ -263,7 +279,7 @@ func (f *Firewall) apply(ctx context.Context, change plan.Change) error {
 	state := f.groups[change.GroupID]
 	if len(change.Authorize) > 0 {
 		err := f.Cloud.AuthorizeIngress(ctx, change.GroupID, change.Authorize)
-		state.written = f.Now()
+		state.wrote(f.Now(), err)
 		switch {
 		case errors.Is(err, cloud.ErrLimit):
 			return fmt.Errorf("security group %s has no room for %d more rules; nothing is revoked to make room, since that would interrupt traffic: raise the quota of rules per security group, or remove rules: %w",
@@ -278,7 +294,7 @@ func (f *Firewall) apply(ctx context.Context, change plan.Change) error {
 		return nil
 	}
 	err := f.Cloud.RevokeIngress(ctx, change.GroupID, change.Revoke)
-	state.written = f.Now()
+	state.wrote(f.Now(), err)
 	if err != nil && !errors.Is(err, cloud.ErrNotFound) {
 		return fmt.Errorf("cannot revoke obsolete rules from security group %s: %w", change.GroupID, err)
 	}

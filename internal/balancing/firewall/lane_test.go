@@ -24,6 +24,7 @@ type slowCloud struct {
 	mu      sync.Mutex
 	latency time.Duration
 	refuse  error
+	lose    bool // does not answer writes
 	ingress []model.Permission
 	calls   int
 	// calling and overlap say whether two calls were ever under way at one time.
@@ -68,6 +69,9 @@ func (c *slowCloud) AuthorizeIngress(ctx context.Context, _ string, permissions 
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.lose {
+		return &cloud.APIError{Kind: cloud.KindUnavailable, Operation: "AuthorizeSecurityGroupIngress"}
+	}
 	c.ingress = append(c.ingress, permissions...)
 	return nil
 }
@@ -94,6 +98,12 @@ func (c *slowCloud) RevokeIngress(ctx context.Context, _ string, permissions []m
 
 func (c *slowCloud) NetworkInterfacesByAddress(ctx context.Context, addresses []string) ([]cloud.NetworkInterface, error) {
 	return []cloud.NetworkInterface{{ID: "eni-1", Groups: []string{"sg-pods"}, Addresses: addresses}}, c.call(ctx)
+}
+
+func (c *slowCloud) set(change func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	change()
 }
 
 func (c *slowCloud) letsIn(port int32) bool {
@@ -220,4 +230,31 @@ func TestAThrottledFirewallTriesAgainByItself(t *testing.T) {
 			t.Errorf("afterwards: held %v, error %v", held, err)
 		}
 	})
+}
+
+// A revocation that AWS did not answer may arrive after the rule was wanted again.
+func TestARuleThatVanishesIsMadeAgain(t *testing.T) {
+	for _, row := range []struct {
+		name   string
+		lost   bool
+		within time.Duration
+	}{{"after a lost call", true, 15 * time.Second}, {"by hand", false, 11 * time.Minute}} {
+		synctest.Test(t, func(t *testing.T) {
+			c := &slowCloud{lose: row.lost}
+			f := start(t, c)
+			_, _ = f.Allow(named("a"), ports("10.0.0.1", 8080))
+			synctest.Wait()
+			c.set(func() { c.lose = false })
+			time.Sleep(5 * time.Minute)
+			if held, err := f.Allow(named("a"), ports("10.0.0.1", 8080)); !held || err != nil {
+				t.Fatalf("%s: held %v, error %v", row.name, held, err)
+			}
+			c.set(func() { c.ingress = nil })
+			time.Sleep(row.within)
+			synctest.Wait()
+			if !c.letsIn(8080) {
+				t.Errorf("%s: the rule is not there %s later", row.name, row.within)
+			}
+		})
+	}
 }
