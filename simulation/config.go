@@ -111,7 +111,7 @@ func Drawn(seed uint64) Config {
 	c.Steps = drawnSteps(r)
 	c.Faults = drawnFaults(r)
 	more := rand.New(rand.NewPCG(seed, 2)) // a source of its own: what is drawn above stays as it is
-	c.Takeover = more.IntN(4) > 0
+	c.Takeover = more.IntN(8) > 0
 	if more.IntN(4) == 0 {
 		c.Faults.Crowds = 1 + more.IntN(3)
 	}
