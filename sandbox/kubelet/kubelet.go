@@ -118,6 +118,7 @@ type Kubelet struct {
 	mu     sync.Mutex
 	nodes  map[string]*node
 	pods   map[types.UID]*pod
+	meter  meter
 	store  cache.Store // of the pods that the API server tells of
 	closed bool
 	files  string // the folder of the pods' folders, once there is one
@@ -155,6 +156,7 @@ func New(cfg Config) (*Kubelet, error) {
 		cfg:      cfg, client: client, http: hc, probes: make(chan struct{}, probesAtOnce),
 		ready: make(chan struct{}), nodes: map[string]*node{}, pods: map[types.UID]*pod{},
 	}
+	k.meter.every = max(k.scaled(usageEvery), usageLeast)
 	k.life, k.end = context.WithCancel(context.Background())
 	k.events = newRecorder(client)
 	k.scheduler = newScheduler(k)
@@ -191,6 +193,7 @@ func (k *Kubelet) Run(ctx context.Context) error {
 		return err
 	}
 	workers.Go(func() { k.heartbeat(ctx) })
+	workers.Go(func() { k.serveMetrics(ctx) })
 	k.scheduler.start(ctx, &workers)
 	k.statuses.start(ctx, &workers)
 

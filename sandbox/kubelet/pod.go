@@ -37,9 +37,11 @@ type pod struct {
 	// prepared holds what was read for containers that run a command, from their pull to their start.
 	prepared map[lifecycle.Ref]prepared
 	// seen is the newest pod object, for who must not ask the machine; told are the annotations that the applications know.
-	seen  *corev1.Pod
-	addr  netip.Addr
-	told  map[string]string
+	seen *corev1.Pod
+	addr netip.Addr
+	told map[string]string
+	// usage is what was read at the last look.
+	usage []reading
 	files string // the folder of the containers' folders; empty if there is none
 	// last is what the API server should be told.
 	last report

@@ -189,6 +189,9 @@ func (p *Process) Freeze(frozen bool) {
 // Behaviour returns how the process behaves at present.
 func (p *Process) Behaviour() Behaviour { return *p.now.Load() }
 
+// Alive reports whether the process has not ended.
+func (p *Process) Alive() bool { return p.dead.Err() == nil }
+
 // Healthy reports whether the process listens and would answer a health check with success.
 func (p *Process) Healthy() bool {
 	now := time.Now().UnixNano()

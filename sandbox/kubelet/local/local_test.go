@@ -94,6 +94,17 @@ func alive(pid int) bool {
 	return !strings.HasPrefix(rest, "Z")
 }
 
+func TestUsage(t *testing.T) {
+	const line = "4711 (a) b (c)) S 1 4711 4711 0 -1 4194304 100 200 0 0 250 50 25 75 20 0 1 0 12345 1000000 321 18446744073709551615 1 1"
+	cpu, memory, ok := parseStat(line)
+	if cpu != 4*time.Second || memory != 321*int64(os.Getpagesize()) || !ok {
+		t.Errorf("%s, %d bytes, %v", cpu, memory, ok)
+	}
+	if _, _, ok := parseStat("4711 (cut"); ok {
+		t.Error("a line that was cut off is taken for whole")
+	}
+}
+
 func TestSignals(t *testing.T) {
 	for _, c := range []struct {
 		name, script string
