@@ -10,36 +10,50 @@ import (
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/profile"
 )
 
-// inForce is a security group as packets feel it.
+// felt is for how long after a change some interface may still go by what was before.
+const felt = 10 * time.Minute
+
+// inForce is a security group as packets feel it: the versions that interfaces may go by, the oldest first. Each interface takes a change at
+// its own moment, drawn from the profile; one that takes a newer change first skips the older ones.
 type inForce struct {
-	group   *securityGroup
-	changes int // made in the API
-	taken   int // the newest that packets feel
+	versions []version
+	changes  int // made in the API
 }
 
-// change replaces a group in the API at once, and for packets when the change has reached the
-// interfaces: all of them at one moment, which is simpler than AWS. A newer change that arrives first
-// makes an older one skipped.
+// version is a group from a change on.
+type version struct {
+	group  *securityGroup
+	number int
+	since  time.Time
+}
+
+func newInForce(g *securityGroup) *inForce { return &inForce{versions: []version{{group: g}}} }
+
+// change replaces a group in the API at once, and for packets as the change reaches the interfaces.
 func (s *Service) change(value *eventual.Value[*securityGroup], g *securityGroup) {
 	value.Put(g)
-	felt := s.inForce[g.id]
-	felt.changes++
-	number := felt.changes
-	take := func() {
-		if felt.taken < number {
-			felt.group, felt.taken = g, number
+	f, now := s.inForce[g.id], time.Now()
+	f.changes++
+	f.versions = append(f.versions, version{g, f.changes, now})
+	for len(f.versions) > 1 && now.Sub(f.versions[1].since) > felt {
+		f.versions = slices.Delete(f.versions, 0, 1)
+	}
+}
+
+// feels is a group as an interface goes by it now.
+func (s *Service) feels(n *networkInterface, id string) *securityGroup {
+	f := s.inForce[id]
+	if f == nil {
+		return nil
+	}
+	now := time.Now()
+	for _, v := range slices.Backward(f.versions[1:]) {
+		age := now.Sub(v.since)
+		if age > felt || age >= s.config.Draws.PerNode(profile.SecurityGroupRule, fmt.Sprintf("%s#%d", v.group.name, v.number), n.id) {
+			return v.group
 		}
 	}
-	delay := s.config.Draws.Once(profile.SecurityGroupRule, fmt.Sprintf("%s#%d", g.name, number))
-	if delay <= 0 {
-		take()
-		return
-	}
-	time.AfterFunc(delay, func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		take()
-	})
+	return f.versions[0].group
 }
 
 // Packet is the first one of a connection or flow.
@@ -72,26 +86,26 @@ func (s *Service) Passes(p Packet) bool {
 	if p.Via.IsValid() {
 		leaves = s.byAddress[p.Via]
 	}
-	if leaves != nil && !s.permits(leaves.groups, true, p, p.To.Addr(), receiver) {
+	if leaves != nil && !s.permits(leaves, true, p, p.To.Addr(), receiver) {
 		return false
 	}
-	if receiver == nil || s.permits(receiver.groups, false, p, p.From, s.byAddress[p.From]) {
+	if receiver == nil || s.permits(receiver, false, p, p.From, s.byAddress[p.From]) {
 		return true
 	}
 	// No block contains the zero address, so only a rule that names a group can match here.
-	return p.Via.IsValid() && leaves != nil && s.permits(receiver.groups, false, p, netip.Addr{}, leaves)
+	return p.Via.IsValid() && leaves != nil && s.permits(receiver, false, p, netip.Addr{}, leaves)
 }
 
-// permits asks the rules of groups in one direction about a peer. An NLB's interface may have no group;
+// permits asks the rules of an interface's groups in one direction about a peer. An NLB's interface may have no group;
 // then nothing is filtered at it.
-func (s *Service) permits(groups []string, egress bool, p Packet, peer netip.Addr, owner *networkInterface) bool {
-	for _, id := range groups {
-		g := s.inForce[id]
-		if g != nil && slices.ContainsFunc(g.group.rules(egress), func(r rule) bool { return r.permits(p, peer, owner) }) {
+func (s *Service) permits(n *networkInterface, egress bool, p Packet, peer netip.Addr, owner *networkInterface) bool {
+	for _, id := range n.groups {
+		g := s.feels(n, id)
+		if g != nil && slices.ContainsFunc(g.rules(egress), func(r rule) bool { return r.permits(p, peer, owner) }) {
 			return true
 		}
 	}
-	return len(groups) == 0
+	return len(n.groups) == 0
 }
 
 func (r rule) permits(p Packet, peer netip.Addr, owner *networkInterface) bool {

@@ -1,6 +1,7 @@
 package ec2
 
 import (
+	"fmt"
 	"net/netip"
 	"testing"
 	"testing/synctest"
@@ -173,4 +174,67 @@ func TestPassesOnEveryHop(t *testing.T) {
 	if !s.Passes(Packet{"tcp", client, netip.AddrPortFrom(with, 80), netip.Addr{}}) {
 		t.Error("outbound rules keep clients out")
 	}
+}
+
+// Each interface takes a change at its own moment, none goes back to what was before a newer change, and in the end all are the same.
+func TestInterfacesFeelRulesEachAtItsOwnMoment(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newService(t, "pessimistic")
+		var targets []netip.AddrPort
+		for i := range 6 {
+			machine, err := s.AddInstance("eu-west-1a", fmt.Sprint("node-", i))
+			if err != nil {
+				t.Fatal(err)
+			}
+			targets = append(targets, netip.AddrPortFrom(machine.Address, 80))
+		}
+		permission := []types.IpPermission{{IpProtocol: new("tcp"), FromPort: new(int32(80)), ToPort: new(int32(80)), IpRanges: []types.IpRange{{CidrIp: new("0.0.0.0/0")}}}}
+		retry := func(call func() error) {
+			for call() != nil {
+				time.Sleep(time.Second)
+			}
+		}
+		retry(func() error {
+			_, err := s.AuthorizeSecurityGroupIngress(eventual.Reader{}, &ec2.AuthorizeSecurityGroupIngressInput{GroupId: new(s.nodeGroup), IpPermissions: permission})
+			return err
+		})
+		admitted := func() (open int) {
+			for _, to := range targets {
+				if s.Admits(netip.MustParseAddr("192.168.1.1"), to) {
+					open++
+				}
+			}
+			return open
+		}
+		mixed, before := false, 0
+		for range 70 {
+			open := admitted()
+			if open < before {
+				t.Fatalf("of %d interfaces that had taken the rule %d are left", before, open)
+			}
+			mixed, before = mixed || open > 0 && open < len(targets), open
+			time.Sleep(time.Second)
+		}
+		if !mixed || before != len(targets) {
+			t.Errorf("interfaces differed: %v, in the end %d of %d have the rule", mixed, before, len(targets))
+		}
+		retry(func() error {
+			_, err := s.RevokeSecurityGroupIngress(eventual.Reader{}, &ec2.RevokeSecurityGroupIngressInput{GroupId: new(s.nodeGroup), IpPermissions: permission})
+			return err
+		})
+		time.Sleep(70 * time.Second)
+		if open := admitted(); open != 0 {
+			t.Errorf("%d interfaces admit what was revoked", open)
+		}
+		for range 50 {
+			time.Sleep(time.Minute)
+			s.mu.Lock()
+			value := s.groups[s.nodeGroup]
+			s.change(value, value.Get())
+			s.mu.Unlock()
+		}
+		if n := len(s.inForce[s.nodeGroup].versions); n > 12 {
+			t.Errorf("%d versions are kept", n)
+		}
+	})
 }

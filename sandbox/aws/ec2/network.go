@@ -128,7 +128,7 @@ func (s *Service) buildGroups() {
 		{id: s.nodeGroup, name: c.Cluster + "-nodes", description: "nodes of cluster " + c.Cluster, ingress: s.withIDs(amongNodes), egress: s.withIDs(all)},
 	} {
 		s.groups[g.id] = eventual.Settled(s.model, g.id, g)
-		s.inForce[g.id] = &inForce{group: g}
+		s.inForce[g.id] = newInForce(g)
 	}
 	s.setTags(s.nodeGroup, "Name", c.Cluster+"-nodes", s.clusterTag(), "owned")
 }

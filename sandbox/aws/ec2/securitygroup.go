@@ -87,7 +87,7 @@ func (s *Service) CreateSecurityGroup(_ eventual.Reader, in *ec2.CreateSecurityG
 	g := &securityGroup{id: s.config.IDs.EC2("sg", name), name: name, description: description}
 	g.egress = s.withIDs(rule{protocol: "-1", from: -1, to: -1, cidr4: "0.0.0.0/0"})
 	s.groups[g.id] = eventual.New(s.model, "sg/"+name, g)
-	s.inForce[g.id] = &inForce{group: g}
+	s.inForce[g.id] = newInForce(g)
 	s.tags[g.id] = tags
 	return &ec2.CreateSecurityGroupOutput{GroupId: new(g.id), SecurityGroupArn: new(s.groupARN(g.id)), Tags: s.tagList(g.id)}, nil
 }
