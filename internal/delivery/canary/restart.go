@@ -74,16 +74,35 @@ func (f facts) restart(rs ReplicaSet, to int32) (resized, bool) {
 		return resized{}, false
 	}
 	most := max(1, f.maxUnavailable())
+	wait, serving := f.pass(allServe(rs))
 	switch {
+	case rs.Replicas > to+most:
+		return resized{}, false // It is to shrink anyway.
+	case !serving:
+		return resized{wait: wait}, true
 	case rs.Replicas == to:
 		why := fmt.Sprintf("pods from before %s are replaced", f.restartBefore().UTC().Format(time.RFC3339))
 		return resized{ops: []Operation{f.scale(rs, to+min(most, stale), why)}}, true
-	case rs.Replicas > to+most:
-		return resized{}, false // It is to shrink anyway.
-	case rs.Available < rs.Replicas-givenUp(rs) || alive(rs) < int(rs.Replicas):
-		return resized{wait: Wait{Reason: "Restarting", Message: fmt.Sprintf("%d of %d pods of ReplicaSet %s are available, %d are still to be replaced", rs.Available, rs.Replicas, rs.Name, stale)}}, true
 	}
 	return resized{}, false
+}
+
+// allServe: every pod that is not to go is available, and healthy in the group of the Service that selects it,
+// which other versions have left. Also where the group has no share: it is the way back (law 8).
+func allServe(rs ReplicaSet) gate {
+	return func(f facts) (Wait, bool) {
+		service := f.strategy.StableService
+		if rs.Hash != f.status.StableRS {
+			service = f.strategy.CanaryService
+		}
+		if wanted := rs.Replicas - givenUp(rs); rs.Available < wanted || alive(rs) < int(rs.Replicas) {
+			return Wait{Reason: "Restarting", Message: fmt.Sprintf("%d of %d pods of ReplicaSet %s are available, %d are still to be replaced", rs.Available, wanted, rs.Name, f.stale(&rs))}, false
+		}
+		if !f.reachable() {
+			return Wait{}, true
+		}
+		return f.pass(evidenceKnown, aloneInGroup(service, rs.Hash), healthyAtLeast(service, rs.Hash, rs.Replicas-int32(len(marks(rs)))))
+	}
 }
 
 // givenUp is the number of pods that are marked to go and are no longer ready, or never were: nobody waits for

@@ -154,3 +154,24 @@ func TestRestartDoesNotWaitForAPodThatIsToGo(t *testing.T) {
 	w.count(w.rs("A"))
 	w.replaced("A")
 }
+
+// Also in a group without a share no pod is marked before the one that stands in for it is healthy there: it is
+// the way back (law 8), and the load balancer half lets targets of such a group go at once.
+func TestRestartWaitsForTheGroupThatIsTheWayBack(t *testing.T) {
+	w := stable(t, 4, weight(100), pause())
+	w.image("B")
+	w.toPause()
+	w.restart()
+	w.once()
+	w.kubelet()
+	w.s.Now = w.s.Now.Add(151 * time.Second)
+	w.wantWait(w.still(), "Paused")
+	if got := marks(*w.rs("A")); len(got) > 0 || w.rs("A").Replicas != 5 {
+		t.Fatalf("A has %d pods, marked %v, before its new pod is a target\n%s", w.rs("A").Replicas, got, w.last)
+	}
+	w.aws()
+	w.still()
+	if got := marks(*w.rs("A")); len(got) != 1 {
+		t.Errorf("marked %v\n%s", got, w.last)
+	}
+}
