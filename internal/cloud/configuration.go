@@ -214,6 +214,36 @@ func (c *Cloud) DeleteListener(ctx context.Context, arn string) error {
 	return err
 }
 
+// addBesideDefault adds the certificates that a listener is to have besides a new default one, before that takes the
+// place of the old: else the names of the old one would be answered with the new one until it is added.
+func (c *Cloud) addBesideDefault(ctx context.Context, listenerARN string, wanted []string) error {
+	if len(wanted) < 2 {
+		return nil
+	}
+	listeners, _ := c.have.listeners.Believed(loadBalancerOf(listenerARN))
+	i := slices.IndexFunc(listeners, func(l model.ObservedListener) bool { return l.ARN == listenerARN })
+	if i < 0 || len(listeners[i].Certificates) == 0 || listeners[i].Certificates[0] == wanted[0] {
+		return nil
+	}
+	// What is in the list already is added once more without effect; the default one may be in it, unseen.
+	in := &elb.AddListenerCertificatesInput{ListenerArn: aws.String(listenerARN)}
+	for _, certificate := range wanted[1:] {
+		in.Certificates = append(in.Certificates, types.Certificate{CertificateArn: aws.String(certificate)})
+	}
+	return bracket(c, c.have.certificates, listenerARN, func() error {
+		_, err := writeELB(ctx, c, budget.Configuration, listenerARN, (*elb.Client).AddListenerCertificates, in)
+		return err
+	}, func(have []string) []string {
+		out := slices.Clone(have) // the default one is the first, and now in the list as well
+		for _, certificate := range wanted[1:] {
+			if len(out) > 0 && !slices.Contains(out[1:], certificate) {
+				out = append(out, certificate)
+			}
+		}
+		return out
+	})
+}
+
 // syncCertificates makes the additional certificates of a listener those of the list after its first.
 func (c *Cloud) syncCertificates(ctx context.Context, listenerARN string, wanted []string) error {
 	if _, known := c.have.certificates.Believed(listenerARN); !known {

@@ -47,6 +47,9 @@ func (c *Cloud) ModifyRule(ctx context.Context, arn string, actions []model.Acti
 // a field without value keeps what the listener has. Port and protocol are not changed.
 func (c *Cloud) ModifyListener(ctx context.Context, arn string, listener model.Listener) error {
 	lb := loadBalancerOf(arn)
+	if err := c.addBesideDefault(ctx, arn, listener.Certificates); err != nil {
+		return err
+	}
 	c.have.listeners.BeginWrite(lb)
 	err := c.writeRoutes(arn, c.settings.SeeAgainDelay, func() error {
 		in := &elb.ModifyListenerInput{ListenerArn: aws.String(arn), DefaultActions: toActions(listener.DefaultActions), SslPolicy: set(listener.SSLPolicy)}
