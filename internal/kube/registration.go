@@ -218,17 +218,35 @@ func (s *webhookServer) redirected(theirs, ours any) any {
 // adopted says again what it said before. What another process has meanwhile pointed to itself stays.
 func (s *webhookServer) withdraw(ctx context.Context) error {
 	if svc := s.options.Service; svc != nil {
-		behind, err := endpoints(ctx, s.client, svc.Namespace, svc.Name)
-		if err != nil {
+		if remains, err := s.anotherRemains(ctx, svc); err != nil || remains {
 			return err
-		}
-		if own := ownAddresses(); slices.ContainsFunc(behind, func(ip string) bool { return !slices.Contains(own, ip) }) {
-			return nil
 		}
 	}
 	return eachWritten(ctx, s.client, func(u *unstructured.Unstructured) (bool, error) {
 		return slices.ContainsFunc(webhooksOf(u), s.pointsHere), nil
 	})
+}
+
+// togetherWithin is how long replicas that are stopped at the same time take to see that of each other.
+const togetherWithin = 1500 * time.Millisecond
+
+// anotherRemains reports whether another replica goes on behind the Service. One that seems to is given the time
+// to be marked as leaving, as when all are stopped at once; meanwhile this one goes on answering.
+func (s *webhookServer) anotherRemains(ctx context.Context, svc *ServicePort) (bool, error) {
+	own, sure := ownAddresses(), time.After(togetherWithin)
+	again := time.NewTicker(togetherWithin / 5)
+	defer again.Stop()
+	for {
+		behind, err := endpoints(ctx, s.client, svc.Namespace, svc.Name)
+		if err != nil || !slices.ContainsFunc(behind, func(ip string) bool { return !slices.Contains(own, ip) }) {
+			return false, err
+		}
+		select {
+		case <-sure:
+			return true, nil
+		case <-again.C:
+		}
+	}
 }
 
 func (s *webhookServer) pointsHere(entry any) bool {

@@ -211,11 +211,15 @@ func webhooksGoWithTheLastReplica(t *testing.T, config *rest.Config, c client.Cl
 	if !found || have.Webhooks[0].ClientConfig.Service == nil || *have.Webhooks[0].FailurePolicy != registration.Fail {
 		t.Fatalf("while another replica serves, the webhooks are %+v", have.Webhooks)
 	}
+	// All are stopped at once: the other one is marked as leaving only after this one has begun to stop.
+	last := serve()
+	stopped := make(chan struct{})
+	go func() { last.stop(); close(stopped) }()
 	behind.Endpoints[0].Conditions.Terminating = new(true)
 	if err := c.Update(t.Context(), behind); err != nil {
 		t.Fatal(err)
 	}
-	serve().stop()
+	<-stopped
 	if _, found := hooksOf(t, c, kube.WebhookConfiguration); found {
 		t.Error("the webhooks stay registered after the end of the last replica")
 	}
