@@ -33,8 +33,8 @@ type throttledRules struct {
 func (c *throttledRules) VPC() cloud.VPC            { return cloud.VPC{} }
 func (c *throttledRules) WatchTargets(string, bool) {}
 
-func (c *throttledRules) TargetGroup(context.Context, string) (model.ObservedTargetGroup, error) {
-	return oneGroup{}.TargetGroup(nil, "")
+func (c *throttledRules) TargetGroup(ctx context.Context, arn string) (model.ObservedTargetGroup, error) {
+	return oneGroup{}.TargetGroup(ctx, arn)
 }
 
 func (c *throttledRules) TargetHealth(context.Context, string, time.Time) ([]model.TargetHealth, time.Time, error) {
