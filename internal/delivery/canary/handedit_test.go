@@ -114,6 +114,34 @@ func TestLaw1StableKeepsItsShareFromAnAbortedCanary(t *testing.T) {
 	}
 }
 
+// A group that was just made has no healthy targets yet, and has lost none.
+func TestLaw1ANewStableGroupHasNotLostItsTargets(t *testing.T) {
+	for name, edit := range map[string]func(*world){
+		"empty":       func(w *world) { w.s.Ingresses[0].Evidence.Groups[1].Targets = nil },
+		"first check": func(w *world) { w.health(stableSvc, "A", evidence.Initial) },
+		"unmanaged":   func(w *world) { w.health(stableSvc, "A", evidence.Unhealthy); w.s.Services[1].Hash = "" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := atHalf(t, nil)
+			edit(w)
+			w.once()
+			if got := w.s.Rollout.Status.Canary.Weights.Canary.Weight; got != 50 {
+				t.Errorf("the canary has %d %%\n%s", got, w.last)
+			}
+		})
+	}
+	w := atHalf(t, nil)
+	w.s.Ingresses[0].Evidence.Groups[1].Targets = nil
+	for i := range w.rs("A").Pods {
+		w.rs("A").Pods[i].Ready = false
+	}
+	w.count(w.rs("A"))
+	w.once()
+	if got := w.s.Rollout.Status.Canary.Weights.Canary.Weight; got != 100 {
+		t.Errorf("the canary has %d %% though no pod of the stable version is ready\n%s", got, w.last)
+	}
+}
+
 // The way back is open only while the stable version is whole, so nothing rises without it (law 8).
 func TestLaw8NoRiseWhileStableIsNotWhole(t *testing.T) {
 	w := stable(t, 4, weight(50), pause(), weight(75), pause())

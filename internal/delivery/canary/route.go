@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/lockstep-delivery/lockstep/api/rollouts/v1alpha1"
+	"github.com/lockstep-delivery/lockstep/internal/evidence"
 	"github.com/lockstep-delivery/lockstep/internal/split"
 )
 
@@ -86,8 +87,28 @@ func (f facts) lostCanary() bool {
 // lostStable: the stable group carries a share without one healthy target, and the canary, which serves
 // already and which nobody has aborted, has some: failing for certain is worse than a load that is too high.
 func (f facts) lostStable() bool {
-	return f.recorded() > 0 && !f.status.Abort && f.unseen() == "" && f.replicas > 0 && f.canaryHash() == f.Rollout.Hash &&
-		f.healthy(f.strategy.StableService, "") == 0 && f.healthy(f.strategy.CanaryService, f.canaryHash()) > 0
+	if f.recorded() == 0 || f.status.Abort || f.unseen() != "" || f.replicas == 0 ||
+		f.canaryHash() != f.Rollout.Hash || f.stableHash() != f.status.StableRS {
+		return false
+	}
+	return f.failed(f.strategy.StableService, f.stable) && f.healthy(f.strategy.CanaryService, f.canaryHash()) > 0
+}
+
+// failed: no target of the group is healthy or may become so by its first check, and it has not just been made.
+func (f facts) failed(service string, rs *ReplicaSet) bool {
+	registered := 0
+	for _, i := range f.Ingresses {
+		g, _ := i.Evidence.Group(service)
+		for _, t := range g.Targets {
+			if t.State == evidence.Healthy || t.State == evidence.Initial {
+				return false
+			}
+			if t.Live() {
+				registered++
+			}
+		}
+	}
+	return registered > 0 || available(rs) == 0
 }
 
 // wayBack: the stable Service selects the stable version, which is healthy there as far as maxUnavailable
