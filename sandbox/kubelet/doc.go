@@ -27,10 +27,32 @@
 // required node affinity, taints, cordons and the number of pods per node are respected; resource requests,
 // pod affinity and topology spread constraints are not read.
 //
+// # Commands
+//
+// In pods that are to complete (restartPolicy Never or OnFailure, as those of Jobs are) a container of busybox, alpine, bash,
+// debian or ubuntu with a command runs it as a process of this machine, and so does every container for which the manifest
+// asks for the application "command". Packages local and logs say what such a process gets, and what it leaves. It has the
+// rights of whoever runs the sandbox: a manifest is a program here.
+//
+// Commands that probes, hooks and kubectl exec run beside a simulated application are simulated, too, by package shell.
+// A program that it does not have is taken for done in a hook, and finds in a probe what a health check would.
+//
+// # What the API server asks
+//
+// Each node listens at its loopback address (its ExternalIP) for kubectl logs, exec, attach and port-forward, and lets nobody in
+// but the API server: see endpoint.go. The metrics API is found through an APIService: see metrics.go.
+//
+// # Failures
+//
+// [Kubelet.FailNode] and [Kubelet.FailZone] take nodes away, as in a partition or with their instance, and [Kubelet.RestoreNode]
+// and [Kubelet.RestoreZone] bring them back; [Kubelet.DrainNode] drains as kubectl drain does. What the cluster makes of it,
+// taints, evictions and budgets, is the real controllers' doing.
+//
 // # What is not modelled
 //
 // A kubelet that is started anew on a cluster starts every pod anew, with new addresses.
 //
-// Commands (other than a plain sleep), exec and gRPC probes, exec hooks (other than a plain sleep), postStart hooks, volumes, resources,
-// UDP ports, changes of a running container's image, evictions.
+// gRPC probes, volumes (but those of the downward API, within simulated applications), limits of resources, UDP ports, changes of
+// a running container's image, evictions by a node under pressure, terminals (kubectl exec -t gives no line editing), attaching
+// to a container's input.
 package kubelet

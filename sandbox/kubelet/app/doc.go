@@ -10,8 +10,9 @@
 //	                                       red, orange, yellow, green, blue, purple. bad-<colour> answers 15 % of
 //	                                       /color with 500, slow-<colour> takes 2 s. Stops 10 s after SIGTERM.
 //	registry.k8s.io/pause:<any tag>        listens nowhere and does nothing
-//	busybox, alpine:<any tag>              the same, and exit with 0 at once, or when the command "sleep N" is over: for
-//	                                       init containers
+//	busybox, alpine, bash, debian,         in pods that are to complete, such as those of Jobs: run their command as a process
+//	ubuntu:<any tag>                       of this machine. In others the same as pause, and exit with 0 at once, or when the
+//	                                       command "sleep N" is over: for init containers
 //
 // A container listens at its declared TCP ports; a pod's only container, if it declares none, at 8080.
 //
@@ -23,7 +24,8 @@
 // for all its containers, or by the environment variable SANDBOX_<PARAMETER> of one container, which goes first.
 //
 //	parameter        value           meaning (default)
-//	app              name            run this application whatever the image is: echo, color, pause
+//	app              name            run this application whatever the image is: echo, color, pause; or command, which runs the
+//	                                 container's command as a process of this machine, with the rights of the sandbox's user
 //	startup-delay    duration        from process start until it listens (0). Times the sandbox's scale
 //	ready-delay      duration        from listening until it is ready: before, everything but /livez and /healthz
 //	                                 answers 503 (0). Times the sandbox's scale
@@ -41,6 +43,10 @@
 //	drain-delay      duration        after SIGTERM keep accepting this long before stopping gracefully; answers
 //	                                 close their connection meanwhile (0)
 //	idle-timeout     duration        close connections that have been idle this long (never)
+//	cpu              duration        processor time that one answer takes, for the metrics API alone (1ms)
+//	memory           amount          memory in use, likewise (32Mi)
+//
+// Annotations may change while a pod runs: latency, error-rate, unhealthy-after, on-sigterm, drain-delay, cpu and memory follow.
 //
 // Health paths are those whose last element is health, healthz, live, livez, ready or readyz.
 // Durations are as in Go (1m30s), and never negative.
