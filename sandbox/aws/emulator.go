@@ -15,6 +15,7 @@ import (
 
 	"github.com/lockstep-delivery/lockstep/sandbox/address"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/acm"
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/cloudwatch"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/dataplane"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/ec2"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/elbv2"
@@ -86,21 +87,22 @@ const (
 
 // Emulator is one AWS account in one region. It is an http.Handler for the endpoint of all services.
 type Emulator struct {
-	config   Config
-	ec2      *ec2.Service
-	elbv2    *elbv2.Service
-	sts      *sts.Service
-	acm      *acm.Service
-	route53  *route53.Service
-	tagging  *tagging.Service
-	faults   *fault.Set
-	buckets  *throttle.Buckets
-	journal  *journal.Journal
-	ids      *resourceid.Source
-	services map[string]service
-	admin    http.Handler
-	probes   *dataplane.Probes
-	relays   dataplane.Relays
+	config     Config
+	ec2        *ec2.Service
+	elbv2      *elbv2.Service
+	sts        *sts.Service
+	acm        *acm.Service
+	route53    *route53.Service
+	tagging    *tagging.Service
+	cloudwatch *cloudwatch.Service
+	faults     *fault.Set
+	buckets    *throttle.Buckets
+	journal    *journal.Journal
+	ids        *resourceid.Source
+	services   map[string]service
+	admin      http.Handler
+	probes     *dataplane.Probes
+	relays     dataplane.Relays
 
 	closing chan struct{} // closed by Close, ends the journal's streams
 
@@ -232,6 +234,9 @@ func (e *Emulator) ELBv2() *elbv2.Service { return e.elbv2 }
 
 // Route53 has the hosted zones: Lookup answers as their name servers do.
 func (e *Emulator) Route53() *route53.Service { return e.route53 }
+
+// CloudWatch has the metrics: Record takes those that load balancers report.
+func (e *Emulator) CloudWatch() *cloudwatch.Service { return e.cloudwatch }
 
 // STS knows the keys that requests may be signed with.
 func (e *Emulator) STS() *sts.Service { return e.sts }

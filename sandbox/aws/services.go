@@ -6,6 +6,7 @@ import (
 	elbtypes "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
 
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/acm"
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/cloudwatch"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/eventual"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/profile"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/route53"
@@ -43,6 +44,7 @@ func (e *Emulator) addServices(draws *profile.Draws) {
 		_, ok := e.elbv2.BalancerType(arn)
 		return ok
 	}
+	e.cloudwatch = cloudwatch.New(draws)
 	firewall := wafv2.New(wafv2.Config{Region: region, AccountID: account, IDs: e.ids, Draws: draws, Protects: application})
 	older := wafregional.New(wafregional.Config{Region: region, AccountID: account, IDs: e.ids, Draws: draws, Protects: application})
 	protections := shield.New(shield.Config{AccountID: account, IDs: e.ids, Exists: exists})
@@ -57,6 +59,10 @@ func (e *Emulator) addServices(draws *profile.Draws) {
 		"shield":               {codecs: []wire.Codec{wire.Shield}, operations: protections.Operations()},
 		"tagging":              {codecs: []wire.Codec{wire.Tagging}, operations: e.tagging.Operations(), actions: "tag"},
 		"route53":              {codecs: []wire.Codec{wire.Route53}, operations: e.route53.Operations()},
+		"monitoring": {
+			codecs:     []wire.Codec{wire.CloudWatchRPC, wire.CloudWatchJSON, wire.CloudWatchQuery},
+			operations: e.cloudwatch.Operations(), actions: "cloudwatch",
+		},
 	}
 }
 
