@@ -31,8 +31,9 @@ func networkWorld(t *testing.T) (*world, *address.VPC) {
 	return newWorld(t, func(c *aws.Config) { c.VPC, c.WithoutTraffic = vpc.Mapping, false }), vpc
 }
 
-// line connects from an address of the VPC and returns the first line that comes; refused and silent connections have names too.
-func (w *world) line(vpc *address.VPC, from netip.Addr, to netip.AddrPort) string {
+// line connects from an address of the VPC and returns the first line that comes within a time; refused and silent connections have
+// names too.
+func (w *world) line(vpc *address.VPC, patience time.Duration, from netip.Addr, to netip.AddrPort) string {
 	w.Helper()
 	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: vpc.RealAddr(from).AsSlice()}}
 	conn, err := d.DialContext(w.Context(), "tcp", to.String())
@@ -40,7 +41,7 @@ func (w *world) line(vpc *address.VPC, from netip.Addr, to netip.AddrPort) strin
 		return "refused"
 	}
 	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(300 * time.Millisecond))
+	_ = conn.SetDeadline(time.Now().Add(patience))
 	_, _ = io.WriteString(conn, "hello\n")
 	text, err := bufio.NewReader(conn).ReadString('\n')
 	var timeout net.Error
@@ -52,6 +53,12 @@ func (w *world) line(vpc *address.VPC, from netip.Addr, to netip.AddrPort) strin
 	}
 	return "refused"
 }
+
+// Within short nobody answers; within long everybody does.
+const (
+	short = 300 * time.Millisecond
+	long  = 20 * time.Second
+)
 
 func asNetError(err error, into *net.Error) bool {
 	e, ok := err.(net.Error)
@@ -120,14 +127,14 @@ func TestNetworkBalancerCarriesTraffic(t *testing.T) {
 	base := vpc.CIDR().Addr().As4()
 	good, bad := netip.AddrFrom4([4]byte{base[0], base[1], 250, 1}), netip.AddrFrom4([4]byte{base[0], base[1], 251, 1})
 	at := w.emulator.Endpoints()[0].Nodes[1].Real[9100]
-	if got := w.line(vpc, good, at); got != "silence" {
+	if got := w.line(vpc, short, good, at); got != "silence" {
 		t.Errorf("before any rule admits it the client gets %q", got)
 	}
 	authorize(group, tcp(9100, 9100, netip.PrefixFrom(good, 24).Masked().String()))
-	if got := w.line(vpc, good, at); got != good.String() {
+	if got := w.line(vpc, long, good, at); got != good.String() {
 		t.Errorf("the pod sees %q, want the client %s", got, good)
 	}
-	if got := w.line(vpc, bad, at); got != "silence" {
+	if got := w.line(vpc, short, bad, at); got != "silence" {
 		t.Errorf("a client that no rule admits gets %q", got)
 	}
 	stats := w.emulator.Stats()[1].Network
@@ -136,7 +143,7 @@ func TestNetworkBalancerCarriesTraffic(t *testing.T) {
 	}
 
 	must(w.elb.DeregisterTargets(ctx, &elb.DeregisterTargetsInput{TargetGroupArn: &pods, Targets: []types.TargetDescription{{Id: new(pod.String())}}}))(w)
-	w.eventually("new flows are refused", func() bool { return w.line(vpc, good, at) == "refused" })
+	w.eventually("new flows are refused", func() bool { return w.line(vpc, long, good, at) == "refused" })
 	must(w.elb.DeleteLoadBalancer(ctx, &elb.DeleteLoadBalancerInput{LoadBalancerArn: lb.LoadBalancerArn}))(w)
 	w.eventually("the port is closed", func() bool {
 		conn, err := net.Dial("tcp", at.String())
@@ -194,7 +201,7 @@ func TestApplicationBehindNetworkBalancer(t *testing.T) {
 	for _, e := range w.emulator.Endpoints() {
 		real[e.Name] = e.Nodes[0].Real[80]
 	}
-	if got := w.line(vpc, client, real["web"]); got != "silence" {
+	if got := w.line(vpc, short, client, real["web"]); got != "silence" {
 		t.Errorf("a client that does not come by way of the other load balancer gets %q", got)
 	}
 	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: vpc.RealAddr(client).AsSlice()}}

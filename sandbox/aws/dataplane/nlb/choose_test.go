@@ -13,7 +13,7 @@ import (
 func TestWeightedGroups(t *testing.T) {
 	closing := make(chan struct{}, 1)
 	w := newWorld(t, func(c *Config) {
-		c.Delays.WeightZeroClose = func(string) time.Duration { closing <- struct{}{}; return 200 * time.Millisecond }
+		c.Delays.WeightZeroClose = func(string) time.Duration { closing <- struct{}{}; return time.Second }
 	})
 	a, b := w.serve("a"), w.serve("b")
 	w.group("stable", []*app{a})
@@ -52,7 +52,7 @@ func TestWeightedGroups(t *testing.T) {
 // A weight that is back before the time has come ends nothing.
 func TestWeightComesBack(t *testing.T) {
 	w := newWorld(t, func(c *Config) {
-		c.Delays.WeightZeroClose = func(string) time.Duration { return 50 * time.Millisecond }
+		c.Delays.WeightZeroClose = func(string) time.Duration { return 400 * time.Millisecond }
 	})
 	a, b := w.serve("a"), w.serve("b")
 	w.group("stable", []*app{a})
@@ -65,7 +65,7 @@ func TestWeightComesBack(t *testing.T) {
 	w.wantAnswer(c, "a")
 	split(0, 1)
 	split(1, 1)
-	past := time.NewTimer(100 * time.Millisecond)
+	past := time.NewTimer(500 * time.Millisecond)
 	<-past.C
 	w.wantAnswer(c, "a")
 	split(0, 0)
@@ -126,7 +126,7 @@ func TestGroupStickiness(t *testing.T) {
 // Section 4.5: a listener that is switched to another group may refuse for a while; flows stay where they are.
 func TestSwitchOfGroups(t *testing.T) {
 	w := newWorld(t, func(c *Config) {
-		c.Delays.ListenerGap = func(string) time.Duration { return 100 * time.Millisecond }
+		c.Delays.ListenerGap = func(string) time.Duration { return time.Second }
 	})
 	a, b := w.serve("a"), w.serve("b")
 	w.group("blue", []*app{a})

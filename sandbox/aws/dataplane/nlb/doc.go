@@ -43,6 +43,8 @@
 // a connection on which nothing comes and not a connect time-out; one whose target refuses sees an RST after it was connected. A port that
 // never had a listener is refused by the kernel, where a real load balancer drops; a port that had one drops.
 //
+// An RST is sent when the node ends a flow, where a real one waits for the next packet.
+//
 // Targets see the address of a client that is to be preserved, but another port than the client's own. Two flows of one client
 // over two nodes therefore never collide at a target. A UDP reply comes from the node that the client asked, as it should.
 //

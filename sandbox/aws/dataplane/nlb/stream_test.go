@@ -91,14 +91,14 @@ func TestHairpin(t *testing.T) {
 
 // Idle: the flow is forgotten without a word, and who sends next gets an RST. Activity, of either side, keeps it.
 func TestIdleFlowIsForgotten(t *testing.T) {
-	w := newWorld(t, func(c *Config) { c.Scale = 0.0005 }) // 350 s become 175 ms
+	w := newWorld(t, func(c *Config) { c.Scale = 0.002 }) // 350 s become 700 ms
 	a := w.serve("a")
 	w.group("g", []*app{a})
 	w.listen(dataplane.TCP, to("g"))
 	c := w.dial()
 	for range 6 {
 		w.wantAnswer(c, "a")
-		until := time.NewTimer(60 * time.Millisecond) // 6 times that is twice the time-out
+		until := time.NewTimer(150 * time.Millisecond) // 6 times that is more than the time-out
 		<-until.C
 	}
 	w.eventually("the flow is forgotten", func() bool { return w.node.Stats().Network.ActiveFlows[dataplane.TCP] == 0 })
@@ -110,7 +110,7 @@ func TestIdleFlowIsForgotten(t *testing.T) {
 
 // A listener may have its own idle time-out.
 func TestIdleTimeOutOfTheListener(t *testing.T) {
-	w := newWorld(t, func(c *Config) { c.Scale = 0.001 })
+	w := newWorld(t, func(c *Config) { c.Scale = 0.004 })
 	a := w.serve("a")
 	w.group("g", []*app{a})
 	w.listen(dataplane.TCP, to("g"), func(l *dataplane.Listener) { l.FlowIdle = 60 * time.Second })
@@ -118,8 +118,8 @@ func TestIdleTimeOutOfTheListener(t *testing.T) {
 	w.wantAnswer(c, "a")
 	start := time.Now()
 	w.eventually("the flow is forgotten", func() bool { return w.node.Stats().Network.ActiveFlows[dataplane.TCP] == 0 })
-	if after := time.Since(start); after > 300*time.Millisecond {
-		t.Errorf("forgotten after %v, want about 60 ms and not 350", after)
+	if after := time.Since(start); after > time.Second {
+		t.Errorf("forgotten after %v, want about 240 ms and not 1400", after)
 	}
 	w.wantReset(c)
 }

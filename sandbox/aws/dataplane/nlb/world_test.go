@@ -57,7 +57,15 @@ func (w *world) firewall(wall func(dataplane.Packet) bool) {
 	w.wall = wall
 }
 
+// newWorld starts a node for a test that runs beside others, newWorldAlone one for a test that does not.
 func newWorld(t *testing.T, adjust ...func(*Config)) *world {
+	t.Helper()
+	t.Parallel()
+	return newWorldAlone(t, adjust...)
+}
+
+func newWorldAlone(t *testing.T, adjust ...func(*Config)) *world {
+	t.Helper()
 	w := &world{T: t}
 	c := Config{
 		LoadBalancer: "net/test", Zone: "zone-a", Address: address(), Seed: 1, Firewall: w,
