@@ -20,6 +20,7 @@ import (
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/ec2"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/elbv2"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/fault"
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/imds"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/journal"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/policy"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/profile"
@@ -100,6 +101,7 @@ type Emulator struct {
 	journal    *journal.Journal
 	ids        *resourceid.Source
 	services   map[string]service
+	metadata   *imds.Service
 	admin      http.Handler
 	probes     *dataplane.Probes
 	relays     dataplane.Relays
@@ -140,6 +142,7 @@ func New(config Config) (*Emulator, error) {
 	}
 	e.elbv2 = elbv2.New(balancing)
 	e.addServices(draws)
+	e.metadata = e.newMetadata()
 	e.admin = e.adminHandler()
 	return e, nil
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/eventual"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/fault"
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/imds"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/journal"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/sts"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/throttle"
@@ -55,10 +56,14 @@ func (c *call) action() (service, operation string) {
 	return service, c.record.Operation
 }
 
-// ServeHTTP answers one AWS request, or one of the admin API.
+// ServeHTTP answers one AWS request, one to the metadata service, or one of the admin API.
 func (e *Emulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if strings.HasPrefix(r.URL.Path, adminPath) {
 		e.admin.ServeHTTP(w, r)
+		return
+	}
+	if imds.Serves(r.URL.Path) {
+		e.serveMetadata(w, r)
 		return
 	}
 	c := &call{

@@ -93,7 +93,7 @@ func (s *REST) Addressed(r *Request) bool { return s.Speaks(r) }
 
 // Read finds the route. A path that no operation has is an operation that the service does not have.
 func (s *REST) Read(r *Request) (Message, error) {
-	m := exchange{rest: s, root: &element{}, missed: r.Method + " " + r.URL.Path}
+	m := exchange{rest: s, root: &element{}, missed: r.Method + " " + s.kind(r.URL.Path)}
 	for _, one := range s.routes {
 		if one.method == r.Method && m.root.follow(one.path, strings.TrimPrefix(r.URL.EscapedPath(), s.prefix)) {
 			m.route, m.missed = one, ""
@@ -123,6 +123,12 @@ func (s *REST) Read(r *Request) (Message, error) {
 		return m, Errorf("MalformedInput", "The document cannot be read: %v", err)
 	}
 	return m, nil
+}
+
+// kind is the path of a resource without the resource's id.
+func (s *REST) kind(path string) string {
+	name, _, _ := strings.Cut(strings.TrimPrefix(path, s.prefix), "/")
+	return s.prefix + name
 }
 
 // follow matches a path (one slash more at its end does not matter) and takes the fields in it.
