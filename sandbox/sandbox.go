@@ -62,6 +62,8 @@ type Config struct {
 	NodesPerZone int
 	// APIPort and AWSPort are ports on 127.0.0.1; 0 takes a free one.
 	APIPort, AWSPort int
+	// Anonymous lets every AWS call in, signed rightly, wrongly or not at all.
+	Anonymous bool
 	// Notify is told what becomes of pods. It must return quickly.
 	Notify func(kubelet.Notice)
 	// Log gets what the parts of the sandbox say; nil: a file in the sandbox's folder.
@@ -118,6 +120,7 @@ type Sandbox struct {
 	vpc      *address.VPC
 	control  *apiserver.ControlPlane
 	emulator *aws.Emulator
+	kubelet  *kubelet.Kubelet
 	endpoint net.Listener
 	log      io.Closer
 	lock     io.Closer
@@ -210,7 +213,7 @@ func (s *Sandbox) startAWS() error {
 	}
 	s.emulator, err = aws.New(aws.Config{
 		VPC: s.vpc.Mapping, Region: Region, AccountID: AccountID, Cluster: ClusterName,
-		Profile: table, Seed: uint64(s.config.Seed), Scale: s.config.Scale, Log: s.config.Log,
+		Profile: table, Seed: uint64(s.config.Seed), Scale: s.config.Scale, Anonymous: s.config.Anonymous, Log: s.config.Log,
 	})
 	if err != nil {
 		return err
@@ -262,6 +265,7 @@ func (s *Sandbox) startKubelet(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	s.kubelet = k
 	var life context.Context
 	life, s.stop = context.WithCancel(context.Background())
 	s.running.Go(func() {
@@ -311,6 +315,9 @@ func (s *Sandbox) RESTConfig() *rest.Config { return rest.CopyConfig(s.rest) }
 
 // AWS is the emulated account, for what no AWS API tells.
 func (s *Sandbox) AWS() *aws.Emulator { return s.emulator }
+
+// Kubelet runs the cluster's nodes, for what no Kubernetes API does to them.
+func (s *Sandbox) Kubelet() *kubelet.Kubelet { return s.kubelet }
 
 // Resolve returns where a port of a load balancer is really served, by the load balancer's DNS name.
 func (s *Sandbox) Resolve(name string, port uint16) ([]netip.AddrPort, error) {

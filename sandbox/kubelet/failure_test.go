@@ -190,7 +190,7 @@ func TestDrainKeepsToBudgets(t *testing.T) {
 	if err := c.client.CoreV1().Pods(ns).EvictV1(t.Context(), eviction); !apierrors.IsTooManyRequests(err) {
 		t.Fatalf("an eviction that the budget does not allow: %v", err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), evictionRetry/2)
 	defer cancel()
 	node := victim.Spec.NodeName
 	if err := c.kubelet.DrainNode(ctx, node); err == nil || !strings.Contains(err.Error(), "disruption budget") {
