@@ -64,6 +64,8 @@ type Config struct {
 	APIPort, AWSPort int
 	// Anonymous lets every AWS call in, signed rightly, wrongly or not at all.
 	Anonymous bool
+	// Anonymous lets every AWS call in, signed rightly, wrongly or not at all.
+	Anonymous bool
 	// Notify is told what becomes of pods. It must return quickly.
 	Notify func(kubelet.Notice)
 	// Log gets what the parts of the sandbox say; nil: a file in the sandbox's folder.

@@ -40,6 +40,7 @@ func newUp(streams cli.Streams) *cobra.Command {
 	flags.StringVar(&o.config.Profile, "profile", "typical", "how AWS behaves in time: ideal, typical, pessimistic, or a YAML file")
 	flags.Float64Var(&o.config.Scale, "scale", 1, "factor on every simulated delay, 0.1 to 1")
 	flags.Int64Var(&o.config.Seed, "seed", 1, "seed of every random draw")
+	flags.BoolVar(&o.config.Anonymous, "anonymous", false, "let every AWS call in, whatever it is signed with")
 	flags.IntVar(&o.config.NodesPerZone, "nodes-per-zone", 2, "Kubernetes nodes in each of the three zones")
 	flags.IntVar(&o.config.APIPort, "api-port", 0, "port of the API server on 127.0.0.1 (default a free one)")
 	flags.IntVar(&o.config.AWSPort, "aws-port", 0, "port of the emulated AWS on 127.0.0.1 (default a free one)")
@@ -119,7 +120,7 @@ func (o *upOptions) child(out io.Writer) (*exec.Cmd, error) {
 	c := o.config
 	cmd := exec.Command(self, "sandbox", "up", "--name", c.Name, "--profile", c.Profile,
 		"--scale", fmt.Sprint(c.Scale), "--seed", fmt.Sprint(c.Seed), "--nodes-per-zone", fmt.Sprint(c.NodesPerZone),
-		"--api-port", fmt.Sprint(c.APIPort), "--aws-port", fmt.Sprint(c.AWSPort))
+		"--api-port", fmt.Sprint(c.APIPort), "--aws-port", fmt.Sprint(c.AWSPort), fmt.Sprintf("--anonymous=%t", c.Anonymous))
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
