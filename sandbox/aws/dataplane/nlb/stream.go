@@ -89,7 +89,7 @@ func (s *stream) run() {
 		return
 	case err != nil:
 		s.failed(err)
-		blackhole.Reset(s.client)
+		s.cut()
 		return
 	}
 	s.carry(front, back, n.config.idle(idleOf(w.listener)))
@@ -162,6 +162,11 @@ func (s *stream) connect(w way, front net.Conn) (net.Conn, error) {
 	if w.settings.Protocol != dataplane.TLS {
 		return server, nil
 	}
+	return s.encrypt(server, front)
+}
+
+// encrypt makes the TLS handshake with a target, which is offered the application protocol that the client has agreed to.
+func (s *stream) encrypt(server *net.TCPConn, front net.Conn) (net.Conn, error) {
 	c := &tls.Config{InsecureSkipVerify: true} // a load balancer does not verify targets
 	if t, ok := front.(*tls.Conn); ok && t.ConnectionState().NegotiatedProtocol != "" {
 		c.NextProtos = []string{t.ConnectionState().NegotiatedProtocol}
@@ -170,7 +175,6 @@ func (s *stream) connect(w way, front net.Conn) (net.Conn, error) {
 	handshake, cancel := context.WithTimeout(s.ctx, handshakeTimeout)
 	defer cancel()
 	if err := secured.HandshakeContext(handshake); err != nil {
-		blackhole.Reset(server)
 		return nil, fmt.Errorf("%w: %w", errHandshake, err)
 	}
 	return secured, nil
