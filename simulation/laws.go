@@ -157,7 +157,7 @@ func (l *laws) scaling(op canary.ScaleReplicaSet) {
 		return
 	}
 	if op.To < *r.spec.Replicas && op.To < op.From {
-		l.broken(8, []excuse{l.sized(time.Minute)}, "the stable ReplicaSet %s is scaled from %d to %d of %d pods while version %s is not stable yet", op.Name, op.From, op.To, *r.spec.Replicas, r.image)
+		l.w.violate(8, "the stable ReplicaSet %s is scaled from %d to %d of %d pods while version %s is not stable yet", op.Name, op.From, op.To, *r.spec.Replicas, r.image)
 	}
 }
 
@@ -270,7 +270,7 @@ func (l *laws) modified(before *model.Forward, actions []model.Action) {
 	for _, t := range after.TargetGroups {
 		was, _ := share(before, t.ARN)
 		if now, _ := share(after, t.ARN); now > was && healthy(t.ARN) == 0 && others > 0 {
-			l.broken(1, []excuse{l.lost(time.Minute), l.crossed(*after, l.leftAt)}, "AWS is told to give %.0f %% to the group of %s, which has no healthy target, while others have %d", 100*now, l.w.aws.group(t.ARN).service, others)
+			l.broken(1, []excuse{l.crossed(*after, l.leftAt)}, "AWS is told to give %.0f %% to the group of %s, which has no healthy target, while others have %d", 100*now, l.w.aws.group(t.ARN).service, others)
 		}
 	}
 }
