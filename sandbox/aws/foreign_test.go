@@ -16,10 +16,12 @@ func TestBoto3(t *testing.T) {
 	if err := exec.Command("python3", "-c", "import boto3").Run(); err != nil {
 		t.Skip("SKIPPED: python3 with boto3 is not installed (Debian: apt-get install python3-boto3)")
 	}
-	w := newWorld(t)
-	out, err := exec.Command("python3", "testdata/boto3_smoke.py", w.endpoint, aws.DefaultAccessKeyID, aws.DefaultSecretAccessKey).CombinedOutput()
-	if err != nil || !strings.HasSuffix(string(out), "ok\n") {
-		t.Fatalf("%v\n%s", err, out)
+	for _, script := range []string{"smoke", "services"} {
+		w := newWorld(t)
+		out, err := exec.Command("python3", "testdata/boto3_"+script+".py", w.endpoint, aws.DefaultAccessKeyID, aws.DefaultSecretAccessKey).CombinedOutput()
+		if err != nil || !strings.HasSuffix(string(out), "ok\n") {
+			t.Errorf("%s: %v\n%s", script, err, out)
+		}
 	}
 }
 
@@ -36,6 +38,9 @@ func TestCommandLineInterface(t *testing.T) {
 	for _, tt := range []struct{ arguments, want string }{
 		{"sts get-caller-identity --query Account", "123456789012"},
 		{"elbv2 describe-load-balancers --names web --query LoadBalancers[0].Scheme", "internal"},
+		{"acm list-certificates --query length(CertificateSummaryList)", "0"},
+		{"route53 get-hosted-zone-count --query HostedZoneCount", "0"},
+		{"cloudwatch list-metrics --query length(Metrics)", "0"},
 		{"elbv2 describe-account-limits --query length(Limits)", "19"},
 		{"ec2 describe-subnets --filters Name=tag:kubernetes.io/role/elb,Values=1 --query length(Subnets)", "3"},
 	} {

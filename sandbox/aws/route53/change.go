@@ -76,7 +76,7 @@ func (s *Service) ChangeResourceRecordSets(_ eventual.Reader, in *route53.Change
 	}
 	b.validate()
 	if len(b.messages) > 0 {
-		return nil, wire.Errorf("InvalidChangeBatch", "%s", strings.Join(b.messages, "\n"))
+		return nil, wire.Errorf("InvalidChangeBatch", "[%s]", strings.Join(b.messages, ", "))
 	}
 	made := s.newChange(z, in.ChangeBatch.Comment)
 	z.records = b.records

@@ -310,20 +310,10 @@ func (s *REST) Answer(m Message, _ string, output any) (*Response, error) {
 	return response, nil
 }
 
-// Failure writes <ErrorResponse>, or the list of messages that InvalidChangeBatch has instead.
+// Failure writes <ErrorResponse>. (AWS's documentation shows a root element <InvalidChangeBatch> for that one error;
+// what users of all SDKs report has the usual form.)
 func (s *REST) Failure(requestID string, e *Error) *Response {
-	if e.Code != "InvalidChangeBatch" {
-		return xmlResponse(e.HTTPStatus(), s.errorResponse(requestID, e))
-	}
-	var out bytes.Buffer
-	fmt.Fprintf(&out, `<?xml version="1.0" encoding="UTF-8"?>`+"\n"+`<InvalidChangeBatch xmlns="%s"><Messages>`, s.namespace)
-	for line := range strings.SplitSeq(e.Message, "\n") {
-		out.WriteString("<Message>")
-		_ = xml.EscapeText(&out, []byte(line))
-		out.WriteString("</Message>")
-	}
-	fmt.Fprintf(&out, "</Messages><RequestId>%s</RequestId></InvalidChangeBatch>", requestID)
-	return xmlResponse(e.HTTPStatus(), out.Bytes())
+	return xmlResponse(e.HTTPStatus(), s.errorResponse(requestID, e))
 }
 
 // Unknown is InvalidAction with status 404.

@@ -21,7 +21,6 @@ import (
 	elb "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
 	"github.com/aws/aws-sdk-go-v2/service/resourcegroupstaggingapi"
 	"github.com/aws/aws-sdk-go-v2/service/route53"
-	route53types "github.com/aws/aws-sdk-go-v2/service/route53/types"
 	"github.com/aws/aws-sdk-go-v2/service/shield"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/aws-sdk-go-v2/service/wafregional"
@@ -241,19 +240,6 @@ func TestErrorsReachTheSDK(t *testing.T) {
 		if !errors.As(err, &got) || got.ErrorCode() != tt.code || got.ErrorMessage() != p.failure.Message {
 			t.Errorf("%s: %v", tt.name, err)
 		}
-	}
-}
-
-// Route 53 tells all that is wrong with a batch of changes in a form of its own.
-func TestInvalidChangeBatch(t *testing.T) {
-	t.Parallel()
-	p := &peer{protocol: wire.Route53, input: &route53.ChangeResourceRecordSetsInput{}, failure: wire.Errorf("InvalidChangeBatch", "one <a>\ntwo")}
-	_, err := route53.NewFromConfig(p.config()).ChangeResourceRecordSets(context.Background(), &route53.ChangeResourceRecordSetsInput{
-		HostedZoneId: new("Z1"), ChangeBatch: &route53types.ChangeBatch{Changes: []route53types.Change{}},
-	})
-	var got *route53types.InvalidChangeBatch
-	if !errors.As(err, &got) || !cmp.Equal(got.Messages, []string{"one <a>", "two"}) {
-		t.Errorf("%v", err)
 	}
 }
 
