@@ -315,7 +315,7 @@ func (w *world) wantAnswer(c *client, name string) {
 func (w *world) wantReset(c *client) {
 	w.Helper()
 	_, _, err := c.say("hello")
-	for err == nil {
+	for deadline := time.Now().Add(20 * time.Second); err == nil && time.Now().Before(deadline); {
 		_, _, err = c.say("hello")
 	}
 	if !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, syscall.EPIPE) {
