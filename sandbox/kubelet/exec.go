@@ -18,6 +18,9 @@ import (
 type streams struct {
 	in       io.Reader
 	out, err io.Writer
+	// terminal says that in and out are a person's; resize tells the size of the screen.
+	terminal bool
+	resize   <-chan local.Size
 }
 
 // errNotRunning is what there is to say of a container without a process.
@@ -32,7 +35,7 @@ func (v view) exec(ctx context.Context, r running, argv []string, s streams, unk
 		return v.execProcess(ctx, r, argv, s)
 	case *app.Process:
 		return shell.Run(ctx, shell.Config{
-			Command: argv, Env: v.processEnvironment(r), Stdin: s.in, Stdout: s.out, Stderr: s.err,
+			Command: argv, Env: v.processEnvironment(r), Stdin: s.in, Stdout: s.out, Stderr: s.err, Terminal: s.terminal,
 			Hostname: v.pod.Name, Files: r.files, Dial: v.dial, Signal: signalTo(process), Unknown: unknown,
 		})
 	default:
@@ -49,6 +52,7 @@ func (v view) execProcess(ctx context.Context, r running, argv []string, s strea
 	done := make(chan int32, 1)
 	p, err := local.Start(local.Config{
 		Command: argv, Env: v.processEnvironment(r), Dir: r.dir, Stdin: s.in, Stdout: s.out, Stderr: s.err,
+		Terminal: s.terminal, Resize: s.resize,
 		Exited: func(code int32) { done <- code; finish() },
 	})
 	var start *local.StartError

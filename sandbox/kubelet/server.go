@@ -16,6 +16,7 @@ import (
 	"k8s.io/cri-streaming/pkg/streaming/remotecommand"
 	utilexec "k8s.io/utils/exec"
 
+	"github.com/lockstep-delivery/lockstep/sandbox/kubelet/local"
 	"github.com/lockstep-delivery/lockstep/sandbox/kubelet/logs"
 )
 
@@ -188,12 +189,25 @@ func (p *pod) servePortForward(w http.ResponseWriter, r *http.Request) {
 type executor struct{ p *pod }
 
 // ExecInContainer implements remotecommand.Executor.
-func (e executor) ExecInContainer(ctx context.Context, _, _, container string, argv []string, in io.Reader, out, errs io.WriteCloser, _ bool, _ <-chan remotecommand.TerminalSize, _ time.Duration) error {
+func (e executor) ExecInContainer(ctx context.Context, _, _, container string, argv []string, in io.Reader, out, errs io.WriteCloser, tty bool, resize <-chan remotecommand.TerminalSize, _ time.Duration) error {
 	r, ok := e.p.run(container)
 	if !ok {
 		return errNotRunning
 	}
-	s := streams{in: in}
+	s := streams{in: in, terminal: tty && in != nil && out != nil}
+	if s.terminal {
+		sizes := make(chan local.Size)
+		s.resize = sizes
+		go func() { // ends with the connection
+			defer close(sizes)
+			for size := range resize {
+				select {
+				case sizes <- local.Size{Rows: size.Height, Columns: size.Width}:
+				case <-ctx.Done():
+				}
+			}
+		}()
+	}
 	if out != nil {
 		s.out, s.err = out, out // a terminal has one stream for both
 	}

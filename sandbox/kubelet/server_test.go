@@ -148,6 +148,13 @@ func TestExec(t *testing.T) {
 		if !errors.As(err, &exit) || exit.Code != 5 || out.String() != "typed" {
 			t.Errorf("output %q, %v; want exit code 5", out.String(), err)
 		}
+		for pod, container := range map[*corev1.Pod]string{web: "web", task: "main"} {
+			var screen bytes.Buffer
+			err = c.exec(pod, container, remotecommand.StreamOptions{Stdin: strings.NewReader("echo on $HOSTNAME; exit 6\r"), Stdout: &screen, Tty: true}, "sh")
+			if !errors.As(err, &exit) || exit.Code != 6 || !strings.Contains(screen.String(), "on "+pod.Name+"\r\n") {
+				t.Errorf("a terminal in %s: screen %q, %v", container, screen.String(), err)
+			}
+		}
 		err = c.exec(web, "web", remotecommand.StreamOptions{Stdout: io.Discard}, "pg_dump")
 		if !errors.As(err, &exit) || exit.Code != 127 {
 			t.Errorf("an unknown program: %v", err)

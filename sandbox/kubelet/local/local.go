@@ -20,6 +20,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/creack/pty"
 )
 
 // Exit codes that a shell and container runtimes use.
@@ -43,10 +45,16 @@ type Config struct {
 	// Stdin, Stdout and Stderr may be nil.
 	Stdin          io.Reader
 	Stdout, Stderr io.Writer
+	// Terminal gives the process a terminal, whose screen is Stdout, with the sizes that come by Resize.
+	Terminal bool
+	Resize   <-chan Size
 	// Exited is called once, from a goroutine of its own, when the process has ended and all that it wrote is written.
 	// A process that a signal has ended has 128 + its number.
 	Exited func(code int32)
 }
+
+// Size is that of a terminal, in characters.
+type Size struct{ Rows, Columns uint16 }
 
 // StartError says that a command cannot be run; Code is what a shell would exit with.
 type StartError struct {
@@ -78,24 +86,13 @@ func Start(c Config) (*Process, error) {
 	dieWithParent(cmd.SysProcAttr)
 	var out output
 	defer out.closeWriters()
-	if cmd.Stdout, err = out.to(c.Stdout); err != nil {
-		return nil, &StartError{exitCannot, err}
+	connect := c.pipes
+	if c.Terminal {
+		connect = c.screen
 	}
-	cmd.Stderr = cmd.Stdout
-	if c.Stderr != c.Stdout {
-		if cmd.Stderr, err = out.to(c.Stderr); err != nil {
-			return nil, &StartError{exitCannot, err}
-		}
-	}
-	if c.Stdin != nil {
-		in, err := cmd.StdinPipe()
-		if err != nil {
-			return nil, &StartError{exitCannot, err}
-		}
-		go func() { // ends with the process, whose end closes the pipe, or with the input
-			_, _ = io.Copy(in, c.Stdin)
-			_ = in.Close()
-		}()
+	if err := connect(cmd, &out); err != nil {
+		out.closeReaders()
+		return nil, &StartError{exitCannot, fmt.Errorf("cannot connect the input and output of %s: %w", program, err)}
 	}
 	if err := cmd.Start(); err != nil {
 		out.closeReaders()
@@ -104,6 +101,56 @@ func Start(c Config) (*Process, error) {
 	p := &Process{cmd: cmd}
 	go p.live(&out, c.Exited)
 	return p, nil
+}
+
+// pipes connects a command to the streams.
+func (c Config) pipes(cmd *exec.Cmd, out *output) (err error) {
+	if cmd.Stdout, err = out.to(c.Stdout); err != nil {
+		return err
+	}
+	cmd.Stderr = cmd.Stdout
+	if c.Stderr != c.Stdout {
+		if cmd.Stderr, err = out.to(c.Stderr); err != nil {
+			return err
+		}
+	}
+	if c.Stdin == nil {
+		return nil
+	}
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return err
+	}
+	go func() { // ends with the process, whose end closes the pipe, or with the input
+		_, _ = io.Copy(in, c.Stdin)
+		_ = in.Close()
+	}()
+	return nil
+}
+
+// screen connects a command to a terminal of its own.
+func (c Config) screen(cmd *exec.Cmd, out *output) error {
+	ours, theirs, err := pty.Open()
+	if err != nil {
+		return err
+	}
+	out.readers, out.writers = append(out.readers, ours), append(out.writers, theirs)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = theirs, theirs, theirs
+	cmd.SysProcAttr.Setpgid, cmd.SysProcAttr.Setsid, cmd.SysProcAttr.Setctty = false, true, true
+	if c.Stdout != nil {
+		out.copies.Go(func() { _, _ = io.Copy(c.Stdout, ours) })
+	}
+	if c.Stdin != nil {
+		go func() { _, _ = io.Copy(ours, c.Stdin) }()
+	}
+	if c.Resize != nil {
+		go func() { // ends with the channel
+			for size := range c.Resize {
+				_ = pty.Setsize(ours, &pty.Winsize{Rows: size.Rows, Cols: size.Columns})
+			}
+		}()
+	}
+	return nil
 }
 
 // find returns the path of the command's program, and the environment with a PATH in it.

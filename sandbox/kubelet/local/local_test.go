@@ -52,6 +52,19 @@ func TestRun(t *testing.T) {
 	}
 }
 
+func TestTerminal(t *testing.T) {
+	sizes := make(chan Size, 1)
+	sizes <- Size{Rows: 33, Columns: 99}
+	close(sizes)
+	code, out, _ := run(t, Config{
+		Command: []string{"sh", "-c", "test -t 0 && test -t 1 && read x; until test \"$(stty size)\" = '33 99'; do :; done; echo got $x; exit 6"},
+		Stdin:   strings.NewReader("typed\n"), Terminal: true, Resize: sizes,
+	})
+	if code != 6 || !strings.Contains(out, "got typed\r\n") {
+		t.Errorf("exit code %d, screen %q", code, out)
+	}
+}
+
 func TestCannotStart(t *testing.T) {
 	script := filepath.Join(t.TempDir(), "script")
 	if err := os.WriteFile(script, []byte("not a program"), 0o600); err != nil {

@@ -47,6 +47,8 @@ func runShell(ctx context.Context, c Config, _ string, args []string) uint8 {
 		if len(args) > 0 {
 			args = args[1:] // $0
 		}
+	case len(args) == 0 && c.terminal != nil:
+		return code(c.prompt(ctx))
 	case len(args) == 0:
 		return c.readAndRun(ctx)
 	default:

@@ -22,6 +22,7 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/term"
 	"mvdan.cc/sh/v3/expand"
 	"mvdan.cc/sh/v3/interp"
 	"mvdan.cc/sh/v3/syntax"
@@ -38,6 +39,8 @@ type Config struct {
 	// Stdin, Stdout and Stderr may be nil.
 	Stdin          io.Reader
 	Stdout, Stderr io.Writer
+	// Terminal says that a person sits at Stdin and Stdout: a shell without a script then prompts, and lines can be edited.
+	Terminal bool
 	// Hostname is what the container calls itself.
 	Hostname string
 	Files    *Files
@@ -47,11 +50,21 @@ type Config struct {
 	Signal func(name string)
 	// Unknown says what becomes of a program that is not known; nil: it is not found.
 	Unknown func(args []string) (code uint8)
+
+	terminal *term.Terminal // nil without one
 }
 
 // Run runs a command and returns its exit code. An error says that ctx has ended it.
 func Run(ctx context.Context, c Config) (code int32, err error) {
 	c.Stdin, c.Stdout, c.Stderr = orNothing(c.Stdin), orDiscard(c.Stdout), orDiscard(c.Stderr)
+	if c.Terminal {
+		c.terminal = term.NewTerminal(struct {
+			io.Reader
+			io.Writer
+		}{c.Stdin, c.Stdout}, "/ # ")
+		// Which ends lines as terminals want it. What is typed is for the prompt alone.
+		c.Stdin, c.Stdout, c.Stderr = strings.NewReader(""), c.terminal, c.terminal
+	}
 	in, stop, err := pipe(c.Stdin)
 	if err != nil {
 		return 0, fmt.Errorf("cannot open the input of a command: %w", err)
@@ -110,8 +123,39 @@ func (c Config) script(ctx context.Context, source string, args []string) error 
 		fmt.Fprintf(c.Stderr, "sh: %v\n", err)
 		return interp.ExitStatus(2)
 	}
+	runner, err := c.runner(args)
+	if err != nil {
+		return err
+	}
+	return runner.Run(ctx, file)
+}
+
+// prompt runs what a person types, line by line, until the end of the input or of the shell.
+func (c Config) prompt(ctx context.Context) error {
+	runner, err := c.runner(nil)
+	if err != nil {
+		return err
+	}
+	for {
+		line, readErr := c.terminal.ReadLine()
+		if readErr != nil || ctx.Err() != nil {
+			return err
+		}
+		file, parseErr := syntax.NewParser().Parse(strings.NewReader(line), "")
+		if parseErr != nil {
+			fmt.Fprintf(c.Stderr, "sh: %v\n", parseErr)
+			continue
+		}
+		if err = runner.Run(ctx, file); runner.Exited() {
+			return err
+		}
+	}
+}
+
+// runner returns the interpreter.
+func (c Config) runner(args []string) (*interp.Runner, error) {
 	// The folder is checked against the machine's, where there is always a root.
-	runner, err := interp.New(
+	return interp.New(
 		interp.Env(expand.ListEnviron(c.Env...)), interp.Dir("/"), interp.StdIO(c.Stdin, c.Stdout, c.Stderr),
 		interp.Params(append([]string{"--"}, args...)...),
 		interp.CallHandler(call),
@@ -126,10 +170,6 @@ func (c Config) script(ctx context.Context, source string, args []string) error 
 			return c.Files.list(absolute("/", name))
 		}),
 	)
-	if err != nil {
-		return err
-	}
-	return runner.Run(ctx, file)
 }
 
 func absolute(dir, name string) string {

@@ -72,6 +72,17 @@ func TestRun(t *testing.T) {
 	}
 }
 
+// A person at a terminal gets a prompt, sees what is typed, and keeps variables from line to line.
+func TestTerminal(t *testing.T) {
+	var out bytes.Buffer
+	code, err := Run(t.Context(), Config{
+		Command: []string{"sh"}, Terminal: true, Files: &Files{}, Stdout: &out, Stdin: strings.NewReader("x=1\rech\x7fho $x\rif\rexit 4\rnever\r"),
+	})
+	if code != 4 || err != nil || !strings.Contains(out.String(), "\n1\r\n/ # ") || !strings.Contains(out.String(), "sh: ") || strings.Contains(out.String(), "never") {
+		t.Errorf("exit code %d, %v, screen %q", code, err, out.String())
+	}
+}
+
 func TestUnknownProgram(t *testing.T) {
 	code, err := Run(t.Context(), Config{Command: []string{"pg_isready", "-q"}, Files: &Files{}, Unknown: func(args []string) uint8 { return uint8(len(args)) }})
 	if code != 2 || err != nil {
