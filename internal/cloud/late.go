@@ -40,6 +40,9 @@ type lateCall struct {
 // alters reports whether the call would change the routes.
 func (l lateCall) alters(r routes) bool { return l.change == nil || !reflect.DeepEqual(l.change(r), r) }
 
+// own says that the call is ours and would change the routes.
+func (l lateCall) own(r routes) bool { return l.change != nil && l.alters(r) }
+
 // noteWrite keeps a write that was not answered, and what a later write means for the earlier ones.
 func (c *Cloud) noteWrite(listenerARN string, result mirror.Result, change func(routes) routes, before routes, known bool) {
 	if result != mirror.Accepted && result != mirror.Unanswered {

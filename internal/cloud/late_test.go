@@ -182,6 +182,61 @@ func TestAPredecessorsLateCallIsNoticed(t *testing.T) {
 	})
 }
 
+// While a predecessor's calls may arrive, a weight costs no more reads than it does otherwise.
+func TestWeightsCostOneReadEachAfterATakeOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		c := f.connect(t, cloud.Settings{})
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- c.Start(ctx) }()
+		defer func() { cancel(); <-ended }()
+		believed(t, c)
+		if _, err := c.Evidence(webPods).Observe(t.Context(), webQuery, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		f.forgetCalls()
+		for i := range int32(10) {
+			if err := c.ModifyRule(t.Context(), ruleARN, split(90-i, 10+i), nil); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(3 * time.Second)
+		}
+		synctest.Wait()
+		if n := f.made("DescribeRules"); n != 10 {
+			t.Errorf("%d reads for 10 weights", n)
+		}
+	})
+}
+
+// The end of the time in which a lost write may arrive is found out by a read. When AWS refuses that, it is asked
+// again now and then.
+func TestALostWriteIsLookedForInPeace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		c := f.connect(t, cloud.Settings{})
+		believed(t, c)
+		f.loseFor(t, c, 24*time.Hour, split(50, 50))
+		time.Sleep(6 * time.Minute)
+		synctest.Wait()
+		f.forgetCalls()
+		f.set(func(f *fake) { f.failing["DescribeRules"] = "AccessDenied" })
+		time.Sleep(4 * time.Minute)
+		synctest.Wait()
+		if n := f.made("DescribeRules"); n < 10 || n > 60 {
+			t.Errorf("%d reads that are refused in four minutes", n)
+		}
+		f.set(func(f *fake) { delete(f.failing, "DescribeRules") })
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		f.forgetCalls()
+		time.Sleep(time.Hour)
+		if n := f.made("DescribeRules"); n != 0 {
+			t.Errorf("%d looks for a write that can come no more", n)
+		}
+	})
+}
+
 // A registration or deregistration whose answer was lost may undo, minutes later, what was written after it; by
 // then nobody may be waiting for the group's targets any more.
 func TestALateDeregistrationIsNoticed(t *testing.T) {

@@ -255,8 +255,11 @@ func (c *Cloud) look(ctx context.Context, listenerARN string, delay time.Duratio
 			return
 		}
 		slowest := slowLook
-		if !past { // the last look is at the end
-			slowest = max(min(slowestLook, until.Sub(c.now())), c.settings.SeeAgainDelay)
+		if left := until.Sub(c.now()); !past && left > 0 { // the last look is at the end
+			slowest = max(min(slowestLook, left), c.settings.SeeAgainDelay)
+		}
+		if !past && c.lateUntil(listenerARN, lateCall.own).IsZero() { // nothing of ours is on its way
+			backoff = max(backoff, slowLook)
 		}
 		due, backoff = c.now().Add(min(backoff, slowest)), min(2*backoff, slowestLook)
 	}
@@ -276,7 +279,10 @@ func (c *Cloud) seeOnce(ctx context.Context, listenerARN string) (gone bool, err
 	}
 	if err := c.readRoutes(withoutHurry(ctx), lane, listenerARN, notBefore); err != nil {
 		_, known := c.have.routes.Believed(listenerARN)
-		return errors.Is(err, ErrNotFound) && !known, err
+		if gone = errors.Is(err, ErrNotFound) && !known; gone {
+			c.late.forget(listenerARN)
+		}
+		return gone, err
 	}
 	return false, nil
 }
@@ -294,11 +300,11 @@ func (c *Cloud) sawAgain(listenerARN string) {
 	c.notifyTraffic(listenerARN)
 }
 
-// endSeeAgain ends the listener's turn unless it was written again since it was seen.
+// endSeeAgain ends the listener's turn unless it was written again since it was seen, or has to be watched by now.
 func (c *Cloud) endSeeAgain(listenerARN string) bool {
 	c.again.mu.Lock()
 	defer c.again.mu.Unlock()
-	if len(c.again.active[listenerARN]) > 0 {
+	if len(c.again.active[listenerARN]) > 0 || !c.lateUntil(listenerARN, lateCall.alters).IsZero() {
 		return false
 	}
 	delete(c.again.active, listenerARN)
