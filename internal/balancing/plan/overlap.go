@@ -115,15 +115,24 @@ func implies(given, wanted model.Condition) bool {
 }
 
 // patternHolds says that each text that matches the other pattern matches the pattern too: what * and ? stand
-// for there must be taken by a * here, or a ? by a ?.
+// for there must be taken by a * here, or a ? by a ?. Patterns are what users write: the time it takes grows with
+// the product of their lengths, whatever is in them.
 func patternHolds(pattern, other string) bool {
-	switch {
-	case pattern == "":
-		return other == ""
-	case pattern[0] == '*':
-		return patternHolds(pattern[1:], other) || other != "" && patternHolds(pattern, other[1:])
-	case other == "" || other[0] == '*':
-		return false
+	// holds[j] is whether the rest of the pattern from i takes the rest of the other from j.
+	holds := make([]bool, len(other)+1)
+	holds[len(other)] = true
+	for i := len(pattern) - 1; i >= 0; i-- {
+		before := slices.Clone(holds) // for i+1
+		for j := len(other); j >= 0; j-- {
+			switch {
+			case pattern[i] == '*':
+				holds[j] = before[j] || j < len(other) && holds[j+1]
+			case j == len(other) || other[j] == '*':
+				holds[j] = false
+			default:
+				holds[j] = (pattern[i] == other[j] || pattern[i] == '?') && before[j+1]
+			}
+		}
 	}
-	return (pattern[0] == other[0] || pattern[0] == '?') && patternHolds(pattern[1:], other[1:])
+	return holds[0]
 }

@@ -4,6 +4,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -43,6 +44,21 @@ func TestPatternsAgreeWithMatching(t *testing.T) {
 			t.Fatalf("%q is said to hold for %q, and %q is in the second only", a, b, text)
 		}
 	})
+}
+
+// Whoever may write an Ingress writes the patterns: no two of them may keep the controller busy.
+func TestPatternsOfManyStarsAreComparedSoon(t *testing.T) {
+	stars, text := strings.Repeat("a*", 60)+"b", strings.Repeat("a", 128)
+	compared := make(chan bool, 1)
+	go func() { compared <- patternHolds(stars, text) || patternsMeet(stars, text) }()
+	select {
+	case either := <-compared:
+		if either {
+			t.Errorf("a text of a's ends in b")
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("two patterns of 128 characters are not compared in 20 s")
+	}
 }
 
 func matches(pattern, text string) bool {
