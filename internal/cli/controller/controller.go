@@ -349,9 +349,9 @@ func (o *options) addBalancing(ctx context.Context, p *program, logger *slog.Log
 	}
 	webhooks := append(bindings.Webhooks(m.GetScheme()), ingressgroup.Webhook(m.GetClient(), m.GetScheme(), o.ingressSettings(),
 		ingress.Admission{NoClassAnnotation: o.noClassAnnotation, NoGroupAnnotation: o.noGroupAnnotation}))
-	return slices.DeleteFunc(webhooks, func(w kube.Webhook) bool {
+	return within(o.watchNamespace, slices.DeleteFunc(webhooks, func(w kube.Webhook) bool {
 		return w.Name == podWebhook && !o.injectGates
-	}), nil
+	})), nil
 }
 
 // podWebhook gives pods their readiness gates.

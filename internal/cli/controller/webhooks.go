@@ -10,8 +10,11 @@ import (
 	"strconv"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	"github.com/lockstep-delivery/lockstep/internal/kube"
 )
@@ -48,6 +51,32 @@ func (o *options) serveWebhooks(ctx context.Context, p *program, config *rest.Co
 	return kube.ServeWebhooks(ctx, p.manager, kube.WebhookOptions{
 		Namespace: namespace(), Listener: listener, Service: service, Logger: logger,
 	}, webhooks)
+}
+
+// within has webhooks leave alone what is outside the one namespace that is worked on (all when it is empty):
+// nothing is known of it, so that all of it would be refused. The handlers look too, since a configuration that
+// is taken over keeps its selectors.
+func within(namespace string, webhooks []kube.Webhook) []kube.Webhook {
+	if namespace == "" {
+		return webhooks
+	}
+	for i := range webhooks {
+		w := &webhooks[i]
+		selector := &metav1.LabelSelector{}
+		if w.NamespaceSelector != nil {
+			selector = w.NamespaceSelector.DeepCopy()
+		}
+		selector.MatchExpressions = append(selector.MatchExpressions,
+			metav1.LabelSelectorRequirement{Key: corev1.LabelMetadataName, Operator: metav1.LabelSelectorOpIn, Values: []string{namespace}})
+		handler := w.Handler
+		w.NamespaceSelector, w.Handler = selector, admission.HandlerFunc(func(ctx context.Context, r admission.Request) admission.Response {
+			if r.Namespace != "" && r.Namespace != namespace {
+				return admission.Allowed("")
+			}
+			return handler.Handle(ctx, r)
+		})
+	}
+	return webhooks
 }
 
 // webhooksBehind is the Service through which the API server reaches the webhooks: the one that is named, in
