@@ -106,6 +106,8 @@ type Emulator struct {
 	probes     *dataplane.Probes
 	relays     dataplane.Relays
 
+	reports reports
+
 	closing chan struct{} // closed by Close, ends the journal's streams
 
 	mu      sync.Mutex
@@ -142,6 +144,9 @@ func New(config Config) (*Emulator, error) {
 	}
 	e.elbv2 = elbv2.New(balancing)
 	e.addServices(draws)
+	if !config.WithoutTraffic {
+		e.startReports()
+	}
 	e.metadata = e.newMetadata()
 	e.admin = e.adminHandler()
 	return e, nil
@@ -309,6 +314,7 @@ func (e *Emulator) Close() error {
 			_ = server.Close()
 		}
 	}
+	e.reports.end()
 	e.elbv2.Close()
 	return nil
 }

@@ -1,0 +1,108 @@
+package report_test
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/cloudwatch"
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/dataplane"
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/report"
+)
+
+const (
+	account  = "arn:aws:elasticloadbalancing:eu-west-1:123456789012:"
+	balancer = account + "loadbalancer/app/web/1"
+	group    = account + "targetgroup/api/2"
+)
+
+// lines shows the samples of one dimension set, sorted: the load balancer's own, or the target group's.
+func lines(samples []cloudwatch.Sample, dimensions cloudwatch.Dimensions) []string {
+	var all []string
+	for _, s := range samples {
+		if cmp.Equal(s.Dimensions, dimensions) {
+			all = append(all, fmt.Sprintf("%s %s %v", s.Namespace, s.Name, s.Values[0]))
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
+func target(state dataplane.HealthState, requests, good, bad uint64) dataplane.TargetStats {
+	return dataplane.TargetStats{
+		Group: group, Health: dataplane.TargetHealth{State: state},
+		Usage: dataplane.TargetUsage{Requests: requests, Status: [6]uint64{2: good, 5: bad}},
+	}
+}
+
+func TestOnlyWhatHasComeSinceIsReported(t *testing.T) {
+	t.Parallel()
+	r := report.New()
+	r.Samples([]dataplane.Stats{{
+		LoadBalancer: balancer, Zone: "a", Generated: map[int]uint64{503: 1}, Fixed: 4,
+		Targets: []dataplane.TargetStats{target(dataplane.Healthy, 10, 10, 0)},
+	}})
+	second := r.Samples([]dataplane.Stats{{
+		LoadBalancer: balancer, Zone: "a", Generated: map[int]uint64{502: 1, 503: 3}, Fixed: 4,
+		Targets: []dataplane.TargetStats{target(dataplane.Healthy, 17, 16, 1), target(dataplane.Unhealthy, 2, 1, 1)},
+	}})
+	own := []string{
+		"AWS/ApplicationELB HTTPCode_ELB_502_Count 1", "AWS/ApplicationELB HTTPCode_ELB_503_Count 2", "AWS/ApplicationELB HTTPCode_ELB_5XX_Count 3",
+		"AWS/ApplicationELB HTTPCode_Target_2XX_Count 7", "AWS/ApplicationELB HTTPCode_Target_5XX_Count 2", "AWS/ApplicationELB RequestCount 9",
+	}
+	ofGroup := []string{
+		"AWS/ApplicationELB HTTPCode_Target_2XX_Count 7", "AWS/ApplicationELB HTTPCode_Target_5XX_Count 2", "AWS/ApplicationELB HealthyHostCount 1",
+		"AWS/ApplicationELB RequestCount 9", "AWS/ApplicationELB UnHealthyHostCount 1",
+	}
+	for why, tt := range map[string]struct {
+		dimensions cloudwatch.Dimensions
+		want       []string
+	}{
+		"load balancer":         {cloudwatch.Dimensions{"LoadBalancer": "app/web/1"}, own},
+		"zone":                  {cloudwatch.Dimensions{"LoadBalancer": "app/web/1", "AvailabilityZone": "a"}, own},
+		"target group":          {cloudwatch.Dimensions{"LoadBalancer": "app/web/1", "TargetGroup": "targetgroup/api/2"}, ofGroup},
+		"target group and zone": {cloudwatch.Dimensions{"LoadBalancer": "app/web/1", "TargetGroup": "targetgroup/api/2", "AvailabilityZone": "a"}, ofGroup},
+	} {
+		if diff := cmp.Diff(tt.want, lines(second, tt.dimensions)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", why, diff)
+		}
+	}
+}
+
+func TestANewNodeBeginsAnew(t *testing.T) {
+	t.Parallel()
+	r := report.New()
+	at := func(requests uint64) []string {
+		return lines(r.Samples([]dataplane.Stats{{LoadBalancer: balancer, Zone: "a", Targets: []dataplane.TargetStats{target(dataplane.Initial, requests, 0, 0)}}}),
+			cloudwatch.Dimensions{"LoadBalancer": "app/web/1"})
+	}
+	for _, tt := range []struct {
+		total uint64
+		want  string
+	}{{5, "5"}, {5, "0"}, {2, "2"}} {
+		if got := at(tt.total); !slices.Equal(got, []string{"AWS/ApplicationELB RequestCount " + tt.want}) {
+			t.Errorf("after %d: %v, want %s", tt.total, got, tt.want)
+		}
+	}
+}
+
+func TestNetworkLoadBalancers(t *testing.T) {
+	t.Parallel()
+	got := lines(report.New().Samples([]dataplane.Stats{{
+		LoadBalancer: account + "loadbalancer/net/web/1", Zone: "a", Network: &dataplane.NetworkStats{
+			ActiveFlows: map[dataplane.Protocol]uint64{dataplane.TCP: 2, dataplane.TLS: 1}, NewFlows: map[dataplane.Protocol]uint64{dataplane.TCP: 7},
+			ProcessedBytes: map[dataplane.Protocol]uint64{dataplane.TCP: 100}, TargetResets: 3,
+		},
+	}}), cloudwatch.Dimensions{"LoadBalancer": "net/web/1"})
+	want := []string{
+		"AWS/NetworkELB ActiveFlowCount 3", "AWS/NetworkELB ActiveFlowCount_TCP 2", "AWS/NetworkELB ActiveFlowCount_TLS 1",
+		"AWS/NetworkELB NewFlowCount 7", "AWS/NetworkELB NewFlowCount_TCP 7", "AWS/NetworkELB ProcessedBytes 100",
+		"AWS/NetworkELB ProcessedBytes_TCP 100", "AWS/NetworkELB TCP_Client_Reset_Count 0", "AWS/NetworkELB TCP_ELB_Reset_Count 0",
+		"AWS/NetworkELB TCP_Target_Reset_Count 3",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
