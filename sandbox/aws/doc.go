@@ -1,5 +1,6 @@
-// Package aws is an emulated AWS account: the control APIs of ELBv2, EC2 and STS over AWS's real wire
-// protocols, and load balancers that carry real traffic.
+// Package aws is an emulated AWS account: the control APIs of ELBv2, EC2 and what stands around them (STS,
+// ACM, WAFv2, WAF Regional, Shield, the tagging API, Route 53, CloudWatch, instance metadata) over AWS's real
+// wire protocols, and load balancers that carry real traffic.
 //
 //	vpc, err := address.Claim()
 //	...
@@ -10,10 +11,16 @@
 // An unmodified SDK or CLI that is pointed at the endpoint finds a VPC with subnets, a security group for
 // nodes and nothing else. A kubelet adds instances and pod addresses with the Go methods of EC2.
 //
-// The way of one request: serve.go reads it and finds the service, signature.go tells who asks, the
-// faults and the token buckets may refuse it, package wire turns it into the SDK's own input struct, the
-// operation of package elbv2 or ec2 runs, wire writes the answer, and the journal keeps a record.
+// The way of one request: serve.go reads it and finds the service (services.go lists them), signature.go
+// tells who asks, the faults, the policies and the token buckets may refuse it, package wire turns it into
+// the SDK's own input struct, the operation of the service's package runs, wire writes the answer, and the
+// journal keeps a record.
 //
 // What AWS has no API for (when a node has taken a change, where a load balancer really listens) is told
 // under the path /_lockstep/ (admin.go) and by Go methods, never by an AWS call.
+//
+// One process is one account in one region: every service answers for it under whatever region a request is
+// signed, Global Accelerator is missing, and signatures in query strings (presigned URLs) are not read. What is
+// not modelled of a service stands in the doc of its package; calls of it are refused, counted and listed
+// by NotModelled.
 package aws

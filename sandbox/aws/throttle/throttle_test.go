@@ -36,6 +36,13 @@ func TestBucketsHaveTheirSizesAndRefills(t *testing.T) {
 		{throttle.Call{Service: "ec2", Operation: "DescribeInstances", Unfiltered: true}, 50, 50},
 		{throttle.Call{Service: "ec2", Operation: "AuthorizeSecurityGroupIngress"}, 50, 50},
 		{throttle.Call{Service: "ec2", Operation: "CreateTags"}, 100, 100},
+		{throttle.Call{Service: "route53", Operation: "ListHostedZones"}, 5, 5},
+		{throttle.Call{Service: "acm", Operation: "ListCertificates"}, 8, 8},
+		{throttle.Call{Service: "acm", Operation: "DescribeCertificate"}, 10, 10},
+		{throttle.Call{Service: "wafv2", Operation: "AssociateWebACL"}, 1, 1},
+		{throttle.Call{Service: "wafv2", Operation: "ListWebACLs"}, 5, 5},
+		{throttle.Call{Service: "tag", Operation: "GetResources"}, 15, 15},
+		{throttle.Call{Service: "shield", Operation: "DescribeProtection"}, 10, 10},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			b := throttle.New(false)
@@ -81,6 +88,31 @@ func TestAccountBucketIsSharedAndCanBeSwitchedOff(t *testing.T) {
 		taken(b, elb("DescribeRules"))
 		if got := taken(b, elb("ModifyRule")); got != 20 {
 			t.Errorf("without the account's bucket %d mutations went through", got)
+		}
+	})
+}
+
+// Each service says in words of its own that it is too much; SDKs know them all.
+func TestRefusalsOfEachService(t *testing.T) {
+	t.Parallel()
+	for service, code := range map[string]string{
+		"elasticloadbalancing": "Throttling", "ec2": "RequestLimitExceeded", "sts": "Throttling", "route53": "Throttling", "cloudwatch": "Throttling",
+		"acm": "ThrottlingException", "wafv2": "ThrottlingException", "waf-regional": "ThrottlingException", "shield": "ThrottlingException", "tag": "ThrottledException",
+	} {
+		if got := throttle.Refusal(service).Code; got != code {
+			t.Errorf("%s refuses with %s, want %s", service, got, code)
+		}
+	}
+}
+
+// All operations of Route 53 share one bucket.
+func TestRoute53SharesItsBucket(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := throttle.New(true)
+		taken(b, throttle.Call{Service: "route53", Operation: "ListHostedZones"})
+		if b.Take(throttle.Call{Service: "route53", Operation: "GetChange"}) == nil {
+			t.Error("another operation still goes through")
 		}
 	})
 }
