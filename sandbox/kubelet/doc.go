@@ -53,5 +53,5 @@
 // A kubelet that is started anew on a cluster starts every pod anew, with new addresses.
 //
 // gRPC probes, volumes (but those of the downward API, within simulated applications), limits of resources, UDP ports, changes of
-// a running container's image, evictions by a node under pressure, attaching to a container's input.
+// a running container's image, evictions by a node under pressure.
 package kubelet

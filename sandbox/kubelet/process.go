@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"io"
 	"maps"
 	"os"
 	"path"
@@ -38,6 +39,8 @@ type running struct {
 	env   []app.EnvVar
 	dir   string
 	files *shell.Files
+	// console is that of a command; nil for a simulated application.
+	console *console
 }
 
 // command is a process of this machine. It serves nothing that could be counted.
@@ -84,7 +87,7 @@ func (v view) runsCommand(spec *corev1.Container, image app.Image) bool {
 		return err == nil
 	}
 	argv := slices.Concat(spec.Command, spec.Args)
-	if _, sleeps := lifecycle.Sleep(argv); sleeps || len(argv) == 0 {
+	if _, sleeps := lifecycle.Sleep(argv); sleeps || len(argv) == 0 && !spec.Stdin {
 		return false
 	}
 	return image.Shell && b.App == image.Behaviour.App && v.pod.Spec.RestartPolicy != corev1.RestartPolicyAlways
@@ -223,9 +226,18 @@ func (p *pod) startCommand(r running, v view, spec *corev1.Container) running {
 	if !ok {
 		return r
 	}
+	var stdin io.Reader
+	console, typed := newConsole(spec)
+	if typed != nil {
+		stdin = typed
+	}
 	exited := func(in lifecycle.Exited) {
 		defer finish()
 		_, _ = stdout.Close(), stderr.Close()
+		close(console.ended)
+		if typed != nil {
+			_ = typed.Close()
+		}
 		p.exited(r.log, spec, in)
 	}
 	failed := func(err error) running {
@@ -236,6 +248,9 @@ func (p *pod) startCommand(r running, v view, spec *corev1.Container) running {
 	argv := slices.Concat(spec.Command, spec.Args)
 	if len(argv) == 0 { // as a shell without a terminal does: its input is at its end
 		argv = []string{"true"}
+		if spec.Stdin {
+			argv[0] = "sh"
+		}
 	}
 	for i := range argv {
 		argv[i] = expand(argv[i], r.env)
@@ -245,8 +260,10 @@ func (p *pod) startCommand(r running, v view, spec *corev1.Container) running {
 		return failed(err)
 	}
 	r.dir = dir
+	r.console = console
 	started, err := local.Start(local.Config{
-		Command: argv, Env: v.processEnvironment(r), Dir: r.dir, Stdout: stdout, Stderr: stderr,
+		Command: argv, Env: v.processEnvironment(r), Dir: r.dir, Stdin: stdin, Terminal: spec.TTY && spec.Stdin, Resize: console.resize,
+		Stdout: io.MultiWriter(stdout, &console.out), Stderr: io.MultiWriter(stderr, &console.errs),
 		Exited: func(code int32) { exited(lifecycle.Exited{Ref: r.ref, Code: code}) },
 	})
 	if err != nil {

@@ -172,6 +172,11 @@ func (p *pod) serveAttach(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
+	current, begun := p.run(r.PathValue("container"))
+	if !begun || current.console != nil && current.console.over() {
+		http.Error(w, fmt.Sprintf("container %s is not running", r.PathValue("container")), http.StatusBadRequest)
+		return
+	}
 	remotecommand.ServeAttach(w, r, executor{p}, p.name.Name, string(p.uid), r.PathValue("container"),
 		options, streamIdle, streamCreation, remotecommand.SupportedStreamingProtocols)
 }
@@ -221,27 +226,29 @@ func (e executor) ExecInContainer(ctx context.Context, _, _, container string, a
 	return err
 }
 
-// AttachContainer implements remotecommand.Attacher: it shows what the container writes from now on. There is nobody to
-// read what is typed.
-func (e executor) AttachContainer(ctx context.Context, _, _, container string, _ io.Reader, out, errs io.WriteCloser, _ bool, _ <-chan remotecommand.TerminalSize) error {
+// AttachContainer implements remotecommand.Attacher: it shows what the container writes from now on. Simulated
+// applications read nothing.
+func (e executor) AttachContainer(ctx context.Context, _, _, container string, in io.Reader, out, errs io.WriteCloser, _ bool, resize <-chan remotecommand.TerminalSize) error {
 	r, ok := e.p.run(container)
 	if !ok {
 		return errNotRunning
 	}
-	options := logs.Options{Follow: true, Tail: new(int64(0))}
-	both := make(chan error, 2)
-	follow := func(w io.WriteCloser, s logs.Stream) {
-		if w == nil {
-			both <- nil
-			return
-		}
-		o := options
-		o.Only = &s
-		both <- r.log.Copy(ctx, w, func() {}, o)
+	if r.console != nil {
+		r.console.attach(ctx, in, orNil(out), orNil(errs), resize)
+		return nil
 	}
-	go follow(out, logs.Stdout)
-	go follow(errs, logs.Stderr)
-	return errors.Join(<-both, <-both)
+	if out == nil {
+		return nil
+	}
+	return r.log.Copy(ctx, out, func() {}, logs.Options{Follow: true, Tail: new(int64(0))})
+}
+
+// orNil keeps a stream that is not there from becoming an interface that is not nil.
+func orNil(w io.WriteCloser) io.Writer {
+	if w == nil {
+		return nil
+	}
+	return w
 }
 
 // PortForward implements portforward.PortForwarder.

@@ -103,10 +103,15 @@ func (c *cluster) run1(pod *corev1.Pod, container, script string) string {
 
 func (c *cluster) exec(pod *corev1.Pod, container string, streams remotecommand.StreamOptions, argv ...string) error {
 	c.t.Helper()
-	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
-	defer cancel()
 	at := c.client.CoreV1().RESTClient().Post().Resource("pods").Namespace(pod.Namespace).Name(pod.Name).SubResource("exec").
 		VersionedParams(&corev1.PodExecOptions{Container: container, Command: argv, Stdin: streams.Stdin != nil, Stdout: true, Stderr: streams.Stderr != nil, TTY: streams.Tty}, scheme.ParameterCodec).URL()
+	return c.stream(at, streams)
+}
+
+func (c *cluster) stream(at *url.URL, streams remotecommand.StreamOptions) error {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
+	defer cancel()
 	// As kubectl does, and as older clients do.
 	modern, err := remotecommand.NewWebSocketExecutor(shared.config, "GET", at.String())
 	if err != nil {
@@ -177,6 +182,29 @@ func TestExec(t *testing.T) {
 		resp.Body.Close()
 		return resp.StatusCode == http.StatusInternalServerError
 	})
+}
+
+// Who attaches to a command is read by it and sees what it writes, until it ends.
+func TestAttach(t *testing.T) {
+	c := newCluster(t, nil)
+	ns := c.namespace()
+	pod := c.create(shellPod(ns, "cat; echo done >&2", func(p *corev1.Pod) { p.Spec.Containers[0].Stdin, p.Spec.Containers[0].StdinOnce = true, true }))
+	at := func(pod *corev1.Pod, stdin bool) *url.URL {
+		return c.client.CoreV1().RESTClient().Post().Resource("pods").Namespace(ns).Name(pod.Name).SubResource("attach").
+			VersionedParams(&corev1.PodAttachOptions{Stdin: stdin, Stdout: true, Stderr: true}, scheme.ParameterCodec).URL()
+	}
+	c.await(pod, "it runs", func(p *corev1.Pod) bool { return p.Status.Phase == corev1.PodRunning })
+	var out, errs bytes.Buffer
+	if err := c.stream(at(pod, true), remotecommand.StreamOptions{Stdin: strings.NewReader("typed\n"), Stdout: &out, Stderr: &errs}); err != nil {
+		t.Fatal(err)
+	}
+	if out.String() != "typed\n" || errs.String() != "done\n" {
+		t.Errorf("output %q, errors %q", out.String(), errs.String())
+	}
+	c.await(pod, "it has succeeded", func(p *corev1.Pod) bool { return p.Status.Phase == corev1.PodSucceeded })
+	if err := c.stream(at(pod, true), remotecommand.StreamOptions{Stdin: strings.NewReader(""), Stdout: io.Discard, Stderr: io.Discard}); err == nil {
+		t.Error("one can attach to a command that has ended")
+	}
 }
 
 func TestPortForward(t *testing.T) {

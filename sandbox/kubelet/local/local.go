@@ -84,18 +84,18 @@ func Start(c Config) (*Process, error) {
 	}
 	cmd := &exec.Cmd{Path: program, Args: c.Command, Env: env, Dir: c.Dir, SysProcAttr: &syscall.SysProcAttr{Setpgid: true}}
 	dieWithParent(cmd.SysProcAttr)
-	var out output
+	out := output{done: make(chan struct{})}
 	defer out.closeWriters()
 	connect := c.pipes
 	if c.Terminal {
 		connect = c.screen
 	}
 	if err := connect(cmd, &out); err != nil {
-		out.closeReaders()
+		out.drain(0)
 		return nil, &StartError{exitCannot, fmt.Errorf("cannot connect the input and output of %s: %w", program, err)}
 	}
 	if err := cmd.Start(); err != nil {
-		out.closeReaders()
+		out.drain(0)
 		return nil, &StartError{exitCannot, fmt.Errorf("cannot start %s: %w", program, err)}
 	}
 	p := &Process{cmd: cmd}
@@ -144,9 +144,17 @@ func (c Config) screen(cmd *exec.Cmd, out *output) error {
 		go func() { _, _ = io.Copy(ours, c.Stdin) }()
 	}
 	if c.Resize != nil {
-		go func() { // ends with the channel
-			for size := range c.Resize {
-				_ = pty.Setsize(ours, &pty.Winsize{Rows: size.Rows, Cols: size.Columns})
+		go func() {
+			for {
+				select {
+				case size, ok := <-c.Resize:
+					if !ok {
+						return
+					}
+					_ = pty.Setsize(ours, &pty.Winsize{Rows: size.Rows, Cols: size.Columns})
+				case <-out.done:
+					return
+				}
 			}
 		}()
 	}
@@ -226,6 +234,7 @@ func (p *Process) PID() int { return p.cmd.Process.Pid }
 type output struct {
 	readers, writers []*os.File
 	copies           sync.WaitGroup
+	done             chan struct{} // closed when there will be no more
 }
 
 func (o *output) to(w io.Writer) (io.Writer, error) {
@@ -255,6 +264,7 @@ func (o *output) closeReaders() {
 
 // drain waits until everything is copied, or for as long as given.
 func (o *output) drain(atMost time.Duration) {
+	defer close(o.done)
 	done := make(chan struct{})
 	go func() { o.copies.Wait(); close(done) }()
 	select {
