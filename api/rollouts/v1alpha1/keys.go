@@ -50,6 +50,9 @@ const (
 	ConditionTrafficVerified = "TrafficVerified"
 	// ConditionTrafficContested is True while somebody else keeps writing the action annotation.
 	ConditionTrafficContested = "TrafficContested"
+	// ConditionStableLost is True, since its transition, while no target of the stable version is healthy beside
+	// a canary that serves.
+	ConditionStableLost = "StableLost"
 )
 
 // ReasonEvidenceOverdue of TrafficVerified: AWS's answer is waited for longer than the evidence timeout.

@@ -46,6 +46,7 @@ func Decide(s Snapshot) Decision {
 		}
 	}
 	d.wants(routing)
+	d.wants(f.lossWait())
 	d.wants(f.settling())
 	if !f.paused() {
 		for _, r := range f.sizes() {

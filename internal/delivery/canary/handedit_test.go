@@ -2,9 +2,7 @@ package canary
 
 import (
 	"testing"
-	"time"
 
-	"github.com/lockstep-delivery/lockstep/api/rollouts/v1alpha1"
 	"github.com/lockstep-delivery/lockstep/internal/evidence"
 )
 
@@ -71,74 +69,6 @@ func (w *world) health(service, hash string, to evidence.TargetState) {
 				g.Targets[i].State = to
 			}
 		}
-	}
-}
-
-func TestLaw1StableWithoutHealthyTargetsGivesItsShareBack(t *testing.T) {
-	w := atHalf(t, nil)
-	w.health(stableSvc, "A", evidence.Unhealthy)
-	w.wantOps(w.once(), "write split shop-canary 100, shop-stable 0 to Ingress shop", "scale ReplicaSet shop-B from 2 to 4")
-	w.weights()
-	w.still()
-	w.kubelet()
-	w.targets()
-	w.health(stableSvc, "A", evidence.Unhealthy)
-	w.s.Now = w.s.Now.Add(151 * time.Second)
-	w.still()
-	if got := w.s.Rollout.Status; got.StableRS != "A" || got.Phase == v1alpha1.PhaseHealthy || got.Phase == v1alpha1.PhasePaused || *got.CurrentStepIndex != 1 {
-		t.Fatalf("%s: stable is %s, step %d", got.Phase, got.StableRS, *got.CurrentStepIndex)
-	}
-	w.health(stableSvc, "A", evidence.Healthy)
-	w.still()
-	if got := w.s.Rollout.Status.Canary.Weights.Canary.Weight; got != 50 {
-		t.Fatalf("the canary has %d %% though stable is whole again\n%s", got, w.last)
-	}
-	w.toPause()
-}
-
-// A version that was aborted is not what traffic flees to, nor one that has had no share yet.
-func TestLaw1StableKeepsItsShareFromAnAbortedCanary(t *testing.T) {
-	w := atHalf(t, nil)
-	w.health(stableSvc, "A", evidence.Unhealthy)
-	w.s.Rollout.Status.Abort = true
-	w.once()
-	if got := w.s.Rollout.Status.Canary.Weights.Canary.Weight; got != 50 {
-		t.Errorf("the aborted canary has %d %%\n%s", got, w.last)
-	}
-	w = toCanary2(t)
-	w.targets()
-	w.health(stableSvc, "A", evidence.Unhealthy)
-	w.once()
-	if got := w.s.Rollout.Status.Canary.Weights.Canary.Weight; got == 100 {
-		t.Errorf("the new version has %d %% at once\n%s", got, w.last)
-	}
-}
-
-// A group that was just made has no healthy targets yet, and has lost none.
-func TestLaw1ANewStableGroupHasNotLostItsTargets(t *testing.T) {
-	for name, edit := range map[string]func(*world){
-		"empty":       func(w *world) { w.s.Ingresses[0].Evidence.Groups[1].Targets = nil },
-		"first check": func(w *world) { w.health(stableSvc, "A", evidence.Initial) },
-		"unmanaged":   func(w *world) { w.health(stableSvc, "A", evidence.Unhealthy); w.s.Services[1].Hash = "" },
-	} {
-		t.Run(name, func(t *testing.T) {
-			w := atHalf(t, nil)
-			edit(w)
-			w.once()
-			if got := w.s.Rollout.Status.Canary.Weights.Canary.Weight; got != 50 {
-				t.Errorf("the canary has %d %%\n%s", got, w.last)
-			}
-		})
-	}
-	w := atHalf(t, nil)
-	w.s.Ingresses[0].Evidence.Groups[1].Targets = nil
-	for i := range w.rs("A").Pods {
-		w.rs("A").Pods[i].Ready = false
-	}
-	w.count(w.rs("A"))
-	w.once()
-	if got := w.s.Rollout.Status.Canary.Weights.Canary.Weight; got != 100 {
-		t.Errorf("the canary has %d %% though no pod of the stable version is ready\n%s", got, w.last)
 	}
 }
 

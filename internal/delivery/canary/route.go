@@ -10,7 +10,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/lockstep-delivery/lockstep/api/rollouts/v1alpha1"
-	"github.com/lockstep-delivery/lockstep/internal/evidence"
 	"github.com/lockstep-delivery/lockstep/internal/split"
 )
 
@@ -58,17 +57,20 @@ func (f facts) stepWeight(index int32) int32 {
 func (f facts) intend() (weight int32, reason string, wait Wait) {
 	now := f.recorded()
 	wish, reason := f.wish()
-	switch {
-	case f.lostCanary():
+	if f.lostCanary() {
 		wish, reason = 0, "the canary has lost all its healthy targets"
-	case f.lostStable():
-		return totalWeight, "the stable version has lost all its healthy targets", Wait{}
 	}
 	switch {
 	case wish > now:
-		if w, ok := f.mayRise(wish); !ok {
+		w, ok := f.mayRise(wish)
+		if !ok && f.lostStable() {
+			return f.rescue(now)
+		}
+		if !ok {
 			return now, "", w
 		}
+	case f.lostStable():
+		return f.rescue(now)
 	case wish < now:
 		limit, w := f.mayReturn(now)
 		if limit > wish {
@@ -76,39 +78,6 @@ func (f facts) intend() (weight int32, reason string, wait Wait) {
 		}
 	}
 	return wish, reason, Wait{}
-}
-
-// lostCanary: the canary group carries a share without one healthy target, and stable has some.
-func (f facts) lostCanary() bool {
-	return f.recorded() > 0 && f.unseen() == "" && f.replicas > 0 &&
-		f.healthy(f.strategy.CanaryService, f.canaryHash()) == 0 && f.healthy(f.strategy.StableService, f.stableHash()) > 0
-}
-
-// lostStable: the stable group carries a share without one healthy target, and the canary, which serves
-// already and which nobody has aborted, has some: failing for certain is worse than a load that is too high.
-func (f facts) lostStable() bool {
-	if f.recorded() == 0 || f.status.Abort || f.unseen() != "" || f.replicas == 0 ||
-		f.canaryHash() != f.Rollout.Hash || f.stableHash() != f.status.StableRS {
-		return false
-	}
-	return f.failed(f.strategy.StableService, f.stable) && f.healthy(f.strategy.CanaryService, f.canaryHash()) > 0
-}
-
-// failed: no target of the group is healthy or may become so by its first check, and it has not just been made.
-func (f facts) failed(service string, rs *ReplicaSet) bool {
-	registered := 0
-	for _, i := range f.Ingresses {
-		g, _ := i.Evidence.Group(service)
-		for _, t := range g.Targets {
-			if t.State == evidence.Healthy || t.State == evidence.Initial {
-				return false
-			}
-			if t.Live() {
-				registered++
-			}
-		}
-	}
-	return registered > 0 || available(rs) == 0
 }
 
 // wayBack: the stable Service selects the stable version, which is healthy there as far as maxUnavailable

@@ -70,10 +70,21 @@ func (f facts) nextSize() int32 {
 		weight = 0
 	}
 	size := f.canarySize(weight)
-	if s := f.canaryScale(); s == nil && f.canaryHash() == f.Rollout.Hash {
-		size = max(size, f.floor(f.share(f.heaviest(f.strategy.CanaryService, f.recorded()))))
+	if f.canaryHash() != f.Rollout.Hash {
+		return size
 	}
-	return size
+	if f.lostStable() {
+		return f.replicas
+	}
+	carries := f.floor(f.share(f.heaviest(f.strategy.CanaryService, f.recorded())))
+	if f.canaryScale() != nil {
+		// The step's own size may be too small for its weight, but what carries more than that stays.
+		carries = min(carries, pods(f.next))
+		if f.recorded() <= weight {
+			carries = 0
+		}
+	}
+	return max(size, carries)
 }
 
 // stableSize is what the stable ReplicaSet should have now.

@@ -134,6 +134,7 @@ func (d *draft) conditions(f facts, s *v1alpha1.RolloutStatus) {
 	} else {
 		c = dropCondition(c, v1alpha1.ConditionTrafficContested)
 	}
+	c = d.stableLost(f, c)
 	c = replicaFailure(c, f)
 	healthy := !stopped && d.healthy(f, s)
 	if _, had := findCondition(c, v1alpha1.ConditionHealthy); had || healthy {
