@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/credentials"
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -194,6 +195,7 @@ func (w *world) startAWS() {
 	node.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}
 	node.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: w.node.String()}}
 	w.must(w.client.Status().Patch(w.ctx, node, before))
+	go w.beat(node.Name)
 
 	w.group, err = w.cloud.CreateSecurityGroup(w.ctx, model.SecurityGroup{Name: "lb", Description: "lb", Tags: map[string]string{model.TagCluster: "lockstep"}})
 	w.must(err)
@@ -213,6 +215,26 @@ func (w *world) startAWS() {
 		DefaultActions: []model.Action{{Type: model.ActionFixedResponse, FixedResponse: &model.FixedResponse{StatusCode: "404", ContentType: "text/plain"}}}})
 	w.must(err)
 	w.other = w.newGroup(model.TargetIP, "other", nil)
+}
+
+// beat renews a node's lease, as its kubelet would: the cluster takes a node that does not for lost after 50 s.
+func (w *world) beat(node string) {
+	lease := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Name: node, Namespace: corev1.NamespaceNodeLease}}
+	tick := time.NewTicker(10 * time.Second)
+	defer tick.Stop()
+	for {
+		lease.Spec = coordinationv1.LeaseSpec{HolderIdentity: &node, LeaseDurationSeconds: new(int32(40)), RenewTime: new(metav1.NowMicro())}
+		if lease.ResourceVersion == "" { // what fails is tried again with the next beat
+			_ = w.client.Create(w.ctx, lease)
+		} else {
+			_ = w.client.Update(w.ctx, lease)
+		}
+		select {
+		case <-w.ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
 }
 
 // targetGroup makes a target group for a Service, and a rule that gives it a weight of 100.
