@@ -1,6 +1,6 @@
 // Package aws is an emulated AWS account: the control APIs of ELBv2, EC2 and what stands around them (STS,
-// ACM, WAFv2, WAF Regional, Shield, the tagging API, Route 53, CloudWatch, instance metadata) over AWS's real
-// wire protocols, and load balancers that carry real traffic.
+// ACM, WAFv2, WAF Regional, Shield, the tagging API, Route 53, CloudWatch, Global Accelerator, instance
+// metadata) over AWS's real wire protocols, and load balancers that carry real traffic.
 //
 //	vpc, err := address.Claim()
 //	...
@@ -20,7 +20,7 @@
 // under the path /_lockstep/ (admin.go) and by Go methods, never by an AWS call.
 //
 // One process is one account in one region: every service answers for it under whatever region a request is
-// signed, Global Accelerator is missing, and signatures in query strings (presigned URLs) are not read. What is
+// signed, and signatures in query strings (presigned URLs) are not read. What is
 // not modelled of a service stands in the doc of its package; calls of it are refused, counted and listed
 // by NotModelled.
 package aws

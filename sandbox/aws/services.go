@@ -8,6 +8,7 @@ import (
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/acm"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/cloudwatch"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/eventual"
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/globalaccelerator"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/profile"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/route53"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/shield"
@@ -45,10 +46,11 @@ func (e *Emulator) addServices(draws *profile.Draws) {
 		return ok
 	}
 	e.cloudwatch = cloudwatch.New(draws)
+	accelerators := globalaccelerator.New(globalaccelerator.Config{AccountID: account, IDs: e.ids, Draws: draws})
 	firewall := wafv2.New(wafv2.Config{Region: region, AccountID: account, IDs: e.ids, Draws: draws, Protects: application})
 	older := wafregional.New(wafregional.Config{Region: region, AccountID: account, IDs: e.ids, Draws: draws, Protects: application})
 	protections := shield.New(shield.Config{AccountID: account, IDs: e.ids, Exists: exists})
-	e.tagging = tagging.New(draws, e.elbv2.Tagged, e.acm.Tagged, e.route53.Tagged)
+	e.tagging = tagging.New(draws, e.elbv2.Tagged, e.acm.Tagged, e.route53.Tagged, accelerators.Tagged)
 	e.services = map[string]service{
 		"elasticloadbalancing": {codecs: []wire.Codec{wire.ELBv2}, operations: e.elbv2.Operations()},
 		"ec2":                  {codecs: []wire.Codec{wire.EC2}, operations: e.ec2.Operations(), strict: true},
@@ -59,6 +61,7 @@ func (e *Emulator) addServices(draws *profile.Draws) {
 		"shield":               {codecs: []wire.Codec{wire.Shield}, operations: protections.Operations()},
 		"tagging":              {codecs: []wire.Codec{wire.Tagging}, operations: e.tagging.Operations(), actions: "tag"},
 		"route53":              {codecs: []wire.Codec{wire.Route53}, operations: e.route53.Operations()},
+		"globalaccelerator":    {codecs: []wire.Codec{wire.GlobalAccelerator}, operations: accelerators.Operations()},
 		"monitoring": {
 			codecs:     []wire.Codec{wire.CloudWatchRPC, wire.CloudWatchJSON, wire.CloudWatchQuery},
 			operations: e.cloudwatch.Operations(), actions: "cloudwatch",
@@ -69,7 +72,7 @@ func (e *Emulator) addServices(draws *profile.Draws) {
 // retagged says whether a call may have changed what the tagging API finds.
 func (c *call) retagged() bool {
 	operation := c.record.Operation
-	return (c.name == "elasticloadbalancing" || c.name == "acm" || c.name == "route53") &&
-		(strings.HasPrefix(operation, "Create") || strings.HasPrefix(operation, "Delete") || strings.Contains(operation, "Tags") || strings.HasSuffix(operation, "Certificate")) &&
+	return (c.name == "elasticloadbalancing" || c.name == "acm" || c.name == "route53" || c.name == "globalaccelerator") &&
+		(strings.HasPrefix(operation, "Create") || strings.HasPrefix(operation, "Delete") || strings.Contains(operation, "Tag") || strings.HasSuffix(operation, "Certificate")) &&
 		!strings.HasPrefix(operation, "Describe") && !strings.HasPrefix(operation, "List")
 }

@@ -27,13 +27,14 @@ type JSON struct {
 
 // The services that speak JSON. AnyJSON stands for those that nobody models.
 var (
-	ACM            = &JSON{version: "1.1", target: "CertificateManager"}
-	WAFv2          = &JSON{version: "1.1", target: "AWSWAF_20190729"}
-	WAFRegional    = &JSON{version: "1.1", target: "AWSWAF_Regional_20161128"}
-	Shield         = &JSON{version: "1.1", target: "AWSShield_20160616"}
-	Tagging        = &JSON{version: "1.1", target: "ResourceGroupsTaggingAPI_20170126"}
-	CloudWatchJSON = &JSON{version: "1.0", target: cloudWatchService, compatible: &cloudWatchCodes}
-	AnyJSON        = &JSON{version: "1.1"}
+	ACM               = &JSON{version: "1.1", target: "CertificateManager"}
+	WAFv2             = &JSON{version: "1.1", target: "AWSWAF_20190729"}
+	WAFRegional       = &JSON{version: "1.1", target: "AWSWAF_Regional_20161128"}
+	Shield            = &JSON{version: "1.1", target: "AWSShield_20160616"}
+	Tagging           = &JSON{version: "1.1", target: "ResourceGroupsTaggingAPI_20170126"}
+	GlobalAccelerator = &JSON{version: "1.1", target: "GlobalAccelerator_V20180706"}
+	CloudWatchJSON    = &JSON{version: "1.0", target: cloudWatchService, compatible: &cloudWatchCodes}
+	AnyJSON           = &JSON{version: "1.1"}
 )
 
 // Speaks says whether the request names its operation in a header.

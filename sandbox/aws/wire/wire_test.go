@@ -19,6 +19,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/cloudwatch"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	elb "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
+	"github.com/aws/aws-sdk-go-v2/service/globalaccelerator"
 	"github.com/aws/aws-sdk-go-v2/service/resourcegroupstaggingapi"
 	"github.com/aws/aws-sdk-go-v2/service/route53"
 	"github.com/aws/aws-sdk-go-v2/service/shield"
@@ -155,6 +156,9 @@ func TestEveryFieldOfEveryOperationSurvivesBothWays(t *testing.T) {
 			DescribeProtection GetSubscriptionState ListProtections`},
 		{wire.Tagging, func(c aws.Config) any { return resourcegroupstaggingapi.NewFromConfig(c) }, `GetResources GetTagKeys GetTagValues
 			TagResources UntagResources`},
+		{wire.GlobalAccelerator, func(c aws.Config) any { return globalaccelerator.NewFromConfig(c) }, `AddEndpoints CreateAccelerator
+			CreateEndpointGroup CreateListener DeleteAccelerator DescribeAccelerator DescribeEndpointGroup ListAccelerators
+			ListEndpointGroups ListListeners RemoveEndpoints TagResource UntagResource UpdateEndpointGroup UpdateListener`},
 		{wire.CloudWatchRPC, func(c aws.Config) any { return cloudwatch.NewFromConfig(c) }, `GetMetricData GetMetricStatistics
 			ListMetrics PutMetricData`},
 		{wire.Route53, func(c aws.Config) any { return route53.NewFromConfig(c) }, `ChangeResourceRecordSets ChangeTagsForResource
