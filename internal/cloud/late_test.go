@@ -192,13 +192,17 @@ func TestWeightsCostOneReadEachAfterATakeOver(t *testing.T) {
 		go func() { ended <- c.Start(ctx) }()
 		defer func() { cancel(); <-ended }()
 		believed(t, c)
-		if _, err := c.Evidence(webPods).Observe(t.Context(), webQuery, time.Now()); err != nil {
+		source := c.Evidence(webPods)
+		if _, err := source.Observe(t.Context(), webQuery, time.Now()); err != nil {
 			t.Fatal(err)
 		}
 		f.forgetCalls()
 		for i := range int32(10) {
 			if err := c.ModifyRule(t.Context(), ruleARN, split(90-i, 10+i), nil); err != nil {
 				t.Fatal(err)
+			}
+			if i%2 == 0 { // a rollout may be faster to look than the mirror
+				seen(t, source)
 			}
 			time.Sleep(3 * time.Second)
 		}

@@ -226,6 +226,7 @@ func (c *Cloud) seeAgain(listenerARN string, delay time.Duration) {
 // look is the loop of seeAgain. told says that what the listener shows is known to subscribers.
 func (c *Cloud) look(ctx context.Context, listenerARN string, delay time.Duration, sooner <-chan time.Duration, told bool) {
 	backoff, due := max(c.settings.SeeAgainBackoff, delay), c.now().Add(delay)
+	late := told // the next look is for what may arrive late, and not for what has just been written
 	for {
 		timer := time.NewTimer(due.Sub(c.now()))
 		select {
@@ -237,11 +238,11 @@ func (c *Cloud) look(ctx context.Context, listenerARN string, delay time.Duratio
 			if at := c.now().Add(delay); at.Before(due) {
 				due = at
 			}
-			backoff, told = c.settings.SeeAgainBackoff, false
+			backoff, told, late = c.settings.SeeAgainBackoff, false, false
 			continue
 		case <-timer.C:
 		}
-		gone, err := c.seeOnce(ctx, listenerARN)
+		gone, err := c.seeOnce(ctx, listenerARN, late)
 		if err != nil {
 			c.log.Warn("cannot read a listener after writing it", "listener", listenerARN, "error", err)
 		}
@@ -261,17 +262,17 @@ func (c *Cloud) look(ctx context.Context, listenerARN string, delay time.Duratio
 		if !past && c.lateUntil(listenerARN, lateCall.own).IsZero() { // nothing of ours is on its way
 			backoff = max(backoff, slowLook)
 		}
-		due, backoff = c.now().Add(min(backoff, slowest)), min(2*backoff, slowestLook)
+		due, backoff, late = c.now().Add(min(backoff, slowest)), min(2*backoff, slowestLook), true
 	}
 }
 
-// seeOnce reads the routes, unless somebody has since the last write and there is nothing else to look for.
-func (c *Cloud) seeOnce(ctx context.Context, listenerARN string) (gone bool, err error) {
+// seeOnce reads the routes, unless somebody has since the last write and the look is not for what may arrive late.
+func (c *Cloud) seeOnce(ctx context.Context, listenerARN string, late bool) (gone bool, err error) {
 	notBefore, lane := time.Time{}, budget.Traffic
 	if c.have.routes.Fresh(listenerARN, time.Time{}) {
 		notBefore = c.now()
 		if !c.showsPast(listenerARN) {
-			if c.lateUntil(listenerARN, lateCall.alters).IsZero() {
+			if !late || c.lateUntil(listenerARN, lateCall.alters).IsZero() {
 				return false, nil
 			}
 			lane = budget.Configuration // weights on their way go before what may never come
