@@ -44,7 +44,8 @@ bench: build ## Run the benchmarks that docs/benchmarks.md quotes
 .PHONY: fuzz
 fuzz: ## Fuzz every parser of user input for a short time each (FUZZTIME=)
 	@set -e; for target in internal/split:FuzzDecode internal/balancing/ingress:FuzzAnnotations \
-		sandbox/aws:FuzzRequests sandbox/aws/wire:FuzzDecode sandbox/aws/dataplane:FuzzClient \
+		sandbox/aws:FuzzRequests sandbox/aws/wire:FuzzForms sandbox/aws/wire:FuzzDocuments sandbox/aws/wire:FuzzREST \
+		sandbox/aws/cloudwatch:FuzzExpression sandbox/aws/policy:FuzzDecide sandbox/aws/dataplane:FuzzClient \
 		sandbox/aws/dataplane:FuzzGlob sandbox/kubelet/app:FuzzBehaviour; do \
 		echo "$$target"; go test "./$${target%:*}" -run '^$$' -fuzz "^$${target#*:}\$$" -fuzztime $(or $(FUZZTIME),20s); \
 	done

@@ -246,6 +246,9 @@ func (b *batch) checkValues(set *recordSet) {
 				wrong = "is not a domain name"
 			}
 		}
+		if value == "" {
+			wrong = "is empty"
+		}
 		if seen[value] {
 			wrong = "is given twice"
 		}
