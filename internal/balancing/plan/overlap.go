@@ -103,11 +103,9 @@ func implies(given, wanted model.Condition) bool {
 	if given.Field != wanted.Field || !strings.EqualFold(given.HeaderName, wanted.HeaderName) {
 		return false
 	}
-	if conditionsKey([]model.Condition{given}) == conditionsKey([]model.Condition{wanted}) {
-		return true
-	}
-	if cmp.Or(len(given.RegexValues), len(given.Query)) > 0 || len(given.Values) == 0 || given.Field != "path-pattern" && given.Field != "host-header" {
-		return false
+	pattern := given.Field == "path-pattern" || given.Field == "host-header"
+	if !pattern || cmp.Or(len(given.RegexValues), len(given.Query)) > 0 || len(given.Values) == 0 {
+		return conditionsKey([]model.Condition{given}) == conditionsKey([]model.Condition{wanted})
 	}
 	return !slices.ContainsFunc(given.Values, func(v string) bool {
 		return !slices.ContainsFunc(wanted.Values, func(w string) bool { return patternHolds(w, v) })
@@ -115,24 +113,24 @@ func implies(given, wanted model.Condition) bool {
 }
 
 // patternHolds says that each text that matches the other pattern matches the pattern too: what * and ? stand
-// for there must be taken by a * here, or a ? by a ?. Patterns are what users write: the time it takes grows with
+// for there must be taken by a * here, or a ? by a ?. Patterns are what users write: the time it takes is at most
 // the product of their lengths, whatever is in them.
 func patternHolds(pattern, other string) bool {
-	// holds[j] is whether the rest of the pattern from i takes the rest of the other from j.
-	holds := make([]bool, len(other)+1)
-	holds[len(other)] = true
-	for i := len(pattern) - 1; i >= 0; i-- {
-		before := slices.Clone(holds) // for i+1
-		for j := len(other); j >= 0; j-- {
-			switch {
-			case pattern[i] == '*':
-				holds[j] = before[j] || j < len(other) && holds[j+1]
-			case j == len(other) || other[j] == '*':
-				holds[j] = false
-			default:
-				holds[j] = (pattern[i] == other[j] || pattern[i] == '?') && before[j+1]
-			}
+	i, j := 0, 0
+	star, taken := -1, 0 // the last star of the pattern, and the end of what it takes of the other
+	for j < len(other) {
+		switch {
+		case i < len(pattern) && pattern[i] == '*':
+			star, taken = i, j
+			i++
+		case i < len(pattern) && other[j] != '*' && (pattern[i] == other[j] || pattern[i] == '?'):
+			i, j = i+1, j+1
+		case star >= 0:
+			taken++
+			i, j = star+1, taken
+		default:
+			return false
 		}
 	}
-	return holds[0]
+	return strings.Trim(pattern[i:], "*") == ""
 }
