@@ -1,0 +1,466 @@
+package dns_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"net"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	elb "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
+	elbtypes "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
+	"github.com/aws/aws-sdk-go-v2/service/route53/types"
+	mdns "github.com/miekg/dns"
+
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/dataplane"
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/profile"
+)
+
+const (
+	application = elbtypes.LoadBalancerTypeEnumApplication
+	network     = elbtypes.LoadBalancerTypeEnumNetwork
+)
+
+// TestNamesOfLoadBalancers in a bubble: a name appears after the profile's delay, and goes with its load balancer.
+func TestNamesOfLoadBalancers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAccount(t, map[profile.Key]string{profile.DNSVisible: "F(30)"})
+		alb, nlb := a.balancer("web", application), a.balancer("tcp", network)
+		synctest.Wait()
+		if got := say(a.ask(*alb.DNSName, "A")); got != "NXDOMAIN, none in eu-west-1.elb.amazonaws.com. for 60" {
+			t.Errorf("a new name: %s", got)
+		}
+		time.Sleep(30 * time.Second) // of the bubble
+		for lb, name := range map[string]string{"web": *alb.DNSName, "tcp": *nlb.DNSName} {
+			var want []string
+			for _, real := range a.real(lb) {
+				want = append(want, fmt.Sprintf("A %s 60", real))
+			}
+			slices.Sort(want)
+			if got := say(a.ask(strings.ToUpper(name), "A")); len(want) != 3 || got != strings.Join(want, ", ") {
+				t.Errorf("%s: %s, want %s", lb, got, want)
+			}
+			if got := say(a.ask(name, "AAAA")); !strings.HasPrefix(got, "none in ") {
+				t.Errorf("%s has IPv6 addresses: %s", lb, got)
+			}
+		}
+		if got, want := say(a.ask("dualstack."+*alb.DNSName, "A")), say(a.ask(*alb.DNSName, "A")); got != want {
+			t.Errorf("dualstack: %s, want %s", got, want)
+		}
+		for zone, real := range a.real("tcp") {
+			if got := say(a.ask(zone+"."+*nlb.DNSName, "A")); got != fmt.Sprintf("A %s 60", real) {
+				t.Errorf("the name of zone %s: %s, want %s", zone, got, real)
+			}
+		}
+		for _, name := range []string{"eu-west-1z." + *nlb.DNSName, "eu-west-1a." + *alb.DNSName, "other-1.eu-west-1.elb.amazonaws.com"} {
+			if got := say(a.ask(name, "A")); !strings.HasPrefix(got, "NXDOMAIN") {
+				t.Errorf("%s: %s", name, got)
+			}
+		}
+		if got := say(a.ask("elb.eu-west-1.amazonaws.com", "NS")); strings.Count(got, "NS ns-") != 2 {
+			t.Errorf("name servers: %s", got)
+		}
+		must(a.ELBv2().DeleteLoadBalancer(reader, &elb.DeleteLoadBalancerInput{LoadBalancerArn: alb.LoadBalancerArn}))(t)
+		if got := say(a.ask(*alb.DNSName, "A")); !strings.HasPrefix(got, "NXDOMAIN") {
+			t.Errorf("the name of a deleted load balancer: %s", got)
+		}
+	})
+}
+
+// TestOrderVaries: clients take the first address, so that each has to be the first one now and then.
+func TestOrderVaries(t *testing.T) {
+	a := newAccount(t, nil)
+	lb := a.active(a.balancer("web", application))
+	a.zone("example.com", set("many.example.com", "A", 60, "192.0.2.1", "192.0.2.2", "192.0.2.3"))
+	for _, name := range []string{*lb.DNSName, "many.example.com"} {
+		first := map[string]int{}
+		for range 300 {
+			answer := a.ask(name, "A").Answer
+			if len(answer) != 3 {
+				t.Fatalf("%s: %v", name, answer)
+			}
+			first[answer[0].(*mdns.A).A.String()]++
+		}
+		for address, times := range first {
+			if times < 60 || len(first) != 3 { // 5 standard deviations below 100
+				t.Errorf("%s: %s is first %d times of 300", name, address, times)
+			}
+		}
+	}
+}
+
+// TestZoneWithoutHealthyTargetsLeaves, if the targets of other zones are not used for it, and comes back.
+func TestZoneWithoutHealthyTargetsLeaves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAccount(t, map[profile.Key]string{profile.ALBHealthAggregate: "F(2)"})
+		lb := a.balancer("web", application)
+		group := must(a.ELBv2().CreateTargetGroup(reader, &elb.CreateTargetGroupInput{
+			Name: new("web"), Protocol: elbtypes.ProtocolEnumHttp, Port: new(int32(80)), TargetType: elbtypes.TargetTypeEnumIp, VpcId: new(a.EC2().VPC()),
+		}))(t).TargetGroups[0].TargetGroupArn
+		must(a.ELBv2().ModifyTargetGroupAttributes(reader, &elb.ModifyTargetGroupAttributesInput{TargetGroupArn: group, Attributes: []elbtypes.TargetGroupAttribute{
+			{Key: new("load_balancing.cross_zone.enabled"), Value: new("false")},
+		}}))(t)
+		must(a.ELBv2().CreateListener(reader, &elb.CreateListenerInput{
+			LoadBalancerArn: lb.LoadBalancerArn, Port: new(int32(80)), Protocol: elbtypes.ProtocolEnumHttp,
+			DefaultActions: []elbtypes.Action{{Type: elbtypes.ActionTypeEnumForward, TargetGroupArn: group}},
+		}))(t)
+		real := a.real("web")
+		var targets []dataplane.TargetKey
+		for _, zone := range []string{"eu-west-1a", "eu-west-1b", "eu-west-1c"} {
+			node := must(a.EC2().AddInstance(zone, "node-"+zone))(t)
+			key := dataplane.TargetKey{ID: must(a.EC2().AssignPodAddress(node.ID))(t).String(), Port: 80}
+			targets = append(targets, key)
+			must(a.ELBv2().RegisterTargets(reader, &elb.RegisterTargetsInput{
+				TargetGroupArn: group, Targets: []elbtypes.TargetDescription{{Id: &key.ID, Port: new(int32(80))}},
+			}))(t)
+		}
+		synctest.Wait()
+		report := func(key dataplane.TargetKey, state dataplane.HealthState) {
+			for zone, n := range a.nodes {
+				n.report(dataplane.HealthChange{LoadBalancer: *lb.LoadBalancerArn, Zone: zone, Group: *group, Target: key, TargetHealth: dataplane.TargetHealth{State: state}})
+			}
+		}
+		count := func() int { return len(a.ask(*lb.DNSName, "A").Answer) }
+		if count() != 3 {
+			t.Errorf("no zone is healthy yet, and %d of 3 are answered", count())
+		}
+		for _, key := range targets[:2] {
+			report(key, dataplane.Healthy)
+		}
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		if got := say(a.ask(*lb.DNSName, "A")); count() != 2 || strings.Contains(got, real["eu-west-1c"].String()) {
+			t.Errorf("with targets in two zones: %s, zone c is at %s", got, real["eu-west-1c"])
+		}
+		report(targets[0], dataplane.Unhealthy)
+		if count() != 2 {
+			t.Error("a zone leaves before its health is known")
+		}
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		if got := say(a.ask(*lb.DNSName, "A")); got != fmt.Sprintf("A %s 60", real["eu-west-1b"]) {
+			t.Errorf("with targets in one zone: %s", got)
+		}
+		report(targets[1], dataplane.Unhealthy)
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		if count() != 3 {
+			t.Errorf("all zones fail, and %d of 3 are answered", count())
+		}
+	})
+}
+
+// TestRecordsOfHostedZones asks for all that a zone can say.
+func TestRecordsOfHostedZones(t *testing.T) {
+	a := newAccount(t, nil)
+	lb := a.active(a.balancer("web", application))
+	a.zone("example.com",
+		set("www.example.com", "A", 300, "192.0.2.1", "192.0.2.2"),
+		set("pod.example.com", "A", 5, "10.78.1.9"),
+		set("six.example.com", "AAAA", 5, "2001:db8::1"),
+		set("to.example.com", "CNAME", 20, "www.example.com"),
+		set("balanced.example.com", "CNAME", 20, *lb.DNSName),
+		set("away.example.com", "CNAME", 20, "www.elsewhere.test."),
+		set("lost.example.com", "CNAME", 20, "nobody.example.com"),
+		set("round.example.com", "CNAME", 20, "about.example.com"),
+		set("about.example.com", "CNAME", 20, "round.example.com"),
+		set("deep.in.example.com", "TXT", 20, `"one" "two \"2\" \344"`),
+		set("*.wild.example.com", "A", 20, "192.0.2.9"),
+		set("mail.example.com", "MX", 20, "10 mx1.example.com", "20 mx2.example.com."),
+		set("_http._tcp.example.com", "SRV", 20, "1 2 64080 www.example.com"),
+		set("a\\057b.example.com", "A", 20, "192.0.2.7"),
+		alias("alias.example.com", "dualstack."+*lb.DNSName, *lb.CanonicalHostedZoneId, true),
+		alias("gone.example.com", "gone-1.eu-west-1.elb.amazonaws.com", *lb.CanonicalHostedZoneId, true),
+	)
+	balanced := say(a.ask(*lb.DNSName, "A"))
+	for question, want := range map[string]string{
+		"www.example.com A":                    "A 192.0.2.1 300, A 192.0.2.2 300",
+		"WWW.example.COM A":                    "A 192.0.2.1 300, A 192.0.2.2 300",
+		"pod.example.com A":                    "A 127.78.1.9 5",
+		"six.example.com AAAA":                 "AAAA 2001:db8::1 5",
+		"six.example.com A":                    "none in example.com. for 900",
+		"to.example.com A":                     "A 192.0.2.1 300, A 192.0.2.2 300, CNAME www.example.com. 20",
+		"to.example.com AAAA":                  "CNAME www.example.com. 20, none in example.com. for 900",
+		"to.example.com CNAME":                 "CNAME www.example.com. 20",
+		"balanced.example.com A":               balanced + ", CNAME " + *lb.DNSName + ". 20",
+		"away.example.com A":                   "CNAME www.elsewhere.test. 20",
+		"lost.example.com A":                   "CNAME nobody.example.com. 20, NXDOMAIN, none in example.com. for 900",
+		"round.example.com A":                  "CNAME about.example.com. 20, CNAME round.example.com. 20",
+		"deep.in.example.com TXT":              `TXT "one" "two \"2\" \228" 20`,
+		"in.example.com A":                     "none in example.com. for 900",
+		"nobody.example.com A":                 "NXDOMAIN, none in example.com. for 900",
+		"any.wild.example.com A":               "A 192.0.2.9 20",
+		"any.wild.example.com TXT":             "none in example.com. for 900",
+		"mail.example.com MX":                  "MX 10 mx1.example.com. 20, MX 20 mx2.example.com. 20",
+		"_http._tcp.example.com SRV":           "SRV 1 2 64080 www.example.com. 20",
+		"a/b.example.com A":                    "A 192.0.2.7 20",
+		`a\047b.example.com A`:                 "A 192.0.2.7 20",
+		"alias.example.com A":                  balanced,
+		"alias.example.com TXT":                "none in example.com. for 900",
+		"gone.example.com A":                   "none in example.com. for 900",
+		"example.com ANY":                      `HINFO "RFC8482" "" 3600`,
+		"nobody.example.com ANY":               "NXDOMAIN, none in example.com. for 900",
+		"www.elsewhere.test A":                 "REFUSED",
+		"amazonaws.com NS":                     "REFUSED",
+		". NS":                                 "REFUSED",
+		"example.com AXFR":                     "REFUSED",
+		"nobody.eu-west-1.elb.amazonaws.com A": "NXDOMAIN, none in eu-west-1.elb.amazonaws.com. for 60",
+	} {
+		name, kind, _ := strings.Cut(question, " ")
+		got := a.ask(name, kind)
+		if say(got) != want {
+			t.Errorf("%s:\n got %s\nwant %s", question, say(got), want)
+		}
+		if got.Authoritative != (got.Rcode != mdns.RcodeRefused) {
+			t.Errorf("%s: authoritative is %t for %s", question, got.Authoritative, say(got))
+		}
+	}
+	if got := say(a.ask("example.com", "SOA")); !strings.HasPrefix(got, "SOA ns-") || !strings.HasSuffix(got, " 86400 900") {
+		t.Errorf("SOA: %s", got)
+	}
+	if got := say(a.ask("example.com", "NS")); strings.Count(got, " 172800") != 4 {
+		t.Errorf("NS: %s", got)
+	}
+}
+
+// TestWeightsAreSharesOfAnswers compares 20,000 answers with the weights: the chi-square of 3 degrees of freedom exceeds
+// 16.27 once in a thousand seeds, and the seed is fixed.
+func TestWeightsAreSharesOfAnswers(t *testing.T) {
+	a := newAccount(t, nil)
+	zone := a.zone("example.com")
+	weights := map[string]int64{"192.0.2.1": 1, "192.0.2.2": 64, "192.0.2.3": 255, "192.0.2.4": 80, "192.0.2.5": 0}
+	put := func(weights map[string]int64) {
+		var sets []types.ResourceRecordSet
+		for address, weight := range weights {
+			sets = append(sets, weighted(set("api.example.com", "A", 10, address), address, weight))
+		}
+		a.change(zone, sets...)
+	}
+	const draws = 20_000
+	chiSquare := func(expected map[string]float64) (sum float64) {
+		counts := map[string]float64{}
+		for range draws {
+			answer := a.ask("api.example.com", "A").Answer
+			if len(answer) != 1 {
+				t.Fatalf("one record of the set has to be answered: %v", answer)
+			}
+			counts[answer[0].(*mdns.A).A.String()]++
+		}
+		for address, n := range counts {
+			if expected[address] == 0 {
+				t.Errorf("%s is answered %v times and should not be", address, n)
+			}
+		}
+		for address, want := range expected {
+			if want > 0 {
+				sum += math.Pow(counts[address]-want, 2) / want
+			}
+		}
+		return sum
+	}
+	put(weights)
+	if x := chiSquare(map[string]float64{"192.0.2.1": draws / 400., "192.0.2.2": draws * 64 / 400., "192.0.2.3": draws * 255 / 400., "192.0.2.4": draws * 80 / 400.}); x > 16.27 {
+		t.Errorf("chi-square %v: the answers do not follow the weights", x)
+	}
+	equal := map[string]float64{}
+	for address := range weights {
+		weights[address], equal[address] = 0, draws/5
+	}
+	put(weights)
+	if x := chiSquare(equal); x > 18.47 { // 4 degrees of freedom
+		t.Errorf("chi-square %v: with all weights 0 the answers are not equally likely", x)
+	}
+}
+
+// TestChangeIsAnsweredWhenInSync: the API shows a change at once, the name servers later.
+func TestChangeIsAnsweredWhenInSync(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAccount(t, map[profile.Key]string{profile.Route53InSync: "F(20)"})
+		zone := a.zone("example.com", set("www.example.com", "A", 60, "192.0.2.1"))
+		if got := say(a.ask("www.example.com", "A")); got != "REFUSED" {
+			t.Errorf("the name servers have the zone at once: %s", got)
+		}
+		time.Sleep(20 * time.Second)
+		a.change(zone, set("www.example.com", "A", 60, "192.0.2.2"))
+		if got := say(a.ask("www.example.com", "A")); got != "A 192.0.2.1 60" {
+			t.Errorf("before the change is in sync: %s", got)
+		}
+		time.Sleep(20 * time.Second)
+		if got := say(a.ask("www.example.com", "A")); got != "A 192.0.2.2 60" {
+			t.Errorf("after: %s", got)
+		}
+	})
+}
+
+// TestGoResolver uses the resolver of the standard library as every Go program does, over UDP and, for what does
+// not fit, TCP.
+func TestGoResolver(t *testing.T) {
+	a := newAccount(t, nil).serve()
+	lb := a.active(a.balancer("web", application))
+	var many []string
+	for i := range 200 {
+		many = append(many, fmt.Sprintf("192.0.2.%d", i))
+	}
+	a.zone("example.com", set("many.example.com", "A", 60, many...), set("www.example.com", "CNAME", 60, *lb.DNSName))
+	var networks []string
+	resolver := &net.Resolver{PreferGo: true, StrictErrors: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+		networks = append(networks, network)
+		return new(net.Dialer).DialContext(ctx, network, a.server.Addr().String())
+	}}
+	var want []string
+	for _, real := range a.real("web") {
+		want = append(want, real.String())
+	}
+	slices.Sort(want)
+	for _, name := range []string{*lb.DNSName, "www.example.com"} {
+		got := must(resolver.LookupHost(t.Context(), name+"."))(t)
+		slices.Sort(got)
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: %v, want %v", name, got, want)
+		}
+	}
+	if got := must(resolver.LookupNetIP(t.Context(), "ip4", "many.example.com."))(t); len(got) != 200 || !slices.Contains(networks, "tcp") {
+		t.Errorf("%d addresses over %v", len(got), networks)
+	}
+	_, err := resolver.LookupHost(t.Context(), "nobody.example.com.")
+	if missing, ok := errors.AsType[*net.DNSError](err); !ok || !missing.IsNotFound {
+		t.Errorf("a name that is not there: %v", err)
+	}
+}
+
+// TestSizes: what is too large for the client's datagrams is cut and marked.
+func TestSizes(t *testing.T) {
+	a := newAccount(t, nil).serve()
+	var many []string
+	for i := range 60 {
+		many = append(many, fmt.Sprintf("192.0.2.%d", i))
+	}
+	a.zone("example.com", set("many.example.com", "A", 60, many...), set("some.example.com", "A", 60, many[:40]...))
+	ask := func(network, name string, size uint16, version uint8) *mdns.Msg {
+		question := new(mdns.Msg).SetQuestion(name, mdns.TypeA)
+		if size > 0 {
+			question.SetEdns0(size, false)
+			question.IsEdns0().SetVersion(version)
+		}
+		client := &mdns.Client{Net: network}
+		answer, _, err := client.ExchangeContext(t.Context(), question, a.server.Addr().String())
+		if err != nil {
+			t.Fatalf("%s over %s: %v", name, network, err)
+		}
+		answer.Compress = true // as it was sent
+		return answer
+	}
+	for _, one := range []struct {
+		network, name string
+		size          uint16
+		whole         bool
+	}{
+		{"udp", "some.example.com.", 0, false},
+		{"udp", "some.example.com.", 512, false},
+		{"udp", "some.example.com.", 100, false}, // less than 512 is 512
+		{"udp", "some.example.com.", 1232, true},
+		{"udp", "some.example.com.", 65535, true},
+		{"udp", "many.example.com.", 700, false},
+		{"tcp", "many.example.com.", 0, true},
+		{"tcp", "many.example.com.", 512, true},
+	} {
+		answer := ask(one.network, one.name, one.size, 0)
+		limit := max(512, min(int(one.size), 1232))
+		if answer.Truncated == one.whole || one.network == "udp" && answer.Len() > limit || len(answer.Answer) == 0 {
+			t.Errorf("%+v: truncated %t, %d bytes, %d records", one, answer.Truncated, answer.Len(), len(answer.Answer))
+		}
+		if opt := answer.IsEdns0(); (opt != nil) != (one.size > 0) {
+			t.Errorf("%+v: EDNS is answered with %v", one, opt)
+		}
+	}
+	if answer := ask("udp", "some.example.com.", 1232, 1); answer.Rcode != mdns.RcodeBadVers || len(answer.Answer) != 0 {
+		t.Errorf("a later version of EDNS: %v", answer)
+	}
+}
+
+// TestQuestionsThatAreNone are refused as they should be, and nothing hangs.
+func TestQuestionsThatAreNone(t *testing.T) {
+	a := newAccount(t, nil)
+	question := func(change func(*mdns.Msg)) *mdns.Msg {
+		q := new(mdns.Msg).SetQuestion("www.example.com.", mdns.TypeA)
+		change(q)
+		return a.server.Answer(q)
+	}
+	for want, change := range map[int]func(*mdns.Msg){
+		mdns.RcodeNotImplemented: func(q *mdns.Msg) { q.Opcode = mdns.OpcodeNotify },
+		mdns.RcodeRefused:        func(q *mdns.Msg) { q.Question[0].Qclass = mdns.ClassCHAOS },
+		mdns.RcodeFormatError:    func(q *mdns.Msg) { q.SetEdns0(512, false); q.SetEdns0(512, false) },
+	} {
+		if got := question(change); got.Rcode != want || len(got.Answer) != 0 {
+			t.Errorf("got %s, want %s", mdns.RcodeToString[got.Rcode], mdns.RcodeToString[want])
+		}
+	}
+	if got := question(func(q *mdns.Msg) { q.Question = nil }); got.Rcode != mdns.RcodeFormatError {
+		t.Errorf("no question: %v", got)
+	}
+}
+
+// TestClose frees the port, whether the server has served or not, and ends those that wait for their turn.
+func TestClose(t *testing.T) {
+	for _, served := range []bool{false, true} {
+		a := newAccount(t, nil)
+		at := a.server.Addr().String()
+		if served {
+			a.serve()
+			idle := must(net.Dial("tcp", at))(t) // a client that says nothing
+			defer idle.Close()
+			if _, _, err := (&mdns.Client{Net: "tcp"}).Exchange(new(mdns.Msg).SetQuestion("x.", mdns.TypeA), at); err != nil {
+				t.Error(err)
+			}
+		}
+		if err := errors.Join(a.server.Close(), a.server.Close()); err != nil {
+			t.Error(err)
+		}
+		for _, network := range []string{"tcp", "udp"} {
+			if network == "tcp" {
+				must(net.Listen("tcp", at))(t).Close()
+			} else {
+				must(net.ListenPacket("udp", at))(t).Close()
+			}
+		}
+	}
+}
+
+// FuzzQuestions: whatever arrives, there is an answer that can be sent, or none at all.
+func FuzzQuestions(f *testing.F) {
+	a := newAccount(f, nil)
+	lb := a.active(a.balancer("web", application))
+	a.zone("example.com", set("www.example.com", "A", 60, "192.0.2.1"), set("*.example.com", "TXT", 60, `"a"`), set("a\\057b.example.com", "CNAME", 60, *lb.DNSName))
+	for _, name := range []string{*lb.DNSName, "www.example.com", `a\047b.example.com`, ".", "x.y.z.example.com"} {
+		for _, kind := range []uint16{mdns.TypeA, mdns.TypeANY, mdns.TypeSOA, 65280} {
+			wire, err := new(mdns.Msg).SetQuestion(mdns.Fqdn(name), kind).SetEdns0(4096, true).Pack()
+			if err != nil {
+				f.Fatal(err)
+			}
+			f.Add(wire)
+		}
+	}
+	f.Fuzz(func(t *testing.T, wire []byte) {
+		question := new(mdns.Msg)
+		if question.Unpack(wire) != nil || question.Response {
+			return
+		}
+		answer := a.server.Answer(question)
+		answer.Truncate(512)
+		packed, err := answer.Pack()
+		if err != nil {
+			t.Fatalf("the answer to %v cannot be sent: %v", question, err)
+		}
+		if len(packed) > 512 && len(question.Question) < 2 {
+			t.Errorf("%d bytes for %v", len(packed), question)
+		}
+		if !answer.Response || answer.Id != question.Id {
+			t.Errorf("%v is no answer to %v", answer, question)
+		}
+	})
+}
