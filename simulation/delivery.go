@@ -197,6 +197,9 @@ func (d *delivery) observe(notBefore time.Time) (canary.Snapshot, seenRollout, b
 		s.Services = append(s.Services, canary.Service{Name: name, Hash: o.hash, ManagedBy: o.managedBy})
 	}
 	i := canary.Ingress{Name: ingressName, HasRule: true, Action: in.action, Ours: in.writer == ours, Writer: in.other, WrittenAt: in.otherAt.Truncate(time.Second), Recorded: in.recorded}
+	if in.action != "" { // nobody owns what is gone
+		i.ChangedAt = in.writtenAt.Truncate(time.Second)
+	}
 	evidence, err := w.mirror.evidence(notBefore)
 	if i.Evidence = evidence; err != nil {
 		i.EvidenceError = "no token in the call budget" // without the time, which would change the status each time

@@ -217,6 +217,10 @@ func TestMutantOfLaw6TakesARestartForSettled(t *testing.T) {
 					}
 				}
 				s.Rollout.Status = status
+				s.Ingresses = slices.Clone(s.Ingresses)
+				for i := range s.Ingresses {
+					s.Ingresses[i].ChangedAt = time.Time{} // or else the annotation tells
+				}
 				return canary.Decide(s)
 			}
 		}

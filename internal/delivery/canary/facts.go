@@ -237,6 +237,9 @@ func (f facts) settled(service string, weight int32) (ok bool, at time.Time, why
 		case service != "" && e.Weights[service] != weight:
 			return false, time.Time{}, fmt.Sprintf("Ingress %s: AWS shows %s at %d", i.Name, service, e.Weights[service])
 		}
+		if i.rewritten(e) {
+			return false, time.Time{}, fmt.Sprintf("Ingress %s: the action was written anew at %s, and the weights have to be seen since", i.Name, i.ChangedAt.UTC().Format(time.TimeOnly))
+		}
 		if until := i.Evidence.UnansweredUntil; until.After(f.Now) {
 			return false, until, fmt.Sprintf("Ingress %s: a write that AWS did not answer may still change the weights until %s", i.Name, until.UTC().Format(time.TimeOnly))
 		}

@@ -336,6 +336,10 @@ func (f facts) see(entry *v1alpha1.TrafficStatus, i Ingress) {
 		seen[service] = w
 	}
 	if entry.Since != nil && maps.Equal(entry.Weights, seen) {
+		// A read that is older than the stamp tells nothing new; the API server's clock may also be ahead.
+		if i.rewritten(entry) && i.Evidence.SeenAt.After(i.ChangedAt) {
+			entry.Since, entry.SettledAt = new(metav1.NewMicroTime(i.Evidence.SeenAt)), nil
+		}
 		return
 	}
 	old := entry.WrittenAt == nil || i.Evidence.SeenAt.Before(entry.WrittenAt.Time) ||
@@ -344,4 +348,10 @@ func (f facts) see(entry *v1alpha1.TrafficStatus, i Ingress) {
 	if !old {
 		entry.Since = new(metav1.NewMicroTime(i.Evidence.SeenAt))
 	}
+}
+
+// rewritten: the annotation was written after the weights were first seen, by others or by ourselves when the
+// status could not be published. AWS may have had other weights in between, though it has these again.
+func (i Ingress) rewritten(entry *v1alpha1.TrafficStatus) bool {
+	return entry.Since != nil && i.ChangedAt.After(entry.Since.Time)
 }

@@ -134,6 +134,9 @@ type Ingress struct {
 	// the annotation is gone, and the time of its write.
 	Writer    string
 	WrittenAt time.Time
+	// ChangedAt is when the annotation's present value was last written by anybody, in whole seconds of the API
+	// server's clock; zero when it is not known.
+	ChangedAt time.Time
 	// Recorded: the bookkeeping annotation names this rollout and this action.
 	Recorded bool
 	// RecordError is why that annotation cannot be read, and what to do; empty when it can.

@@ -278,6 +278,7 @@ func (c *Controller) observeTraffic(ctx context.Context, reader client.Reader, o
 			into.RecordError = err.Error()
 		}
 		into.Ours, into.Writer, into.WrittenAt = o.router.Writer(ingress)
+		into.ChangedAt = o.router.ChangedAt(ingress)
 		if !into.Missing && into.HasRule {
 			query.Ingress = name
 			into.Evidence, into.EvidenceError = c.ask(ctx, query, notBefore)

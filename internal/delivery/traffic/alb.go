@@ -144,6 +144,18 @@ func (r ALB) Writer(ingress *networkingv1.Ingress) (ours bool, manager string, a
 	return ours, manager, at
 }
 
+// ChangedAt is when the action was last written by anybody who owns its present value, in whole seconds; zero
+// when the managed fields do not tell.
+func (r ALB) ChangedAt(ingress *networkingv1.Ingress) time.Time {
+	var at time.Time
+	for _, entry := range ingress.ManagedFields {
+		if entry.Subresource == "" && entry.Time != nil && entry.Time.After(at) && ownsAnnotation(entry, r.Key) {
+			at = entry.Time.Time
+		}
+	}
+	return at
+}
+
 func ownsAnnotation(entry metav1.ManagedFieldsEntry, key string) bool {
 	if entry.FieldsV1 == nil {
 		return false

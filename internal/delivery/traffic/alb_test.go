@@ -66,10 +66,16 @@ func TestWriterIsReadFromManagedFields(t *testing.T) {
 	if ours, by, _ := r.Writer(i); !ours || by != "" {
 		t.Errorf("ours %t, writer %q", ours, by)
 	}
+	if at := r.ChangedAt(i); !at.Equal(early.Time) {
+		t.Errorf("changed at %s", at)
+	}
 	i.ManagedFields[0].FieldsV1 = metav1.NewFieldsV1(`{}`)
 	i.ManagedFields = append(i.ManagedFields, metav1.ManagedFieldsEntry{Manager: "argocd", Time: &late, FieldsV1: fields})
 	if ours, by, at := r.Writer(i); ours || by != "argocd" || !at.Equal(late.Time) {
 		t.Errorf("ours %t, writer %q at %s", ours, by, at)
+	}
+	if at := r.ChangedAt(i); !at.Equal(late.Time) {
+		t.Errorf("changed at %s", at)
 	}
 	delete(i.Annotations, r.Key)
 	i.ManagedFields = i.ManagedFields[:2]
