@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -62,20 +63,32 @@ const (
 	phaseInvalid     = "InvalidSpec"
 )
 
+// labels are those under which a Rollout is shown now.
+type labels struct{ strategy, router, phase string }
+
+// shown has the series of each Rollout by types.NamespacedName. A search in the vectors would look at those of all.
+var shown sync.Map
+
 // measure brings the gauges of a Rollout up to date with its published status.
 func measure(r *v1alpha1.Rollout, s v1alpha1.RolloutStatus) {
-	at := prometheus.Labels{"namespace": r.Namespace, "name": r.Name}
-	strategy, router := kindOf(r.Spec.Strategy)
-	present := phaseOf(r, s)
-	info.DeletePartialMatch(at)
-	info.WithLabelValues(r.Namespace, r.Name, strategy, router, present).Set(1)
-	phases.DeletePartialMatch(at)
-	for _, phase := range []string{phaseCompleted, phaseProgressing, phasePaused, phaseTimeout, phaseError, phaseAbort, phaseInvalid} {
-		value := 0.0
-		if phase == present {
-			value = 1
+	key, at := types.NamespacedName{Namespace: r.Namespace, Name: r.Name}, prometheus.Labels{"namespace": r.Namespace, "name": r.Name}
+	now := labels{phase: phaseOf(r, s)}
+	now.strategy, now.router = kindOf(r.Spec.Strategy)
+	if old, had := shown.Swap(key, now); old != now {
+		if had {
+			info.DeleteLabelValues(r.Namespace, r.Name, old.(labels).strategy, old.(labels).router, old.(labels).phase)
 		}
-		phases.WithLabelValues(r.Namespace, r.Name, strategy, phase).Set(value)
+		if had && old.(labels).strategy != now.strategy {
+			phases.DeletePartialMatch(at)
+		}
+		info.WithLabelValues(r.Namespace, r.Name, now.strategy, now.router, now.phase).Set(1)
+		for _, phase := range []string{phaseCompleted, phaseProgressing, phasePaused, phaseTimeout, phaseError, phaseAbort, phaseInvalid} {
+			value := 0.0
+			if phase == now.phase {
+				value = 1
+			}
+			phases.WithLabelValues(r.Namespace, r.Name, now.strategy, phase).Set(value)
+		}
 	}
 	desired := int32(1)
 	if r.Spec.Replicas != nil {
@@ -159,6 +172,7 @@ func manualPause(d *v1alpha1.DurationStatus, end time.Time) time.Duration {
 // forget drops the series of a Rollout that is deleted.
 func forget(key types.NamespacedName) {
 	at := prometheus.Labels{"namespace": key.Namespace, "name": key.Name}
+	shown.Delete(key)
 	for _, vec := range []interface {
 		DeletePartialMatch(prometheus.Labels) int
 	}{reconcileSeconds, reconcileErrors, eventsTotal, info, phases, replicasDesired, replicasUpdated, replicasAvailable, replicasUnavailable} {

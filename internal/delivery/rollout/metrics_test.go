@@ -70,6 +70,11 @@ func TestMetricsOfARolloutFollowItsStatusAndGoWithIt(t *testing.T) {
 	if n := len(slices.DeleteFunc(slices.Clone(got), func(s string) bool { return !strings.HasPrefix(s, "rollout_info{") })); n != 1 {
 		t.Errorf("%d series of rollout_info: the phase of before is still there", n)
 	}
+	r.Spec.Strategy = v1alpha1.RolloutStrategy{BlueGreen: &v1alpha1.BlueGreenStrategy{}}
+	measure(r, v1alpha1.RolloutStatus{Phase: v1alpha1.PhaseHealthy})
+	if got := series(t, "metrics-1"); slices.ContainsFunc(got, func(s string) bool { return strings.Contains(s, "strategy=canary") }) {
+		t.Errorf("left of the strategy before: %v", got)
+	}
 	forget(types.NamespacedName{Namespace: "metrics-1", Name: "web"})
 	if got := series(t, "metrics-1"); len(got) > 0 {
 		t.Errorf("left after deletion: %v", got)
@@ -133,4 +138,17 @@ func sums(t *testing.T) map[string]float64 {
 		}
 	}
 	return out
+}
+
+// A look at one Rollout does not search the series of all others.
+func TestMeasuringWhatHasNotChangedAddsNoSearch(t *testing.T) {
+	r := canaryRollout("metrics-many")
+	status := v1alpha1.RolloutStatus{Phase: v1alpha1.PhaseHealthy}
+	measure(r, status)
+	info.WithLabelValues("metrics-many", "web", "canary", "ALB", "planted").Set(1) // a search would find it
+	measure(r, status)
+	if got := series(t, "metrics-many"); !slices.Contains(got, "rollout_info{phase=planted,strategy=canary,traffic_router=ALB} 1") {
+		t.Errorf("the series were searched: %v", got)
+	}
+	forget(types.NamespacedName{Namespace: "metrics-many", Name: "web"})
 }
