@@ -143,7 +143,7 @@ func (c *Cloud) expectPredecessor(listenerARN string) {
 	}
 	c.again.mu.Lock()
 	defer c.again.mu.Unlock()
-	if sooner := c.again.begin(listenerARN); sooner != nil { // else it is looked at already
-		c.inBackground(func(ctx context.Context) { c.look(ctx, listenerARN, slowLook, sooner, true) })
+	if turn := c.again.begin(listenerARN); turn != nil { // else it is looked at already
+		c.inBackground(func(ctx context.Context) { c.look(ctx, listenerARN, slowLook, turn, true) })
 	}
 }

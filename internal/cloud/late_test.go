@@ -213,6 +213,47 @@ func TestWeightsCostOneReadEachAfterATakeOver(t *testing.T) {
 	})
 }
 
+// Law 5: what has been written is seen at once, though a look for what may never come hangs.
+func TestAWeightDoesNotWaitForALateLook(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		c := f.connect(t, cloud.Settings{})
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- c.Start(ctx) }()
+		defer func() { cancel(); <-ended }()
+		believed(t, c)
+		if _, err := c.Evidence(webPods).Observe(t.Context(), webQuery, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		f.forgetCalls()
+		f.set(func(f *fake) { f.latency["DescribeRules"] = 9 * time.Second })
+		time.Sleep(6 * time.Second)
+		synctest.Wait()
+		if n := f.made("DescribeRules"); n != 1 {
+			t.Fatalf("%d looks for what a predecessor may have sent, want 1 under way", n)
+		}
+		f.set(func(f *fake) { delete(f.latency, "DescribeRules") })
+		told := make(chan time.Time, 10)
+		defer c.Subscribe(func(change cloud.Change) {
+			if change.Kind == cloud.ChangeTraffic {
+				told <- time.Now()
+			}
+		})()
+		wrote := time.Now()
+		if err := c.ModifyRule(t.Context(), ruleARN, split(50, 50), nil); err != nil {
+			t.Fatal(err)
+		}
+		if waited := (<-told).Sub(wrote); waited > time.Second {
+			t.Errorf("the weight was seen after %s", waited)
+		}
+		if n := f.made("DescribeRules"); n != 2 {
+			t.Errorf("%d reads, want that of the weight beside the one that was given up", n)
+		}
+		time.Sleep(9 * time.Second) // the fake ends its answer to it
+	})
+}
+
 // The end of the time in which a lost write may arrive is found out by a read. When AWS refuses that, it is asked
 // again now and then.
 func TestALostWriteIsLookedForInPeace(t *testing.T) {

@@ -184,23 +184,40 @@ const (
 	slowestLook = 30 * time.Second
 )
 
-// rereads are the listeners that are looked at again, and the load balancers, each with a channel that has it
-// looked at after another pause than planned.
+// rereads are the listeners that are looked at again, and the load balancers.
 type rereads struct {
 	mu     sync.Mutex
-	active map[string]chan time.Duration
+	active map[string]*reread
 }
 
-// begin gives the channel of a resource that nobody looks at yet, else nil. Callers hold the lock.
-func (r *rereads) begin(arn string) chan time.Duration {
+// reread is one of them.
+type reread struct {
+	// sooner has it looked at after another pause than planned.
+	sooner chan time.Duration
+	// interrupt ends a look for what may arrive late: such a look may wait for long, and a weight that has been
+	// written meanwhile must not wait for it.
+	interrupt context.CancelFunc
+}
+
+// begin gives the turn of a resource that nobody looks at yet, else nil. Callers hold the lock.
+func (r *rereads) begin(arn string) *reread {
 	if r.active[arn] != nil {
 		return nil
 	}
 	if r.active == nil {
-		r.active = map[string]chan time.Duration{}
+		r.active = map[string]*reread{}
 	}
-	r.active[arn] = make(chan time.Duration, 1)
+	r.active[arn] = &reread{sooner: make(chan time.Duration, 1)}
 	return r.active[arn]
+}
+
+// interruptible says how to end the look that begins; one that is not wanted any more ends at once.
+func (r *rereads) interruptible(turn *reread, interrupt context.CancelFunc) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if turn.interrupt = interrupt; len(turn.sooner) > 0 {
+		interrupt()
+	}
 }
 
 // seeAgain reads a listener's routes in the background until AWS shows what was written, or something
@@ -209,22 +226,25 @@ func (r *rereads) begin(arn string) chan time.Duration {
 func (c *Cloud) seeAgain(listenerARN string, delay time.Duration) {
 	c.again.mu.Lock()
 	defer c.again.mu.Unlock()
-	sooner := c.again.begin(listenerARN)
-	if sooner == nil {
-		sooner = c.again.active[listenerARN]
+	turn := c.again.begin(listenerARN)
+	if turn == nil {
+		turn = c.again.active[listenerARN]
 		select {
-		case planned := <-sooner:
+		case planned := <-turn.sooner:
 			delay = min(delay, planned)
 		default:
 		}
-		sooner <- delay // only this function sends, under the lock
+		turn.sooner <- delay // only this function sends, under the lock
+		if turn.interrupt != nil {
+			turn.interrupt()
+		}
 		return
 	}
-	c.inBackground(func(ctx context.Context) { c.look(ctx, listenerARN, delay, sooner, false) })
+	c.inBackground(func(ctx context.Context) { c.look(ctx, listenerARN, delay, turn, false) })
 }
 
 // look is the loop of seeAgain. told says that what the listener shows is known to subscribers.
-func (c *Cloud) look(ctx context.Context, listenerARN string, delay time.Duration, sooner <-chan time.Duration, told bool) {
+func (c *Cloud) look(ctx context.Context, listenerARN string, delay time.Duration, turn *reread, told bool) {
 	backoff, due := max(c.settings.SeeAgainBackoff, delay), c.now().Add(delay)
 	late := told // the next look is for what may arrive late, and not for what has just been written
 	for {
@@ -233,7 +253,7 @@ func (c *Cloud) look(ctx context.Context, listenerARN string, delay time.Duratio
 		case <-ctx.Done():
 			timer.Stop()
 			return
-		case delay := <-sooner: // written again meanwhile
+		case delay := <-turn.sooner: // written again meanwhile
 			timer.Stop()
 			if at := c.now().Add(delay); at.Before(due) {
 				due = at
@@ -242,7 +262,17 @@ func (c *Cloud) look(ctx context.Context, listenerARN string, delay time.Duratio
 			continue
 		case <-timer.C:
 		}
-		gone, err := c.seeOnce(ctx, listenerARN, late)
+		looking, end := context.WithCancel(ctx)
+		if late {
+			c.again.interruptible(turn, end)
+		}
+		gone, err := c.seeOnce(looking, listenerARN, late)
+		interrupted := err != nil && looking.Err() != nil
+		end()
+		if interrupted {
+			due = c.now().Add(slowLook)
+			continue
+		}
 		if err != nil {
 			c.log.Warn("cannot read a listener after writing it", "listener", listenerARN, "error", err)
 		}
@@ -305,7 +335,7 @@ func (c *Cloud) sawAgain(listenerARN string) {
 func (c *Cloud) endSeeAgain(listenerARN string) bool {
 	c.again.mu.Lock()
 	defer c.again.mu.Unlock()
-	if len(c.again.active[listenerARN]) > 0 || !c.lateUntil(listenerARN, lateCall.alters).IsZero() {
+	if len(c.again.active[listenerARN].sooner) > 0 || !c.lateUntil(listenerARN, lateCall.alters).IsZero() {
 		return false
 	}
 	delete(c.again.active, listenerARN)
