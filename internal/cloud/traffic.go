@@ -292,7 +292,7 @@ func (c *Cloud) look(ctx context.Context, listenerARN string, delay time.Duratio
 		if !past && c.lateUntil(listenerARN, lateCall.own).IsZero() { // nothing of ours is on its way
 			backoff = max(backoff, slowLook)
 		}
-		due, backoff, late = c.now().Add(min(backoff, slowest)), min(2*backoff, slowestLook), true
+		due, backoff, late = c.now().Add(min(backoff, slowest)), min(2*backoff, slowestLook), !past
 	}
 }
 
