@@ -210,6 +210,20 @@ func TestWeightsCostOneReadEachAfterATakeOver(t *testing.T) {
 		if n := f.made("DescribeRules"); n != 10 {
 			t.Errorf("%d reads for 10 weights", n)
 		}
+		f.forgetCalls()
+		f.set(func(f *fake) { f.staleReads = 1 })
+		if err := c.ModifyRule(t.Context(), ruleARN, split(50, 50), nil); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(100 * time.Millisecond) // the first read shows the past; then a rollout asks for a fresh one
+		if _, err := source.Observe(t.Context(), webQuery, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(3 * time.Second)
+		synctest.Wait()
+		if n := f.made("DescribeRules"); n != 2 {
+			t.Errorf("%d reads for a weight that the first does not show", n)
+		}
 	})
 }
 
