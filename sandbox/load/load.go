@@ -9,10 +9,12 @@
 // has unsent requests has not put the load on that it promised.
 //
 // It behaves as a plain keep-alive client: connections are reused, addresses of the load balancer take turns and are
-// looked up again every few seconds. It never repeats a request, so a failure that a browser would hide is counted.
+// looked up again when their TTL is over. New connections go to the addresses that were told last; those to others are used on, until
+// the server closes them or they have been idle for too long. It never repeats a request, so a failure that a browser would hide is counted.
 //
+//	names := load.NewResolver(server)
 //	result, err := load.Run(ctx, load.Config{
-//		Rate: 1000, Duration: time.Minute, Host: "shop.example.com", Resolve: nodes,
+//		Rate: 1000, Duration: time.Minute, Host: "shop.example.com", Lookup: names.Lookup("shop.example.com", 80),
 //	})
 package load
 
@@ -34,8 +36,10 @@ type Config struct {
 	// Duration of sending. Zero: until the context ends.
 	Duration time.Duration
 
-	// Resolve gives the real addresses of the load balancer's nodes. It is called before the first request and every
-	// ResolveEvery (zero: 5 s); when it fails later, or gives none, the last addresses stay in use and the failure is counted.
+	// Lookup is called before the first request, and again when what it told has expired, but at most once a second. When it
+	// fails later, or gives no address, the last ones stay in use and the failure is counted.
+	Lookup Lookup
+	// Resolve can be set in place of Lookup; what it tells holds for ResolveEvery (zero: 5 s).
 	Resolve      func(context.Context) ([]netip.AddrPort, error)
 	ResolveEvery time.Duration
 
@@ -63,10 +67,16 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Rate <= 0 {
 		return c, fmt.Errorf("cannot send %v requests per second: the rate must be above 0", c.Rate)
 	}
-	if c.Resolve == nil {
-		return c, errors.New("cannot send requests without Resolve: nothing says where to")
+	if (c.Lookup == nil) == (c.Resolve == nil) {
+		return c, errors.New("cannot send requests: either Lookup or Resolve has to say where to")
 	}
 	c.ResolveEvery = cmp.Or(c.ResolveEvery, 5*time.Second)
+	if c.Lookup == nil {
+		c.Lookup = func(ctx context.Context) ([]netip.AddrPort, time.Time, error) {
+			addresses, err := c.Resolve(ctx)
+			return addresses, time.Now().Add(c.ResolveEvery), err
+		}
+	}
 	c.Method = cmp.Or(c.Method, http.MethodGet)
 	c.Path = cmp.Or(c.Path, "/")
 	c.Connections = cmp.Or(c.Connections, 256)
@@ -115,7 +125,7 @@ func (g *Generator) Snapshot() Result { return g.record.result() }
 
 // Run is as the function Run. It may be called once.
 func (g *Generator) Run(ctx context.Context) (Result, error) {
-	addresses, err := g.config.Resolve(ctx)
+	addresses, until, err := g.config.Lookup(ctx)
 	if err != nil {
 		return Result{}, fmt.Errorf("cannot look up the load balancer: %w", err)
 	}
@@ -128,7 +138,7 @@ func (g *Generator) Run(ctx context.Context) (Result, error) {
 	resolved := make(chan struct{})
 	go func() {
 		defer close(resolved)
-		g.keepResolving(resolving)
+		g.keepResolving(resolving, until)
 	}()
 	g.send(ctx)
 	stop()
@@ -157,16 +167,26 @@ func (g *Generator) send(ctx context.Context) {
 	}
 }
 
-func (g *Generator) keepResolving(ctx context.Context) {
-	tick := time.NewTicker(g.config.ResolveEvery)
-	defer tick.Stop()
+// lookupPause is the least time between two look-ups for lack of a TTL.
+const lookupPause = time.Second
+
+func (g *Generator) keepResolving(ctx context.Context, until time.Time) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
 	for {
+		pause := time.Until(until)
+		if until.IsZero() || pause <= 0 {
+			pause = lookupPause
+		}
+		timer.Reset(pause)
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
+		case <-timer.C:
 		}
-		addresses, err := g.config.Resolve(ctx)
+		var addresses []netip.AddrPort
+		var err error
+		addresses, until, err = g.config.Lookup(ctx)
 		switch {
 		case ctx.Err() != nil:
 			return

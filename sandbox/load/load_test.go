@@ -243,8 +243,14 @@ func TestAnswersOfAllShapes(t *testing.T) {
 	}
 }
 
+// TestAddressesAreLookedUpAgain: new connections go where the last answer says, old ones are used until the server ends them.
 func TestAddressesAreLookedUpAgain(t *testing.T) {
-	one := serve(t, func(http.ResponseWriter, *http.Request) {})
+	var ending atomic.Bool
+	one := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		if ending.Load() {
+			w.Header().Set("Connection", "close")
+		}
+	})
 	two := serve(t, func(http.ResponseWriter, *http.Request) {})
 	var calls atomic.Int64
 	g, err := New(Config{Rate: 200, ResolveEvery: 30 * time.Millisecond, Resolve: func(context.Context) ([]netip.AddrPort, error) {
@@ -270,17 +276,37 @@ func TestAddressesAreLookedUpAgain(t *testing.T) {
 	}()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for g.Snapshot().Nodes[two].Sent < 20 {
-		<-tick.C
+	until := func(what string, holds func(Result) bool) Result {
+		t.Helper()
+		for {
+			select {
+			case <-tick.C:
+			case <-t.Context().Done():
+				t.Fatalf("waited in vain: %s", what)
+			}
+			if r := g.Snapshot(); holds(r) {
+				return r
+			}
+		}
 	}
-	sent := g.Snapshot().Nodes[one].Sent
-	for g.Snapshot().Nodes[two].Sent < 40 {
-		<-tick.C
+	moved := until("requests to the new address", func(r Result) bool { return r.Nodes[two].Sent > 0 }).Nodes[one]
+	kept := until("requests on old connections", func(r Result) bool { return r.Nodes[one].Sent >= moved.Sent+20 }).Nodes[one]
+	if kept.Opened != moved.Opened || kept.Opened == 0 {
+		t.Errorf("%d connections were opened to an address that is no longer told", kept.Opened-moved.Opened)
 	}
+	ending.Store(true)
+	var last Node
+	until("no requests to the old address", func(r Result) bool {
+		still := r.Nodes[one] != last || r.Nodes[two].Sent < 40
+		last = r.Nodes[one]
+		return !still && last.Sent > kept.Sent
+	})
+	sent := g.Snapshot().Nodes[two].Sent
+	until("more to the new one", func(r Result) bool { return r.Nodes[two].Sent >= sent+40 })
 	cancel()
 	r := <-done
-	if r.Failed != 0 || r.FailedLookups != 1 || r.Nodes[one].Sent != sent || sent == 0 || r.Ended.IsZero() {
-		t.Fatalf("got %+v", r)
+	if r.Failed != 0 || r.FailedLookups != 1 || r.Nodes[one].Opened != moved.Opened || r.Nodes[one].Sent > last.Sent+1 || r.Ended.IsZero() {
+		t.Fatalf("got %+v, the old address had %+v", r, last)
 	}
 }
 

@@ -106,6 +106,7 @@ func (r *record) add(o *outcome) {
 		r.total.Connections.Reused++
 	} else {
 		r.total.Connections.Opened++
+		n.Opened++
 	}
 	r.lateness.add(o.began.Sub(o.intended))
 	if o.err == nil {

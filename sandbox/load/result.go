@@ -75,6 +75,9 @@ type Version struct {
 type Node struct {
 	Sent   uint64 `json:"sent"`
 	Failed uint64 `json:"failed"`
+	// Opened counts the connections that were opened to it, or tried. An address that has left DNS gets requests on old
+	// connections, and no new ones.
+	Opened uint64 `json:"opened"`
 }
 
 // Saturation tells where this client, and not the server, was the limit.

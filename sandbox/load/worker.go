@@ -65,10 +65,11 @@ func (w *worker) send(intended time.Time) {
 		w.all.record.unsent(intended)
 		return
 	}
-	o := outcome{intended: intended, began: began, node: w.lane.address}
+	o := outcome{intended: intended, began: began}
 	deadline := began.Add(c.Timeout) // in full: the server must not pay for our lateness
 	var keep bool
 	o.reused, o.err = w.connect(deadline)
+	o.node = w.lane.address
 	if o.err == nil {
 		keep, o.err = w.exchange(&o)
 	}
@@ -79,7 +80,7 @@ func (w *worker) send(intended time.Time) {
 	w.all.record.add(&o)
 }
 
-// connect makes sure that there is a connection to the lane's address.
+// connect makes sure that there is a connection: that to the lane's address, or a new one to an address that still counts.
 func (w *worker) connect(deadline time.Time) (reused bool, err error) {
 	if w.conn != nil && (w.to != w.lane.address || !w.probe.Alive()) {
 		w.hangUp()
@@ -87,6 +88,7 @@ func (w *worker) connect(deadline time.Time) (reused bool, err error) {
 	if w.conn != nil {
 		return true, w.conn.SetDeadline(deadline)
 	}
+	w.lane = w.all.toConnect(w.lane)
 	dialer := net.Dialer{Deadline: deadline, KeepAlive: -1}
 	conn, err := dialer.Dial("tcp", w.lane.address.String())
 	if err != nil {
