@@ -139,7 +139,15 @@ func (f facts) finishShrink(r resized, op ScaleReplicaSet, leaving []string) res
 	if last.IsZero() { // no group: nothing can reach the pods
 		last = seen
 	}
-	if live > 0 || !seen.After(r.drain.MarkedAt.Time) {
+	// A pod that was made since then may have got an address that was still registered, and may have served.
+	after := r.drain.MarkedAt.Time
+	if born := newest(f.replicaSet(op.Hash), leaving); born.After(after) {
+		after = born
+	}
+	if since := r.drain.Since; since != nil && since.Time.Before(after) {
+		r.drain.Since = nil
+	}
+	if live > 0 || !seen.After(after) {
 		r.drain.Since = nil
 		if live == 0 { // Only the reads are too old, and the wait begins with newer ones.
 			r.wait = f.watch(Wait{Reason: "Draining", Message: fmt.Sprintf("%d pods of ReplicaSet %s have left; AWS is asked once more", len(leaving), op.Name)})
@@ -167,6 +175,17 @@ func (f facts) finishShrink(r resized, op ScaleReplicaSet, leaving []string) res
 		r.ops = append(r.ops, op)
 	}
 	return r
+}
+
+// newest is when the last of these pods was made that run; what does not run has no requests to lose.
+func newest(rs *ReplicaSet, uids []string) time.Time {
+	var at time.Time
+	for _, p := range podsOf(rs) {
+		if p.Running && p.CreatedAt.After(at) && slices.Contains(uids, p.UID) {
+			at = p.CreatedAt
+		}
+	}
+	return at
 }
 
 // reachable: some load balancer exists, so that requests can arrive.

@@ -94,6 +94,34 @@ func TestLaw2DeregisteredIsNotYetOutOfReach(t *testing.T) {
 	}
 }
 
+// The others of its version are long gone from AWS, but a new pod may have got the address of a target that is
+// still registered, and nobody could see it: its own settle time begins with the first look after it was made.
+func TestLaw2APodThatIsMadeWhileItsVersionLeavesDrainsToo(t *testing.T) {
+	w := stable(t, 4)
+	w.s.Rollout.Spec.Replicas = new(int32(3))
+	w.still()
+	w.targets()
+	w.drained()
+	w.still()
+	went := w.drainOf("A").Since.Time
+	w.s.Now = w.s.Now.Add(149 * time.Second)
+	for i := range w.rs("A").Pods {
+		if p := &w.rs("A").Pods[i]; p.Drain != "" {
+			p.CreatedAt = w.s.Now
+		}
+	}
+	w.s.Now = w.s.Now.Add(2 * time.Second)
+	w.still()
+	if got := w.rs("A").Replicas; got != 4 || !w.drainOf("A").Since.After(went) {
+		t.Fatalf("A has %d pods, out of reach since %s\n%s", got, w.drainOf("A").Since, w.last)
+	}
+	w.s.Now = w.s.Now.Add(151 * time.Second)
+	w.still()
+	if got := w.rs("A").Replicas; got != 3 {
+		t.Errorf("A has %d pods\n%s", got, w.last)
+	}
+}
+
 // A weight that was written and taken back may still be under way to AWS, though every read shows 0.
 func TestLaw2SettlingStartsAnewWhenAnotherWeightWasWritten(t *testing.T) {
 	w := toCanary2(t)
