@@ -215,7 +215,7 @@ func BenchmarkMatch(b *testing.B) {
 			{Field: HostHeader, Values: []string{"*.example.com"}}, {Field: PathPattern, Values: []string{fmt.Sprintf("/service-%d/*", i)}},
 		}})
 	}
-	l, err := compileListener(Listener{Port: 80, Protocol: HTTP, Rules: rules, Default: Action{Fixed: &FixedResponse{Status: 404}}}, nil)
+	l, err := compileListener(Listener{Port: 80, Protocol: HTTP, Rules: rules, Default: Action{Fixed: &FixedResponse{Status: 404}}}, true, nil)
 	if err != nil {
 		b.Fatal(err)
 	}

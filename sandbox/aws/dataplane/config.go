@@ -81,6 +81,10 @@ type Attributes struct {
 	PreserveHost bool
 	// DropInvalidHeaders is routing.http.drop_invalid_header_fields.enabled.
 	DropInvalidHeaders bool
+	// WithoutHTTP2 is routing.http2.enabled = false: HTTPS listeners agree to HTTP/1.1 only.
+	WithoutHTTP2 bool
+	// TLSHeaders is routing.http.x_amzn_tls_version_and_cipher_suite.enabled.
+	TLSHeaders bool
 }
 
 // ForwardedFor says what happens to the header X-Forwarded-For.
@@ -107,6 +111,13 @@ const (
 	TCPUDP Protocol = "TCP_UDP"
 )
 
+// The versions of HTTP that are spoken to targets; empty is HTTP1 too.
+const (
+	HTTP1 = "HTTP1"
+	HTTP2 = "HTTP2"
+	GRPC  = "GRPC"
+)
+
 // Listener is one port of the load balancer.
 type Listener struct {
 	ARN      string
@@ -131,6 +142,8 @@ type Rule struct {
 	Priority   int
 	Conditions []Condition
 	Action     Action
+	// Rewrites change the request on its way to a target, after the match. At most one of each kind.
+	Rewrites []Rewrite
 }
 
 // ConditionField says what a condition looks at; the values are those of the AWS API.
@@ -153,6 +166,8 @@ type Condition struct {
 	Name string
 	// Values are patterns (HostHeader, PathPattern, HTTPHeader), methods or CIDRs.
 	Values []string
+	// Regexes are regular expressions (HostHeader, PathPattern, HTTPHeader) that match when they are found anywhere.
+	Regexes []string
 	// Query is for QueryString instead of Values.
 	Query []QueryValue
 }
@@ -222,6 +237,10 @@ type Group struct {
 	Algorithm Algorithm
 	// Stickiness is stickiness.lb_cookie.duration_seconds when stickiness of type lb_cookie is on. Zero: off.
 	Stickiness time.Duration
+	// AppCookie is how targets are stuck to by a cookie of their own. The zero value: off.
+	AppCookie AppCookie
+	// SlowStart is slow_start.duration_seconds. Zero: off.
+	SlowStart time.Duration
 	// SameZoneOnly is load_balancing.cross_zone.enabled = false.
 	SameZoneOnly bool
 	// MinimumHealthy and MinimumHealthyPercent are target_group_health.unhealthy_state_routing.*: with fewer
@@ -230,6 +249,13 @@ type Group struct {
 	MinimumHealthyPercent int
 	// Network is for groups of a Network Load Balancer.
 	Network NetworkGroup
+}
+
+// AppCookie is stickiness of type app_cookie: a client that carries the target's cookie Name stays with the target for the time Lasts.
+// It does nothing in a forward over several groups.
+type AppCookie struct {
+	Name  string
+	Lasts time.Duration
 }
 
 // NetworkGroup is what a target group of a Network Load Balancer has besides.
@@ -270,8 +296,10 @@ type HealthCheck struct {
 	Interval, Timeout time.Duration
 	// Consecutive results that change the state. Zero: 5 and 2.
 	HealthyThreshold, UnhealthyThreshold int
-	// Matcher is the HttpCode of the API: "200", "200,202", "200-299". Empty: 200.
+	// Matcher is the HttpCode of the API: "200", "200,202", "200-299"; or the GrpcCode when Version is GRPC. Empty: 200, and 12.
 	Matcher string
+	// Version is HTTP1, HTTP2 or GRPC, that of the group. Empty: HTTP1.
+	Version string
 	// ProxyProtocol sends a header of the PROXY protocol, version 2, ahead of the check: LOCAL, without addresses.
 	ProxyProtocol bool
 }

@@ -18,6 +18,8 @@ const (
 	groupCookieCORS  = "AWSALBTGCORS"
 	targetCookie     = "AWSALB"
 	targetCookieCORS = "AWSALBCORS"
+	// appCookie goes with the target's own cookie. A longer value would be spread over AWSALBAPP-1 and so on; it never is.
+	appCookie = "AWSALBAPP-0"
 	// cookieExpires is the Expires attribute of all of them, whatever duration is set; the real duration is inside.
 	cookieExpires = 7 * 24 * time.Hour
 )
@@ -49,6 +51,9 @@ func (k cookieKey) seal(name string, until time.Time, parts ...string) string {
 // open returns the parts of the cookie that a request carries, nil when there is none that is valid now.
 func (k cookieKey) open(r *http.Request, names [2]string, now time.Time) []string {
 	for _, name := range names {
+		if name == "" {
+			continue
+		}
 		c, err := r.Cookie(name)
 		if err != nil {
 			continue
@@ -70,10 +75,13 @@ func (k cookieKey) open(r *http.Request, names [2]string, now time.Time) []strin
 	return nil
 }
 
-// setCookies adds both copies of a stickiness cookie to a response.
+// setCookies adds both copies of a stickiness cookie to a response, or the only one.
 func (k cookieKey) setCookies(h http.Header, names [2]string, now time.Time, lasts time.Duration, parts ...string) {
 	value := k.seal(names[0], now.Add(lasts), parts...)
 	expires := now.Add(cookieExpires).UTC().Format(http.TimeFormat)
 	h.Add("Set-Cookie", names[0]+"="+value+"; Expires="+expires+"; Path=/")
+	if names[1] == "" {
+		return
+	}
 	h.Add("Set-Cookie", names[1]+"="+value+"; Expires="+expires+"; Path=/; SameSite=None; Secure")
 }

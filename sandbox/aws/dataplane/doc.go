@@ -25,13 +25,18 @@
 //   - Draining targets are not checked.
 //   - Query strings are compared as sent, without decoding.
 //   - A removed listener closes its port at once and its connections as their requests end (after 60 s at the latest).
+//   - A regular expression, in a condition or a transform, matches when it is found anywhere; a transform replaces the first match.
+//     A url-rewrite sees path and query, a host-header-rewrite the host without its port.
+//   - An error page for a client of gRPC is status 200 with the grpc-status that the protocol maps the HTTP status to.
+//   - A redirect to a URL longer than 8 KB is answered 500.
+//   - An upgraded connection is closed in both directions as soon as one side ends it.
+//   - In slow start a target's share grows from nothing to a full one; where everybody is in slow start, shares are relative.
 //   - A stickiness cookie is not renewed by a response that the node makes itself.
 //
 // # Not modelled
 //
-// HTTP/2 and gRPC on either side, WebSocket and other upgrades (the header Upgrade is dropped), trailers; slow start,
-// anomaly mitigation, application-based stickiness; authenticate and jwt-validation actions, transforms, regular
-// expressions in conditions; desync mitigation modes beyond what net/http refuses. Header names
+// Several requests at a time on one HTTP/2 connection to a target, and its trailers on HTTP/1.1; server push; anomaly mitigation; authenticate
+// and jwt-validation actions; desync mitigation modes beyond what net/http refuses. Header names
 // arrive in canonical case. What net/http itself refuses (a request that does not parse, an unknown transfer coding, an unknown
 // version of HTTP, headers above 128 KB) gets the right status, but a plain-text page without the header Server. A new idle time-out
 // holds for client connections of listeners that are opened after it.
@@ -40,5 +45,5 @@
 // (package blackhole), where in a VPC its connect attempt would time out.
 //
 // Start reading at config.go (what a node can be told), then node.go, route.go (which action), proxy.go (the
-// way of one request), group.go (which target), health.go (who is healthy).
+// way of one request; http2.go and tunnel.go are its side roads), group.go (which target), health.go (who is healthy).
 package dataplane

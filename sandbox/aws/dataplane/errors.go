@@ -15,7 +15,8 @@ import (
 //	408  the client sent no more of its body for the idle timeout
 //	414  the request line is longer than 16 KB
 //	463  X-Forwarded-For holds more than 30 addresses
-//	464  HTTP/1.1 to a group that speaks HTTP/2 or gRPC
+//	464  HTTP/1.1 to a group that speaks HTTP/2 or gRPC, gRPC to one that speaks HTTP/1.1, other methods than POST to gRPC
+//	500  a transform makes something of the request that is none; a redirect to a URL longer than 8 KB (an assumption)
 //	502  connect refused or reset, or no route; TLS handshake with the target; the connection ended or was reset
 //	     with the request outstanding; the response makes no sense, or has more than 32 KB of headers;
 //	     the deregistration delay ended with the request in flight
@@ -35,6 +36,9 @@ const (
 	oneHeaderLimit      = 16 << 10
 	requestHeadersLimit = 64 << 10
 	forwardedForLimit   = 30
+	redirectLimit       = 8 << 10
+	// requestsPerConnection is after how many requests a client's connection is closed.
+	requestsPerConnection = 10_000
 )
 
 // statusOf maps what went wrong between node and target to the answer for the client.
@@ -66,7 +70,7 @@ func (e *bodyError) Unwrap() error { return e.err }
 // pages holds the bodies of the answers that a node makes itself.
 var pages = func() map[int][]byte {
 	all := map[int][]byte{}
-	for _, status := range []int{301, 302, 400, 405, 408, 414, statusTooManyAddresses, statusWrongProtocol, 502, 503, 504} {
+	for _, status := range []int{301, 302, 400, 405, 408, 414, statusTooManyAddresses, statusWrongProtocol, 500, 502, 503, 504} {
 		title := strconv.Itoa(status)
 		if text := http.StatusText(status); text != "" {
 			title = fmt.Sprintf("%d %s", status, text)
@@ -91,21 +95,47 @@ func (x *exchange) refuse(status int) {
 	if status == statusClientClosed {
 		panic(http.ErrAbortHandler) // nobody is there to read
 	}
-	own(x.w, status, "text/html", pages[status])
+	x.own(status, "text/html", pages[status])
 }
 
 // own writes a response that comes from the load balancer.
-func own(w http.ResponseWriter, status int, contentType string, body []byte) {
-	h := w.Header()
+func (x *exchange) own(status int, contentType string, body []byte) {
+	h := x.w.Header()
 	h["Server"] = serverName
+	if x.grpc() {
+		h.Set("Content-Type", "application/grpc")
+		h.Set("Grpc-Status", strconv.Itoa(grpcStatus(status)))
+		h.Set("Grpc-Message", http.StatusText(status))
+		x.w.WriteHeader(http.StatusOK)
+		return
+	}
 	if contentType == "" {
 		h["Content-Type"] = nil // and do not guess
 	} else {
 		h.Set("Content-Type", contentType)
 	}
 	h.Set("Content-Length", strconv.Itoa(len(body)))
-	w.WriteHeader(status)
-	_, _ = w.Write(body)
+	x.w.WriteHeader(status)
+	_, _ = x.w.Write(body)
+}
+
+// grpcStatus is what a client of gRPC sees instead of an HTTP status: the mapping that the protocol recommends to clients.
+func grpcStatus(status int) int {
+	switch status {
+	case 200:
+		return 0
+	case 400:
+		return 13 // INTERNAL
+	case 401:
+		return 16 // UNAUTHENTICATED
+	case 403:
+		return 7 // PERMISSION_DENIED
+	case 404:
+		return 12 // UNIMPLEMENTED
+	case 429, 502, 503, 504:
+		return 14 // UNAVAILABLE
+	}
+	return 2 // UNKNOWN
 }
 
 var serverName = []string{"awselb/2.0"}

@@ -1,6 +1,7 @@
 package dataplane
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 	"sync"
@@ -40,6 +41,7 @@ type pool struct {
 	settings Group
 	// eligible are the targets that get new requests: the healthy ones, or all registered ones when the group fails open.
 	eligible []*target
+	ramp     ramp
 }
 
 func newGroup(n *Node, arn string) *group {
@@ -51,6 +53,7 @@ func newGroup(n *Node, arn string) *group {
 
 // apply takes new settings. Health checks with other settings start afresh, at once, and the state of targets is kept.
 func (g *group) apply(settings Group) {
+	settings.HealthCheck.Version = cmp.Or(settings.HealthCheck.Version, settings.ProtocolVersion)
 	settings.HealthCheck = settings.HealthCheck.withDefaults()
 	if settings.Algorithm == "" {
 		settings.Algorithm = RoundRobin
@@ -185,6 +188,10 @@ func (g *group) refresh() {
 	default:
 		p.eligible = all
 	}
+	p.ramp = newRamp(p.eligible, g.settings.SlowStart, time.Now())
+	if g.settings.SameZoneOnly {
+		p.settings.Stickiness, p.settings.AppCookie = 0, AppCookie{} // not supported without cross-zone
+	}
 	g.pool.Store(p)
 }
 
@@ -196,7 +203,7 @@ func (g *group) count(status int) {
 }
 
 // choose picks a target, or returns nil when nobody gets requests.
-func (g *group) choose(p *pool) *target {
+func (g *group) choose(p *pool, now time.Time) *target {
 	n := uint64(len(p.eligible))
 	if n == 0 {
 		return nil
@@ -214,7 +221,7 @@ func (g *group) choose(p *pool) *target {
 	case WeightedRandom:
 		return p.eligible[g.node.draw()%n]
 	}
-	return p.eligible[g.turn.Add(1)%n]
+	return g.roundRobin(p, now)
 }
 
 // sticky finds the target of a stickiness cookie if it may still be used.
@@ -239,6 +246,8 @@ type target struct {
 	round  int // of checks; results of an older round no longer count
 	over   bool
 	timer  *time.Timer
+	// slowSince is when slow start began, the zero time if it did not.
+	slowSince time.Time
 
 	usage usage
 	flights
@@ -299,6 +308,9 @@ func (t *target) checked(round int, r probeResult) {
 		return
 	}
 	if t.health.State != before.State {
+		if t.health.State == Healthy {
+			g.beginSlowStart(t, time.Now())
+		}
 		g.refreshSoon()
 	}
 	t.report()

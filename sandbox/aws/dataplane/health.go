@@ -51,6 +51,9 @@ func (h HealthCheck) withDefaults() HealthCheck {
 	h.Timeout = cmp.Or(h.Timeout, 5*time.Second)
 	h.HealthyThreshold = cmp.Or(h.HealthyThreshold, 5)
 	h.UnhealthyThreshold = cmp.Or(h.UnhealthyThreshold, 2)
+	if h.Version == GRPC {
+		h.Matcher = cmp.Or(h.Matcher, "12")
+	}
 	h.Matcher = cmp.Or(h.Matcher, "200")
 	return h
 }

@@ -27,6 +27,9 @@ const goneKept = 10_000
 // listenerGrace bounds how long requests in flight may keep the connections of a removed listener open.
 const listenerGrace = 60 * time.Second
 
+// streamsPerConnection is how many requests a client may have on one HTTP/2 connection at the same time.
+const streamsPerConnection = 128
+
 // Node is the address of one load balancer in one zone. Its methods may be called from several goroutines.
 type Node struct {
 	config Config
@@ -191,6 +194,7 @@ func (n *Node) Close() {
 	n.closed = true
 	for _, s := range n.sockets {
 		_ = s.server.Close()
+		s.cut()
 	}
 	clear(n.sockets)
 	n.apply.Unlock()
@@ -277,6 +281,9 @@ type socket struct {
 	port     uint16
 	listener net.Listener
 	server   *http.Server
+	// tunnels ends when connections that are no longer the server's, upgraded ones, have to close.
+	tunnels context.Context
+	cut     context.CancelFunc
 }
 
 // listen binds a port. What is served there is decided request by request, and whether TLS is spoken connection by
@@ -289,11 +296,14 @@ func (n *Node) listen(port uint16, idle time.Duration) error {
 		return fmt.Errorf("cannot listen on %s for %s of node %s: %w", real, at, n.config.LoadBalancer, err)
 	}
 	s := &socket{node: n, port: port, listener: l}
+	s.tunnels, s.cut = context.WithCancel(n.ctx)
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
+	protocols.SetHTTP2(true) // where TLS has negotiated it
 	s.server = &http.Server{
 		Handler:                      s,
 		Protocols:                    &protocols,
+		HTTP2:                        &http.HTTP2Config{MaxConcurrentStreams: streamsPerConnection},
 		DisableGeneralOptionsHandler: true,
 		ReadHeaderTimeout:            idle,
 		IdleTimeout:                  idle,
@@ -358,6 +368,7 @@ func (s *socket) Addr() net.Addr { return s.listener.Addr() }
 
 // shutdown closes the port now and its connections as their requests end.
 func (s *socket) shutdown() {
+	defer s.cut()
 	ctx, cancel := context.WithTimeout(s.node.ctx, listenerGrace)
 	defer cancel()
 	if s.server.Shutdown(ctx) != nil {
@@ -370,6 +381,7 @@ type client struct {
 	peer     netip.AddrPort
 	address  string // of peer, without port
 	accepted time.Time
+	requests atomic.Int64
 }
 
 type clientKey struct{}

@@ -116,21 +116,24 @@ func TestEndpointsAreMapped(t *testing.T) {
 	}
 }
 
+// certificate signs itself for a name.
+func certificate(t *testing.T, name string) tls.Certificate {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name}, NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+}
+
 func TestHTTPSListener(t *testing.T) {
 	w := newWorld(t)
-	certificate := func(name string) tls.Certificate {
-		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-		if err != nil {
-			t.Fatal(err)
-		}
-		template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name}, NotAfter: time.Now().Add(time.Hour)}
-		der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
-	}
-	l := Listener{Port: 8080, Protocol: HTTPS, Certificates: []tls.Certificate{certificate("a.example.com"), certificate("b.example.com")},
+	l := Listener{Port: 8080, Protocol: HTTPS, Certificates: []tls.Certificate{certificate(t, "a.example.com"), certificate(t, "b.example.com")},
 		Default: Action{Redirect: &Redirect{Protocol: "HTTP", Port: "80", Status: 301}}}
 	w.apply(NodeConfig{Version: 1, Listeners: []Listener{l}})
 	for _, c := range []struct{ name, want string }{{"a.example.com", "a.example.com"}, {"b.example.com", "b.example.com"}, {"c.example.com", "a.example.com"}} {

@@ -185,13 +185,13 @@ func (pr *probe) check() probeResult {
 	case TCP:
 		return probeResult{}
 	case HTTPS:
-		secured := tls.Client(conn, &tls.Config{InsecureSkipVerify: true}) // a load balancer does not verify targets
+		secured := tls.Client(conn, targetTLS(hc.Version == HTTP2 || hc.Version == GRPC))
 		if err := secured.HandshakeContext(ctx); err != nil {
 			return connectFailure(err)
 		}
 		conn = secured
 	}
-	code, err := pr.ask(conn)
+	code, err := pr.ask(ctx, conn)
 	switch {
 	case isTimeout(err):
 		return probeResult{ReasonTimeout, "Request timed out"}
@@ -208,13 +208,16 @@ func (pr *probe) dialing() dialing {
 }
 
 // ask sends the request of a health check and returns the status of the answer; redirects are not followed.
-func (pr *probe) ask(conn net.Conn) (int, error) {
+func (pr *probe) ask(ctx context.Context, conn net.Conn) (int, error) {
 	host := pr.key.to.String()
 	if port := pr.key.to.Port(); (port == 80 && pr.key.check.Protocol == HTTP) || (port == 443 && pr.key.check.Protocol == HTTPS) {
 		host = pr.key.to.Addr().String()
 	}
 	if pr.host != nil {
 		host = pr.host()
+	}
+	if pr.key.check.Version == HTTP2 || pr.key.check.Version == GRPC {
+		return pr.askHTTP2(ctx, conn, host)
 	}
 	request := "GET " + pr.key.check.Path + " HTTP/1.1\r\nHost: " + host +
 		"\r\nConnection: close\r\nUser-Agent: ELB-HealthChecker/2.0\r\nAccept-Encoding: gzip, compressed\r\n\r\n"

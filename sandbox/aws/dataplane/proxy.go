@@ -23,6 +23,10 @@ type exchange struct {
 	w        http.ResponseWriter
 	r        *http.Request
 	start    time.Time
+	socket   *socket
+	uri      string // for the target, and so is hostname
+	hostname string
+	upgrade  string // the protocol to which the client wants to change
 	group    *group // once it is chosen
 	begun    bool   // the response has begun: no error page any more
 }
@@ -36,10 +40,10 @@ func (s *socket) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		panic(http.ErrAbortHandler) // the listener was removed, its connections are being closed
 	}
 	n.requests.Add(1)
-	x := exchange{node: n, routes: routes, listener: l, w: w, r: r, start: time.Now()}
+	x := exchange{node: n, routes: routes, listener: l, w: w, r: r, start: time.Now(), socket: s, uri: r.RequestURI, hostname: r.Host}
 	x.client, _ = r.Context().Value(clientKey{}).(*client)
-	if x.start.Sub(x.client.accepted) > routes.attributes.ClientKeepAlive {
-		w.Header().Set("Connection", "close")
+	if x.start.Sub(x.client.accepted) > routes.attributes.ClientKeepAlive || x.client.requests.Add(1) >= requestsPerConnection {
+		w.Header().Set("Connection", "close") // which HTTP/2 says by GOAWAY
 	}
 	if status := unacceptable(r); status != 0 {
 		x.refuse(status)
@@ -48,14 +52,27 @@ func (s *socket) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	subject := newSubject(r, x.client.peer.Addr())
 	switch a := l.match(&subject); {
 	case a.forward != nil:
+		if !strings.HasPrefix(x.uri, "/") && x.uri != "*" {
+			x.uri = r.URL.RequestURI() // the client wrote an absolute URI
+		}
+		if !x.rewrite(a.rewrites) {
+			x.refuse(http.StatusInternalServerError)
+			return
+		}
+		x.upgrade = upgrade(r)
 		x.forward(a.forward)
 	case a.redirect != nil:
+		location := x.location(a.redirect)
+		if len(location) > redirectLimit {
+			x.refuse(http.StatusInternalServerError)
+			return
+		}
 		n.redirects.Add(1)
-		w.Header().Set("Location", x.location(a.redirect))
-		own(w, a.redirect.Status, "text/html", pages[a.redirect.Status])
+		w.Header().Set("Location", location)
+		x.own(a.redirect.Status, "text/html", pages[a.redirect.Status])
 	default:
 		n.fixed.Add(1)
-		own(w, a.fixed.Status, a.fixed.ContentType, []byte(a.fixed.Body))
+		x.own(a.fixed.Status, a.fixed.ContentType, []byte(a.fixed.Body))
 	}
 }
 
@@ -156,12 +173,12 @@ func (x *exchange) forward(f *forward) {
 	g.requests.Add(1)
 	for {
 		p := g.pool.Load()
-		t := x.target(g, p)
+		t := x.target(g, p, f)
 		switch {
 		case t == nil:
 			x.refuse(http.StatusServiceUnavailable)
 			return
-		case p.settings.ProtocolVersion == "HTTP2" || p.settings.ProtocolVersion == "GRPC":
+		case !x.fits(p.settings.ProtocolVersion):
 			x.refuse(statusWrongProtocol)
 			return
 		}
@@ -181,16 +198,47 @@ func (x *exchange) forward(f *forward) {
 	}
 }
 
-func (x *exchange) target(g *group, p *pool) *target {
-	if p.settings.Stickiness > 0 && len(p.eligible) > 0 {
-		if parts := x.node.cookie.open(x.r, targetCookies, x.start); len(parts) == 3 && parts[0] == g.arn {
+// target is that of the client's cookie, or else the next one.
+func (x *exchange) target(g *group, p *pool, f *forward) *target {
+	if names := x.targetCookies(p, f); names[0] != "" && len(p.eligible) > 0 {
+		if parts := x.node.cookie.open(x.r, names, x.start); len(parts) == 3 && parts[0] == g.arn {
 			port, _ := strconv.ParseUint(parts[2], 10, 16)
 			if t := p.sticky(TargetKey{ID: parts[1], Port: uint16(port)}); t != nil {
 				return t
 			}
 		}
 	}
-	return g.choose(p)
+	return g.choose(p, x.start)
+}
+
+// targetCookies names the cookies that hold the target of this client, if any count.
+func (x *exchange) targetCookies(p *pool, f *forward) [2]string {
+	if p.settings.Stickiness > 0 {
+		return targetCookies
+	}
+	if name := p.settings.AppCookie.Name; name != "" && len(f.groups) == 1 {
+		if _, err := x.r.Cookie(name); err == nil {
+			return [2]string{appCookie}
+		}
+	}
+	return [2]string{}
+}
+
+// fits says whether the request can be sent to a group that speaks a version of HTTP: nothing is translated from version 1 to 2, and gRPC not
+// from 2 to 1.
+func (x *exchange) fits(version string) bool {
+	switch version {
+	case HTTP2:
+		return x.r.ProtoMajor == 2
+	case GRPC:
+		return x.r.ProtoMajor == 2 && x.r.Method == http.MethodPost
+	}
+	return !x.grpc()
+}
+
+// grpc says whether the client speaks gRPC.
+func (x *exchange) grpc() bool {
+	return x.r.ProtoMajor == 2 && strings.HasPrefix(x.r.Header.Get("Content-Type"), "application/grpc")
 }
 
 // fail shows an error to the client as far as that is still possible.
@@ -206,7 +254,7 @@ func (x *exchange) send(t *target, p *pool, f *forward) error {
 	ctx := x.r.Context()
 	t.usage.inFlight.Add(1)
 	defer t.usage.inFlight.Add(^uint64(0))
-	u, err := t.acquire(ctx, p.settings.Protocol, x.routes.attributes.IdleTimeout)
+	u, err := t.acquire(ctx, &p.settings, x.routes.attributes.IdleTimeout)
 	if err != nil {
 		if !errors.Is(err, errLeft) && !errors.Is(err, errClientGone) {
 			t.usage.connectErrors.Add(1)
@@ -219,6 +267,10 @@ func (x *exchange) send(t *target, p *pool, f *forward) error {
 	defer t.usage.ended()
 	fit := false
 	defer func() { t.release(u, fit) }()
+	if u.h2 != nil {
+		fit, err = x.multiplexed(u, t, p, f)
+		return err
+	}
 	unhook := context.AfterFunc(ctx, func() { u.abort(errClientGone) })
 	defer unhook()
 
@@ -236,6 +288,9 @@ func (x *exchange) send(t *target, p *pool, f *forward) error {
 	}
 	defer res.Body.Close()
 	t.usage.status[res.StatusCode/100].Add(1)
+	if res.StatusCode == http.StatusSwitchingProtocols {
+		return x.tunnel(u, res, t, p, f)
+	}
 	x.head(res, t, p, f)
 	if err := x.body(res); err != nil {
 		t.usage.broke(err)
@@ -255,6 +310,8 @@ func (x *exchange) answer(u *upstream) (*http.Response, error) {
 			return nil, err
 		}
 		switch {
+		case res.StatusCode == http.StatusSwitchingProtocols && x.upgrade != "":
+			return res, nil
 		case res.StatusCode == http.StatusSwitchingProtocols, res.StatusCode < 100, res.StatusCode > 599:
 			return nil, fmt.Errorf("the target answered with status %d", res.StatusCode)
 		case res.StatusCode >= 200:
@@ -265,7 +322,13 @@ func (x *exchange) answer(u *upstream) (*http.Response, error) {
 
 // head passes on the header of the response.
 func (x *exchange) head(res *http.Response, t *target, p *pool, f *forward) {
-	h := x.w.Header()
+	x.headers(x.w.Header(), res, t, p, f)
+	x.begun = true
+	x.w.WriteHeader(res.StatusCode)
+}
+
+// headers fills in what the client sees of the headers of a response, with the cookies of the node.
+func (x *exchange) headers(h http.Header, res *http.Response, t *target, p *pool, f *forward) {
 	connection := res.Header["Connection"]
 	for name, values := range res.Header {
 		if hopByHop[name] || len(connection) > 0 && named(connection, name) {
@@ -283,11 +346,13 @@ func (x *exchange) head(res *http.Response, t *target, p *pool, f *forward) {
 	if f.stickiness > 0 {
 		x.node.cookie.setCookies(h, groupCookies, now, f.stickiness, t.group.arn)
 	}
-	if p.settings.Stickiness > 0 {
+	app := p.settings.AppCookie
+	switch {
+	case p.settings.Stickiness > 0:
 		x.node.cookie.setCookies(h, targetCookies, now, p.settings.Stickiness, t.group.arn, t.key.ID, strconv.Itoa(int(t.key.Port)))
+	case app.Name != "" && len(f.groups) == 1 && slices.ContainsFunc(res.Cookies(), func(c *http.Cookie) bool { return c.Name == app.Name }):
+		x.node.cookie.setCookies(h, [2]string{appCookie}, now, app.Lasts, t.group.arn, t.key.ID, strconv.Itoa(int(t.key.Port)))
 	}
-	x.begun = true
-	x.w.WriteHeader(res.StatusCode)
 }
 
 // body passes on the body of the response.

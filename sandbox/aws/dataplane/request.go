@@ -1,6 +1,7 @@
 package dataplane
 
 import (
+	"crypto/tls"
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
@@ -34,20 +35,36 @@ func named(connection []string, header string) bool {
 // request writes the request to the target.
 func (x *exchange) request(u *upstream) error {
 	r, w := x.r, u.w
-	line := func(parts ...string) {
+	write := func(parts ...string) {
 		for _, p := range parts {
 			_, _ = w.WriteString(p) // errors stick to w, and show at Flush
 		}
-		_, _ = w.WriteString("\r\n")
 	}
-	uri := r.RequestURI
-	if !strings.HasPrefix(uri, "/") && uri != "*" {
-		uri = r.URL.RequestURI() // the client wrote an absolute URI
+	line := func(name, value string) { write(name, ": ", value, "\r\n") }
+	write(r.Method, " ", x.uri, " HTTP/1.1\r\nHost: ", x.host(), "\r\n")
+	x.passed(line)
+	x.added(line)
+	switch {
+	case x.upgrade != "":
+		write("Connection: Upgrade\r\nUpgrade: ", x.upgrade, "\r\n")
+	case r.ContentLength > 0:
+		line("Content-Length", strconv.FormatInt(r.ContentLength, 10))
+	case r.ContentLength < 0:
+		write("Transfer-Encoding: chunked\r\n")
+	case r.Method == http.MethodPost || r.Method == http.MethodPut || r.Method == http.MethodPatch:
+		write("Content-Length: 0\r\n")
 	}
-	line(r.Method, " ", uri, " HTTP/1.1")
-	line("Host: ", x.host())
-	connection := r.Header["Connection"]
-	for name, values := range r.Header {
+	write("\r\n")
+	if r.ContentLength == 0 {
+		return w.Flush()
+	}
+	return x.requestBody(u)
+}
+
+// passed writes the headers of the client that go on to the target.
+func (x *exchange) passed(line func(name, value string)) {
+	connection := x.r.Header["Connection"]
+	for name, values := range x.r.Header {
 		if hopByHop[name] || x.overwritten(name) || len(connection) > 0 && named(connection, name) {
 			continue
 		}
@@ -55,23 +72,9 @@ func (x *exchange) request(u *upstream) error {
 			continue
 		}
 		for _, v := range values {
-			line(name, ": ", v)
+			line(name, v)
 		}
 	}
-	x.added(line)
-	switch {
-	case r.ContentLength > 0:
-		line("Content-Length: ", strconv.FormatInt(r.ContentLength, 10))
-	case r.ContentLength < 0:
-		line("Transfer-Encoding: chunked")
-	case r.Method == http.MethodPost || r.Method == http.MethodPut || r.Method == http.MethodPatch:
-		line("Content-Length: 0")
-	}
-	line()
-	if r.ContentLength == 0 {
-		return w.Flush()
-	}
-	return x.requestBody(u)
 }
 
 // overwritten says whether the node writes a header itself, so that the client's is not copied.
@@ -81,12 +84,14 @@ func (x *exchange) overwritten(name string) bool {
 		return x.routes.attributes.ForwardedFor != ForwardedForPreserve
 	case "X-Forwarded-Proto", "X-Forwarded-Port", "X-Amzn-Trace-Id":
 		return true
+	case tlsVersionHeader, tlsCipherHeader:
+		return x.routes.attributes.TLSHeaders
 	}
 	return false
 }
 
 // added writes the headers that a load balancer adds.
-func (x *exchange) added(line func(...string)) {
+func (x *exchange) added(line func(name, value string)) {
 	a := &x.routes.attributes
 	if a.ForwardedFor == ForwardedForAppend {
 		peer := x.client.address
@@ -94,19 +99,29 @@ func (x *exchange) added(line func(...string)) {
 			peer = x.client.peer.String()
 		}
 		if before := x.r.Header["X-Forwarded-For"]; len(before) > 0 {
-			line("X-Forwarded-For: ", strings.Join(before, ", "), ", ", peer)
+			line("X-Forwarded-For", strings.Join(before, ", ")+", "+peer)
 		} else {
-			line("X-Forwarded-For: ", peer)
+			line("X-Forwarded-For", peer)
 		}
 	}
 	proto := "http"
 	if x.listener.protocol == HTTPS {
 		proto = "https"
 	}
-	line("X-Forwarded-Proto: ", proto)
-	line("X-Forwarded-Port: ", strconv.Itoa(int(x.listener.port)))
-	line("X-Amzn-Trace-Id: ", x.traceID())
+	line("X-Forwarded-Proto", proto)
+	line("X-Forwarded-Port", strconv.Itoa(int(x.listener.port)))
+	line("X-Amzn-Trace-Id", x.traceID())
+	if a.TLSHeaders && x.r.TLS != nil {
+		line(tlsVersionHeader, strings.Replace(tls.VersionName(x.r.TLS.Version), "TLS 1.", "TLSv1.", 1))
+		line(tlsCipherHeader, tls.CipherSuiteName(x.r.TLS.CipherSuite))
+	}
 }
+
+// The headers that tell targets how the client's connection is secured.
+const (
+	tlsVersionHeader = "X-Amzn-Tls-Version"
+	tlsCipherHeader  = "X-Amzn-Tls-Cipher-Suite"
+)
 
 // traceID continues the client's trace, or begins one.
 func (x *exchange) traceID() string {
@@ -142,7 +157,7 @@ func continueTrace(before, id string) string {
 
 // host is the Host header for the target: on the ports 80 and 443 without a port, elsewhere with the listener's.
 func (x *exchange) host() string {
-	host := x.r.Host
+	host := x.hostname
 	if x.routes.attributes.PreserveHost || host == "" {
 		return host
 	}

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -33,11 +34,12 @@ type compiledRule struct {
 	action     *action
 }
 
-// action is compiled from Action; exactly one field is set.
+// action is compiled from Action; exactly one of forward, redirect and fixed is set.
 type action struct {
 	forward  *forward
 	redirect *Redirect
 	fixed    *FixedResponse
+	rewrites []rewrite // before forward
 }
 
 // forward knows its groups as they are on this node, not by name.
@@ -61,7 +63,7 @@ type condition func(*subject) bool
 func compile(c NodeConfig, groups func(arn string) *group) (*routes, error) {
 	r := &routes{version: c.Version, attributes: c.Attributes.withDefaults(), listeners: make(map[uint16]*listenerRoutes, len(c.Listeners))}
 	for _, l := range c.Listeners {
-		compiled, err := compileListener(l, groups)
+		compiled, err := compileListener(l, !c.Attributes.WithoutHTTP2, groups)
 		if err != nil {
 			return nil, fmt.Errorf("listener on port %d: %w", l.Port, err)
 		}
@@ -80,7 +82,7 @@ func (a Attributes) withDefaults() Attributes {
 	return a
 }
 
-func compileListener(l Listener, groups func(string) *group) (*listenerRoutes, error) {
+func compileListener(l Listener, http2 bool, groups func(string) *group) (*listenerRoutes, error) {
 	out := &listenerRoutes{port: l.Port, protocol: l.Protocol}
 	switch l.Protocol {
 	case HTTP:
@@ -89,6 +91,9 @@ func compileListener(l Listener, groups func(string) *group) (*listenerRoutes, e
 			return nil, fmt.Errorf("protocol HTTPS needs a certificate")
 		}
 		out.tls = &tls.Config{Certificates: l.Certificates, NextProtos: []string{"http/1.1"}}
+		if http2 {
+			out.tls.NextProtos = []string{"h2", "http/1.1"}
+		}
 	default:
 		return nil, fmt.Errorf("protocol %q is neither HTTP nor HTTPS", l.Protocol)
 	}
@@ -101,6 +106,9 @@ func compileListener(l Listener, groups func(string) *group) (*listenerRoutes, e
 		}
 		act, err := compileAction(rule.Action, groups)
 		if err != nil {
+			return nil, fmt.Errorf("rule with priority %d: %w", rule.Priority, err)
+		}
+		if act.rewrites, err = compileRewrites(rule.Rewrites); err != nil {
 			return nil, fmt.Errorf("rule with priority %d: %w", rule.Priority, err)
 		}
 		out.rules = append(out.rules, compiledRule{conditions, act})
@@ -158,14 +166,15 @@ func compileConditions(conditions []Condition) ([]condition, error) {
 func compileCondition(c Condition) (condition, error) {
 	switch c.Field {
 	case HostHeader:
-		hosts := compileGlobs(c.Values, true, false)
-		return func(s *subject) bool { return s.host != "" && hosts.match(s.host) }, nil
+		hosts, err := compileTexts(c, true)
+		return func(s *subject) bool { return s.host != "" && hosts(s.host) }, err
 	case PathPattern:
-		paths := compileGlobs(c.Values, false, false)
-		return func(s *subject) bool { return paths.match(s.path) }, nil
+		paths, err := compileTexts(c, false)
+		return func(s *subject) bool { return paths(s.path) }, err
 	case HTTPHeader:
-		name, values := http.CanonicalHeaderKey(c.Name), compileGlobs(c.Values, true, false)
-		return func(s *subject) bool { return slices.ContainsFunc(s.request.Header[name], values.match) }, nil
+		name := http.CanonicalHeaderKey(c.Name)
+		values, err := compileTexts(c, true)
+		return func(s *subject) bool { return slices.ContainsFunc(s.request.Header[name], values) }, err
 	case RequestMethod:
 		methods := slices.Clone(c.Values)
 		return func(s *subject) bool { return slices.Contains(methods, s.request.Method) }, nil
@@ -185,6 +194,28 @@ func compileCondition(c Condition) (condition, error) {
 		}, nil
 	}
 	return nil, fmt.Errorf("condition on unknown field %q", c.Field)
+}
+
+// compileTexts is the test of one text by the patterns and regular expressions of a condition.
+func compileTexts(c Condition, fold bool) (func(string) bool, error) {
+	globs := compileGlobs(c.Values, fold, false)
+	if len(c.Regexes) == 0 {
+		return globs.match, nil
+	}
+	var regexes []*regexp.Regexp
+	for _, text := range c.Regexes {
+		if fold {
+			text = "(?i:" + text + ")"
+		}
+		compiled, err := regexp.Compile(text)
+		if err != nil {
+			return nil, fmt.Errorf("condition on %s: %w", c.Field, err)
+		}
+		regexes = append(regexes, compiled)
+	}
+	return func(text string) bool {
+		return globs.match(text) || slices.ContainsFunc(regexes, func(r *regexp.Regexp) bool { return r.MatchString(text) })
+	}, nil
 }
 
 // compileQuery compares the query as it was sent: whether AWS decodes %-escapes first is not documented.

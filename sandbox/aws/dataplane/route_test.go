@@ -140,7 +140,7 @@ func TestFirstMatchingRuleByPriority(t *testing.T) {
 				want, best = 200+i, priorities[i]
 			}
 		}
-		compiled, err := compileListener(l, nil)
+		compiled, err := compileListener(l, true, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/net/http2"
+
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/dataplane/idleconn"
 )
 
@@ -40,6 +42,7 @@ type flights struct {
 // upstream is one connection to a target.
 type upstream struct {
 	conn  net.Conn
+	h2    *http2.ClientConn // nil for HTTP/1.1
 	probe idleconn.Probe
 	owner *target
 	r     *bufio.Reader
@@ -97,9 +100,17 @@ func (u *upstream) abort(cause error) {
 	_ = u.conn.Close()
 }
 
+// alive says whether an idle connection can be used.
+func (u *upstream) alive() bool {
+	if u.h2 != nil {
+		return u.h2.CanTakeNewRequest()
+	}
+	return u.probe.Alive()
+}
+
 // acquire returns a connection for one request: an idle one, or a new one. It fails with errLeft when
 // the target takes no new requests.
-func (t *target) acquire(ctx context.Context, scheme Protocol, idleTimeout time.Duration) (*upstream, error) {
+func (t *target) acquire(ctx context.Context, g *Group, idleTimeout time.Duration) (*upstream, error) {
 	for {
 		u, err := t.reuse()
 		if err != nil {
@@ -110,13 +121,13 @@ func (t *target) acquire(ctx context.Context, scheme Protocol, idleTimeout time.
 		}
 		// A real load balancer, too, has seen a FIN that arrived before the request did. What it cannot see is
 		// one that arrives after it: that request gets a 502.
-		if u.probe.Alive() {
+		if u.alive() {
 			u.idleTimeout = idleTimeout
 			return u, nil
 		}
 		t.release(u, false)
 	}
-	u, err := t.connect(ctx, scheme)
+	u, err := t.connect(ctx, g)
 	if err != nil {
 		return nil, err
 	}
@@ -177,7 +188,7 @@ func (t *target) release(u *upstream, fit bool) {
 }
 
 // connect opens a connection to the target from the node's own address.
-func (t *target) connect(ctx context.Context, scheme Protocol) (*upstream, error) {
+func (t *target) connect(ctx context.Context, g *Group) (*upstream, error) {
 	n := t.group.node
 	bounded, cancel := context.WithTimeout(ctx, n.config.ConnectTimeout)
 	defer cancel()
@@ -189,8 +200,9 @@ func (t *target) connect(ctx context.Context, scheme Protocol) (*upstream, error
 		return nil, fmt.Errorf("%w: %w", errConnect, err)
 	}
 	u := &upstream{conn: conn, owner: t, probe: idleconn.New(conn)}
-	if scheme == HTTPS {
-		secured := tls.Client(conn, &tls.Config{InsecureSkipVerify: true}) // a load balancer does not verify targets
+	v2 := g.ProtocolVersion == HTTP2 || g.ProtocolVersion == GRPC
+	if g.Protocol == HTTPS {
+		secured := tls.Client(conn, targetTLS(v2))
 		handshake, cancel := context.WithTimeout(ctx, n.config.ConnectTimeout)
 		defer cancel()
 		if err := secured.HandshakeContext(handshake); err != nil {
@@ -201,6 +213,13 @@ func (t *target) connect(ctx context.Context, scheme Protocol) (*upstream, error
 			return nil, fmt.Errorf("%w: %w", errHandshake, err)
 		}
 		u.conn = secured
+	}
+	if v2 {
+		if u.h2, err = http2Targets.NewClientConn(u.conn); err != nil {
+			_ = u.conn.Close()
+			return nil, fmt.Errorf("%w: %w", errConnect, err)
+		}
+		return u, nil
 	}
 	u.r, u.w = bufio.NewReaderSize(u, 4096), bufio.NewWriterSize(u, 4096)
 	return u, nil
@@ -248,7 +267,7 @@ func (f *flights) sweep(olderThan time.Time) {
 	var dead []*upstream
 	kept := f.idle[:0]
 	for _, u := range f.idle {
-		if u.since.Before(olderThan) || !u.probe.Alive() {
+		if u.since.Before(olderThan) || !u.alive() {
 			dead = append(dead, u)
 		} else {
 			kept = append(kept, u)
