@@ -34,6 +34,7 @@ import (
 	"github.com/lockstep-delivery/lockstep/sandbox/address"
 	"github.com/lockstep-delivery/lockstep/sandbox/apiserver"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws"
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/dns"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/ec2"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/profile"
 	"github.com/lockstep-delivery/lockstep/sandbox/kubelet"
@@ -60,10 +61,8 @@ type Config struct {
 	Seed int64
 	// NodesPerZone is the number of Kubernetes nodes in each of the three zones; default 1.
 	NodesPerZone int
-	// APIPort and AWSPort are ports on 127.0.0.1; 0 takes a free one.
-	APIPort, AWSPort int
-	// Anonymous lets every AWS call in, signed rightly, wrongly or not at all.
-	Anonymous bool
+	// APIPort, AWSPort and DNSPort are ports on 127.0.0.1; 0 takes a free one.
+	APIPort, AWSPort, DNSPort int
 	// Anonymous lets every AWS call in, signed rightly, wrongly or not at all.
 	Anonymous bool
 	// Notify is told what becomes of pods. It must return quickly.
@@ -86,7 +85,7 @@ func (c Config) Validate() error {
 	if c.NodesPerZone < 0 || c.NodesPerZone > 1000 {
 		return fmt.Errorf("--nodes-per-zone is %d: use 1 to 1000", c.NodesPerZone)
 	}
-	for flag, port := range map[string]int{"--api-port": c.APIPort, "--aws-port": c.AWSPort} {
+	for flag, port := range map[string]int{"--api-port": c.APIPort, "--aws-port": c.AWSPort, "--dns-port": c.DNSPort} {
 		if port < 0 || port > 65535 {
 			return fmt.Errorf("%s is %d: use 0 (a free one) to 65535", flag, port)
 		}
@@ -124,6 +123,7 @@ type Sandbox struct {
 	emulator *aws.Emulator
 	kubelet  *kubelet.Kubelet
 	endpoint net.Listener
+	names    *dns.Server
 	log      io.Closer
 	lock     io.Closer
 
@@ -163,6 +163,9 @@ func (s *Sandbox) start(ctx context.Context) error {
 		return err
 	}
 	if err := s.startAWS(); err != nil {
+		return err
+	}
+	if err := s.startDNS(); err != nil {
 		return err
 	}
 	if err := s.startControlPlane(ctx); err != nil {
@@ -234,6 +237,23 @@ func (s *Sandbox) startAWS() error {
 	return nil
 }
 
+func (s *Sandbox) startDNS() error {
+	at := net.JoinHostPort("127.0.0.1", strconv.Itoa(s.config.DNSPort))
+	server, err := dns.Listen(at, dns.Config{
+		Account: s.emulator, Region: Region, VPC: s.vpc.Mapping, Seed: uint64(s.config.Seed), Log: s.config.Log,
+	})
+	if err != nil {
+		return fmt.Errorf("%w (--dns-port)", err)
+	}
+	s.names = server
+	s.running.Go(func() {
+		if err := server.Serve(); err != nil {
+			s.fail(err)
+		}
+	})
+	return nil
+}
+
 func (s *Sandbox) startControlPlane(ctx context.Context) error {
 	// The control plane would name its own flag.
 	at := net.JoinHostPort("127.0.0.1", strconv.Itoa(s.config.APIPort))
@@ -299,7 +319,7 @@ func zones() []string { return []string{Region + "a", Region + "b", Region + "c"
 func (s *Sandbox) describe() State {
 	return State{
 		Name: s.config.Name, PID: os.Getpid(), StartedAt: time.Now(),
-		Kubeconfig: s.control.Kubeconfig(), AWSEndpoint: s.state.AWSEndpoint,
+		Kubeconfig: s.control.Kubeconfig(), AWSEndpoint: s.state.AWSEndpoint, DNS: s.names.Addr(), LowPortsMoved: s.vpc.LowPortsMoved,
 		Region: Region, AccountID: AccountID, AccessKey: aws.DefaultAccessKeyID, SecretKey: aws.DefaultSecretAccessKey,
 		ClusterName: ClusterName, VPCID: s.emulator.EC2().VPC(), VPCCIDR: s.vpc.CIDR().String(),
 		Profile: s.config.Profile, Scale: s.config.Scale, Seed: s.config.Seed,
@@ -321,16 +341,9 @@ func (s *Sandbox) AWS() *aws.Emulator { return s.emulator }
 // Kubelet runs the cluster's nodes, for what no Kubernetes API does to them.
 func (s *Sandbox) Kubelet() *kubelet.Kubelet { return s.kubelet }
 
-// Resolve returns where a port of a load balancer is really served, by the load balancer's DNS name.
-func (s *Sandbox) Resolve(name string, port uint16) ([]netip.AddrPort, error) {
-	var at []netip.AddrPort
-	for _, addr := range s.emulator.Resolve(name) {
-		at = append(at, s.vpc.Real(netip.AddrPortFrom(addr, port)))
-	}
-	if len(at) == 0 {
-		return nil, fmt.Errorf("no load balancer has the name %s", name)
-	}
-	return at, nil
+// Port is where a port of the VPC's addresses is really served.
+func (s *Sandbox) Port(port uint16) uint16 {
+	return s.vpc.Real(netip.AddrPortFrom(s.vpc.CIDR().Addr(), port)).Port()
 }
 
 // Done is closed when a part of the sandbox has ended by itself; Err says which and why.
@@ -369,6 +382,9 @@ func (s *Sandbox) Close() error {
 	}
 	if s.control != nil {
 		problems = append(problems, s.control.Stop())
+	}
+	if s.names != nil {
+		problems = append(problems, s.names.Close())
 	}
 	if s.emulator != nil {
 		problems = append(problems, s.emulator.Close())

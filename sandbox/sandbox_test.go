@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/miekg/dns"
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
@@ -45,6 +46,13 @@ func TestTwoSandboxesRunSideBySideAndLeaveNothing(t *testing.T) {
 		if overview, err := Inspect(t.Context(), s.State()); err != nil || len(overview.LoadBalancers) != 0 {
 			t.Errorf("%+v: %v", overview, err)
 		}
+		for _, network := range []string{"udp", "tcp"} {
+			question := new(dns.Msg).SetQuestion(Region+".elb.amazonaws.com.", dns.TypeSOA)
+			answer, _, err := (&dns.Client{Net: network}).ExchangeContext(t.Context(), question, s.State().DNS.String())
+			if err != nil || len(answer.Answer) != 1 {
+				t.Errorf("DNS over %s: %v, %v", network, answer, err)
+			}
+		}
 	}
 	state, err := Running("first")
 	if err != nil || state.VPCCIDR == second.State().VPCCIDR {
@@ -56,7 +64,7 @@ func TestTwoSandboxesRunSideBySideAndLeaveNothing(t *testing.T) {
 	if _, err := Running("first"); !errors.Is(err, ErrNotRunning) {
 		t.Errorf("after Close: %v", err)
 	}
-	for _, url := range []string{state.AWSEndpoint, first.RESTConfig().Host} {
+	for _, url := range []string{state.AWSEndpoint, "dns://" + state.DNS.String(), first.RESTConfig().Host} {
 		address := url[strings.LastIndex(url, "/")+1:]
 		if conn, err := net.Dial("tcp", address); err == nil {
 			conn.Close()

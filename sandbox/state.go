@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -24,13 +25,18 @@ type State struct {
 	Kubeconfig string `json:"kubeconfig"`
 	// AWSEndpoint is the URL of the emulated AWS.
 	AWSEndpoint string `json:"awsEndpoint"`
-	Region      string `json:"region"`
-	AccountID   string `json:"accountId"`
-	AccessKey   string `json:"accessKeyId"`
-	SecretKey   string `json:"secretAccessKey"`
-	ClusterName string `json:"clusterName"`
-	VPCID       string `json:"vpcId"`
-	VPCCIDR     string `json:"vpcCidr"`
+	// DNS is the name server of load balancers and hosted zones, over UDP and TCP.
+	DNS netip.AddrPort `json:"dns"`
+	// LowPortsMoved says that ports 1-1023 of load balancers are served at 64000 + port, since this user may not
+	// bind them; DNS cannot tell.
+	LowPortsMoved bool   `json:"lowPortsMoved"`
+	Region        string `json:"region"`
+	AccountID     string `json:"accountId"`
+	AccessKey     string `json:"accessKeyId"`
+	SecretKey     string `json:"secretAccessKey"`
+	ClusterName   string `json:"clusterName"`
+	VPCID         string `json:"vpcId"`
+	VPCCIDR       string `json:"vpcCidr"`
 	// Profile, Scale and Seed are the time model of the emulated AWS.
 	Profile string  `json:"profile"`
 	Scale   float64 `json:"scale"`
@@ -113,6 +119,7 @@ func (s State) Environment() []string {
 	return []string{
 		"KUBECONFIG=" + s.Kubeconfig,
 		"AWS_ENDPOINT_URL=" + s.AWSEndpoint,
+		"LOCKSTEP_SANDBOX_DNS=" + s.DNS.String(),
 		"AWS_REGION=" + s.Region,
 		"AWS_DEFAULT_REGION=" + s.Region,
 		"AWS_ACCESS_KEY_ID=" + s.AccessKey,

@@ -44,6 +44,7 @@ func newUp(streams cli.Streams) *cobra.Command {
 	flags.IntVar(&o.config.NodesPerZone, "nodes-per-zone", 2, "Kubernetes nodes in each of the three zones")
 	flags.IntVar(&o.config.APIPort, "api-port", 0, "port of the API server on 127.0.0.1 (default a free one)")
 	flags.IntVar(&o.config.AWSPort, "aws-port", 0, "port of the emulated AWS on 127.0.0.1 (default a free one)")
+	flags.IntVar(&o.config.DNSPort, "dns-port", 0, "port of the name server on 127.0.0.1, UDP and TCP (default a free one)")
 	return cmd
 }
 
@@ -120,7 +121,7 @@ func (o *upOptions) child(out io.Writer) (*exec.Cmd, error) {
 	c := o.config
 	cmd := exec.Command(self, "sandbox", "up", "--name", c.Name, "--profile", c.Profile,
 		"--scale", fmt.Sprint(c.Scale), "--seed", fmt.Sprint(c.Seed), "--nodes-per-zone", fmt.Sprint(c.NodesPerZone),
-		"--api-port", fmt.Sprint(c.APIPort), "--aws-port", fmt.Sprint(c.AWSPort), fmt.Sprintf("--anonymous=%t", c.Anonymous))
+		"--api-port", fmt.Sprint(c.APIPort), "--aws-port", fmt.Sprint(c.AWSPort), "--dns-port", fmt.Sprint(c.DNSPort), fmt.Sprintf("--anonymous=%t", c.Anonymous))
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
@@ -137,6 +138,7 @@ func lastLine(path string) string {
 
 func describe(w io.Writer, s sandbox.State) {
 	fmt.Fprintf(w, "sandbox %s is ready: Kubernetes and AWS (%s, profile %s, scale %v, seed %d)\n", s.Name, s.Region, s.Profile, s.Scale, s.Seed)
-	fmt.Fprintf(w, "  kubeconfig  %s\n  AWS         %s\n  VPC         %s (%s)\n", s.Kubeconfig, s.AWSEndpoint, s.VPCID, s.VPCCIDR)
+	fmt.Fprintf(w, "  kubeconfig  %s\n  AWS         %s\n  DNS         %s (dig @%s -p %d NAME)\n  VPC         %s (%s)\n",
+		s.Kubeconfig, s.AWSEndpoint, s.DNS, s.DNS.Addr(), s.DNS.Port(), s.VPCID, s.VPCCIDR)
 	fmt.Fprintf(w, "use it:\n  eval \"$(%s)\"\n", sandbox.Command("env", s.Name))
 }

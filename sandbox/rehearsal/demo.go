@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -67,14 +66,14 @@ func Demo(ctx context.Context, o DemoOptions) (Report, error) {
 
 // demoLoad is the load of the demo. Its application never answers 400 or more, so such an answer is a lost request:
 // a listener without its rule, for one, answers 404.
-func demoLoad(o DemoOptions, host string, resolve func(context.Context) ([]netip.AddrPort, error)) load.Config {
-	return load.Config{Rate: o.Rate, Host: host, Resolve: resolve, Fail4xx: true}
+func demoLoad(o DemoOptions, host string, lookup load.Lookup) load.Config {
+	return load.Config{Rate: o.Rate, Host: host, Lookup: lookup, Fail4xx: true}
 }
 
 // underLoad runs the release with the load on.
 func (d *demo) underLoad(ctx context.Context) error {
 	var err error
-	d.generator, err = load.New(demoLoad(d.options, d.host, d.resolve))
+	d.generator, err = load.New(demoLoad(d.options, d.host, d.lookup()))
 	if err != nil {
 		return err
 	}

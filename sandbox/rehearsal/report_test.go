@@ -52,7 +52,9 @@ func TestTheLoadCountsAnswersFrom400On(t *testing.T) {
 	lost := httptest.NewServer(http.NotFoundHandler())
 	defer lost.Close()
 	at := netip.MustParseAddrPort(lost.Listener.Addr().String())
-	config := demoLoad(DemoOptions{Rate: 100}, "shop", func(context.Context) ([]netip.AddrPort, error) { return []netip.AddrPort{at}, nil })
+	config := demoLoad(DemoOptions{Rate: 100}, "shop", func(context.Context) ([]netip.AddrPort, time.Time, error) {
+		return []netip.AddrPort{at}, time.Now().Add(time.Minute), nil
+	})
 	config.Duration = 100 * time.Millisecond
 	result, err := load.Run(t.Context(), config)
 	if err != nil || result.Sent == 0 || result.Failed != result.Sent {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"sync"
@@ -185,7 +184,7 @@ func (d *stage) waitForAnswer(ctx context.Context) error {
 	}
 	d.milestone("load balancer %s", d.host)
 	err = d.until(ctx, "version 1 to answer at the load balancer", func(ctx context.Context) (bool, error) {
-		result, err := load.Run(ctx, load.Config{Rate: 20, Duration: 200 * time.Millisecond, Host: d.host, Resolve: d.resolve, Timeout: 2 * time.Second})
+		result, err := load.Run(ctx, load.Config{Rate: 20, Duration: 200 * time.Millisecond, Host: d.host, Lookup: d.lookup(), Timeout: 2 * time.Second})
 		return err == nil && result.Failed == 0 && result.Status[200] == result.Sent && result.Sent > 0, err
 	})
 	if err != nil {
@@ -200,8 +199,9 @@ func (d *stage) waitForAnswer(ctx context.Context) error {
 	return err
 }
 
-func (d *stage) resolve(context.Context) ([]netip.AddrPort, error) {
-	return d.sandbox.Resolve(d.host, 80)
+// lookup resolves the load balancer's name as a client does that has never asked for it.
+func (d *stage) lookup() load.Lookup {
+	return load.NewResolver(d.sandbox.State().DNS).Lookup(d.host, d.sandbox.Port(80))
 }
 
 func (d *stage) startController() error {
