@@ -3,6 +3,7 @@ package elbv2
 import (
 	"net/netip"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
@@ -45,10 +46,13 @@ func conditions(given []types.RuleCondition) ([]types.RuleCondition, error) {
 			once[field] = true
 		}
 		values += len(used)
+		list = append(list, checked)
+		if hasRegexes(checked) {
+			continue // in which stars are no wildcards
+		}
 		for _, v := range used {
 			wildcards += strings.Count(v, "*") + strings.Count(v, "?")
 		}
-		list = append(list, checked)
 	}
 	if values > maxConditionValues {
 		return nil, wire.Errorf("InvalidConfigurationRequest", "A rule can have at most %d condition values, not %d", maxConditionValues, values)
@@ -59,12 +63,13 @@ func conditions(given []types.RuleCondition) ([]types.RuleCondition, error) {
 	return list, nil
 }
 
+func hasRegexes(c types.RuleCondition) bool {
+	return len(c.RegexValues) > 0 || c.HttpHeaderConfig != nil && len(c.HttpHeaderConfig.RegexValues) > 0
+}
+
 // condition validates one condition and returns its values for counting.
 func condition(c types.RuleCondition) (types.RuleCondition, []string, error) {
 	field := deref(c.Field)
-	if len(c.RegexValues) > 0 {
-		return c, nil, wire.Errorf("InvalidConfigurationRequest", "Regular expressions in conditions are not modelled yet")
-	}
 	switch field {
 	case "host-header":
 		return hostCondition(c)
@@ -120,14 +125,37 @@ func bothForms(field string, old []string, has bool, config []string) ([]string,
 	return old, nil
 }
 
-func hostCondition(c types.RuleCondition) (types.RuleCondition, []string, error) {
-	var config []string
-	if c.HostHeaderConfig != nil {
-		if config = c.HostHeaderConfig.Values; len(c.HostHeaderConfig.RegexValues) > 0 {
-			return c, nil, wire.Errorf("InvalidConfigurationRequest", "Regular expressions in conditions are not modelled yet")
+// byRegex returns the regular expressions of a condition in its two places, validated; none: it has values.
+func byRegex(field string, values, old, config []string) ([]string, error) {
+	regexes := config
+	switch {
+	case len(old) > 0 && len(config) > 0 && !slices.Equal(old, config):
+		return nil, wire.Errorf("ValidationError", "RegexValues and the RegexValues in the config of a %s condition cannot both be given", field)
+	case len(old) > 0:
+		regexes = old
+	}
+	if len(regexes) > 0 && len(values) > 0 {
+		return nil, wire.Errorf("ValidationError", "Values and regular expressions of a %s condition cannot both be given", field)
+	}
+	for _, text := range regexes {
+		if err := checkRegex(text, maxConditionRegex); err != nil {
+			return nil, err
 		}
 	}
-	values, err := bothForms("host-header", c.Values, c.HostHeaderConfig != nil, config)
+	return regexes, nil
+}
+
+func hostCondition(c types.RuleCondition) (types.RuleCondition, []string, error) {
+	config := deref(c.HostHeaderConfig)
+	regexes, err := byRegex("host-header", slices.Concat(c.Values, config.Values), c.RegexValues, config.RegexValues)
+	if err != nil {
+		return c, nil, err
+	}
+	if len(regexes) > 0 {
+		c.RegexValues, c.HostHeaderConfig = regexes, &types.HostHeaderConditionConfig{RegexValues: regexes}
+		return c, regexes, nil
+	}
+	values, err := bothForms("host-header", c.Values, c.HostHeaderConfig != nil, config.Values)
 	if err != nil {
 		return c, nil, err
 	}
@@ -140,13 +168,16 @@ func hostCondition(c types.RuleCondition) (types.RuleCondition, []string, error)
 }
 
 func pathCondition(c types.RuleCondition) (types.RuleCondition, []string, error) {
-	var config []string
-	if c.PathPatternConfig != nil {
-		if config = c.PathPatternConfig.Values; len(c.PathPatternConfig.RegexValues) > 0 {
-			return c, nil, wire.Errorf("InvalidConfigurationRequest", "Regular expressions in conditions are not modelled yet")
-		}
+	config := deref(c.PathPatternConfig)
+	regexes, err := byRegex("path-pattern", slices.Concat(c.Values, config.Values), c.RegexValues, config.RegexValues)
+	if err != nil {
+		return c, nil, err
 	}
-	values, err := bothForms("path-pattern", c.Values, c.PathPatternConfig != nil, config)
+	if len(regexes) > 0 {
+		c.RegexValues, c.PathPatternConfig = regexes, &types.PathPatternConditionConfig{RegexValues: regexes}
+		return c, regexes, nil
+	}
+	values, err := bothForms("path-pattern", c.Values, c.PathPatternConfig != nil, config.Values)
 	if err != nil {
 		return c, nil, err
 	}
@@ -159,10 +190,18 @@ func headerCondition(c types.RuleCondition) (types.RuleCondition, []string, erro
 	switch {
 	case h == nil:
 		return c, nil, missingConfig("http-header")
-	case len(h.RegexValues) > 0:
-		return c, nil, wire.Errorf("InvalidConfigurationRequest", "Regular expressions in conditions are not modelled yet")
 	case !headerName.MatchString(deref(h.HttpHeaderName)), strings.EqualFold(*h.HttpHeaderName, "host"):
 		return c, nil, wire.Errorf("ValidationError", "HTTP header name '%.60s' is not valid in a condition", deref(h.HttpHeaderName))
+	}
+	regexes, err := byRegex("http-header", h.Values, c.RegexValues, h.RegexValues)
+	if err != nil {
+		return c, nil, err
+	}
+	if len(regexes) > 0 {
+		config := *h
+		config.RegexValues = regexes
+		c.RegexValues, c.HttpHeaderConfig = nil, &config
+		return c, regexes, nil
 	}
 	return c, h.Values, each("http-header", h.Values, func(v string) bool { return v != "" && len(v) <= 128 })
 }

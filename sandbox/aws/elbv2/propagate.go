@@ -63,6 +63,12 @@ func (s *Service) take(n *node, c change, called time.Time) []*node {
 	if n.gone || n.balancer.deleted {
 		return nil
 	}
+	if s.config.Hold != nil {
+		if wait := s.config.Hold(n.zone, n.balancer.arn); wait > 0 {
+			s.after(wait, func() []*node { return s.take(n, c, called) })
+			return nil
+		}
+	}
 	if c.lane != "" && !n.newer(c.lane, c.number) {
 		return nil
 	}

@@ -1,6 +1,7 @@
 package elbv2
 
 import (
+	"cmp"
 	"crypto/tls"
 	"slices"
 	"strconv"
@@ -70,6 +71,7 @@ func (s *Service) nodeConfig(n *node) dataplane.NodeConfig {
 			priority, _ := strconv.Atoi(deref(r.Priority))
 			l.Rules = append(l.Rules, dataplane.Rule{
 				ARN: *r.RuleArn, Priority: priority, Conditions: dataplaneConditions(r.Conditions), Action: dataplaneAction(r.Actions),
+				Rewrites: dataplaneRewrites(r.Transforms),
 			})
 		}
 		config.Listeners = append(config.Listeners, l)
@@ -100,6 +102,8 @@ func balancerAttributes(values map[string]string) dataplane.Attributes {
 		ForwardedClientPort: values["routing.http.xff_client_port.enabled"] == "true",
 		PreserveHost:        values["routing.http.preserve_host_header.enabled"] == "true",
 		DropInvalidHeaders:  values["routing.http.drop_invalid_header_fields.enabled"] == "true",
+		WithoutHTTP2:        values["routing.http2.enabled"] == "false",
+		TLSHeaders:          values["routing.http.x_amzn_tls_version_and_cipher_suite.enabled"] == "true",
 	}
 }
 
@@ -144,11 +148,12 @@ func dataplaneConditions(conditions []types.RuleCondition) []dataplane.Condition
 		out := dataplane.Condition{Field: dataplane.ConditionField(deref(c.Field))}
 		switch {
 		case c.HostHeaderConfig != nil:
-			out.Values = c.HostHeaderConfig.Values
+			out.Values, out.Regexes = c.HostHeaderConfig.Values, c.HostHeaderConfig.RegexValues
 		case c.PathPatternConfig != nil:
-			out.Values = c.PathPatternConfig.Values
+			out.Values, out.Regexes = c.PathPatternConfig.Values, c.PathPatternConfig.RegexValues
 		case c.HttpHeaderConfig != nil:
 			out.Name, out.Values = deref(c.HttpHeaderConfig.HttpHeaderName), c.HttpHeaderConfig.Values
+			out.Regexes = c.HttpHeaderConfig.RegexValues
 		case c.HttpRequestMethodConfig != nil:
 			out.Values = c.HttpRequestMethodConfig.Values
 		case c.SourceIpConfig != nil:
@@ -196,11 +201,18 @@ func (d groupDocument) dataplane(arn string, version uint64, balancer map[string
 		out.HealthCheck.Port = uint16(port)
 	}
 	if v.Matcher != nil {
-		out.HealthCheck.Matcher = deref(v.Matcher.HttpCode)
+		out.HealthCheck.Matcher = cmp.Or(deref(v.Matcher.HttpCode), deref(v.Matcher.GrpcCode))
 	}
-	if a["stickiness.enabled"] == "true" && a["stickiness.type"] == "lb_cookie" {
+	switch {
+	case a["stickiness.enabled"] != "true":
+	case a["stickiness.type"] == "lb_cookie":
 		out.Stickiness = seconds(a["stickiness.lb_cookie.duration_seconds"])
+	case a["stickiness.type"] == "app_cookie":
+		out.AppCookie = dataplane.AppCookie{
+			Name: a["stickiness.app_cookie.cookie_name"], Lasts: seconds(a["stickiness.app_cookie.duration_seconds"]),
+		}
 	}
+	out.SlowStart = seconds(a["slow_start.duration_seconds"])
 	if !layer7(v.Protocol) {
 		out.Network = networkGroup(v, a)
 	}

@@ -32,10 +32,10 @@ func (s *Service) CreateRule(r eventual.Reader, in *elb.CreateRuleInput) (*elb.C
 	if in.Priority == nil || *in.Priority < 1 || *in.Priority > maxPriority {
 		return nil, wire.Errorf("ValidationError", "A rule priority must be between 1 and %d", maxPriority)
 	}
-	if err := noTransforms(in.Transforms); err != nil {
+	if err := checkTransforms(in.Transforms); err != nil {
 		return nil, err
 	}
-	v := types.Rule{Priority: new(strconv.Itoa(int(*in.Priority))), IsDefault: new(false)}
+	v := types.Rule{Priority: new(strconv.Itoa(int(*in.Priority))), IsDefault: new(false), Transforms: in.Transforms}
 	if v.Conditions, err = conditions(in.Conditions); err != nil {
 		return nil, err
 	}
@@ -66,13 +66,6 @@ func (s *Service) CreateRule(r eventual.Reader, in *elb.CreateRuleInput) (*elb.C
 	return &elb.CreateRuleOutput{Rules: []types.Rule{v}}, nil
 }
 
-func noTransforms(given []types.RuleTransform) error {
-	if len(given) > 0 {
-		return wire.Errorf("InvalidConfigurationRequest", "Transforms are not modelled yet")
-	}
-	return nil
-}
-
 func (s *Service) ruleQuota(lb *loadBalancer) error {
 	count := 0
 	for _, l := range lb.listeners {
@@ -98,7 +91,7 @@ func (s *Service) rule(r eventual.Reader, arn *string) (*rule, error) {
 	return one, nil
 }
 
-// ModifyRule replaces the actions or conditions of a rule that are given.
+// ModifyRule replaces the actions, conditions or transforms of a rule that are given.
 func (s *Service) ModifyRule(r eventual.Reader, in *elb.ModifyRuleInput) (*elb.ModifyRuleOutput, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -110,8 +103,11 @@ func (s *Service) ModifyRule(r eventual.Reader, in *elb.ModifyRuleInput) (*elb.M
 	if one == l.byDefault {
 		return nil, wire.Errorf("OperationNotPermitted", "Default rule '%s' cannot be modified: modify its listener", one.arn)
 	}
-	if err := noTransforms(in.Transforms); err != nil {
+	if err := checkTransforms(in.Transforms); err != nil {
 		return nil, err
+	}
+	if deref(in.ResetTransforms) && len(in.Transforms) > 0 {
+		return nil, wire.Errorf("ValidationError", "Transforms and ResetTransforms cannot both be specified")
 	}
 	v := one.value.Get()
 	before := groupsOf(v.Actions)
@@ -127,6 +123,9 @@ func (s *Service) ModifyRule(r eventual.Reader, in *elb.ModifyRuleInput) (*elb.M
 		if err := s.groupQuota(l.balancer, v.Actions); err != nil {
 			return nil, err
 		}
+	}
+	if len(in.Transforms) > 0 || deref(in.ResetTransforms) {
+		v.Transforms = in.Transforms
 	}
 	one.value.Put(v)
 	s.refer(l.balancer, one.arn, before, groupsOf(v.Actions))

@@ -56,7 +56,9 @@ type Config struct {
 	Certificate func(arn string) (tls.Certificate, bool)
 	// Applied is told each time a node has taken a change. May be nil; must not block.
 	Applied func(Application)
-	Log     *slog.Logger
+	// Hold says for how long a node hears of no change before it asks again; 0: it hears at once. Nil: always at once.
+	Hold func(zone, loadBalancer string) time.Duration
+	Log  *slog.Logger
 }
 
 // Service is ELBv2 of one account in one region. Its methods may be called from several goroutines.
