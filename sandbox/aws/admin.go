@@ -88,7 +88,7 @@ func (e *Emulator) addFault(w http.ResponseWriter, r *http.Request) {
 	err := decoder.Decode(&f)
 	id := ""
 	if err == nil {
-		id, err = e.faults.Add(f)
+		id, err = e.AddFault(f)
 	}
 	if err != nil {
 		http.Error(w, fmt.Sprintf("cannot add the fault: %v", err), http.StatusBadRequest)

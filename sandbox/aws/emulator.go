@@ -65,6 +65,8 @@ type Config struct {
 
 	// OpenSecurityGroups lets load balancers reach targets whatever security groups say.
 	OpenSecurityGroups bool
+	// Machines says that somebody runs the account's instances and lets faults of kind node and zone reach them.
+	Machines bool
 	// SharedProbes lets one row of health checks per target stand for all nodes, instead of one for each
 	// zone: for thousands of targets.
 	SharedProbes bool
@@ -97,6 +99,8 @@ type Emulator struct {
 	tagging    *tagging.Service
 	cloudwatch *cloudwatch.Service
 	faults     *fault.Set
+	hosts      hosts
+	draws      *profile.Draws
 	buckets    *throttle.Buckets
 	journal    *journal.Journal
 	ids        *resourceid.Source
@@ -121,11 +125,13 @@ func New(config Config) (*Emulator, error) {
 		return nil, fmt.Errorf("cannot make an AWS account: %w", err)
 	}
 	e := &Emulator{
-		config: config, faults: fault.NewSet(), buckets: throttle.New(!config.WithoutAccountBucket),
+		config: config, faults: fault.NewSet(), hosts: hosts{byName: map[string]Host{}, real: map[netip.AddrPort]netip.AddrPort{}},
+		buckets: throttle.New(!config.WithoutAccountBucket),
 		journal: journal.New(config.JournalSize, config.JournalLines), ids: resourceid.NewSource(config.Seed), missing: map[string]int{}, closing: make(chan struct{}),
 	}
-	e.probes = dataplane.NewProbes(config.VPC.Real)
+	e.probes = e.newProbes()
 	draws := profile.NewDraws(config.Profile, config.Seed, config.Scale)
+	e.draws = draws
 	e.ec2 = ec2.New(ec2.Config{
 		Region: config.Region, AccountID: config.AccountID, Zones: config.Zones, CIDR: config.VPC.CIDR(), Cluster: config.Cluster,
 		IDs: e.ids, Draws: draws,
@@ -138,6 +144,7 @@ func New(config Config) (*Emulator, error) {
 		Region: config.Region, AccountID: config.AccountID, Network: e.ec2, IDs: e.ids, Draws: draws, Log: config.Log,
 		Certificate: func(arn string) (tls.Certificate, bool) { return e.acm.Certificate(arn) },
 		Applied:     func(a elbv2.Application) { e.record("NodeApplied", a.Taken, a) },
+		Hold:        e.faults.Holds,
 	}
 	if !config.WithoutTraffic {
 		balancing.NewNode = e.newNode
@@ -202,16 +209,13 @@ func (e *Emulator) newNode(spec elbv2.NodeSpec) elbv2.Node {
 	}
 	c := dataplane.Config{
 		LoadBalancer: spec.LoadBalancer, Zone: spec.Zone, Address: spec.Address, Health: spec.Health,
-		Endpoint: e.config.VPC.Real, Peer: e.peer, Relays: &e.relays,
+		Endpoint: e.real, Peer: e.peer, Relays: &e.relays, Firewall: firewall{e}, Probes: e.newProbes(),
 		Seed:    e.config.Seed ^ nodeSeed(spec),
 		Journal: func(event dataplane.Event) { e.record(string(event.Kind), event.At, event) },
 		Log:     e.config.Log,
 	}
 	if e.config.SharedProbes {
 		c.Probes = e.probes
-	}
-	if !e.config.OpenSecurityGroups {
-		c.Firewall = firewall{e.ec2}
 	}
 	return e.config.NewNode(c)
 }

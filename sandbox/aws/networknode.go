@@ -16,8 +16,8 @@ func (e *Emulator) newNetworkNode(spec elbv2.NodeSpec) elbv2.Node {
 	}
 	c := nlb.Config{
 		LoadBalancer: spec.LoadBalancer, Zone: spec.Zone, Address: spec.Address, Health: spec.Health,
-		Endpoint: e.config.VPC.Real, Peer: e.peer, Relays: &e.relays,
-		Seed: e.config.Seed ^ nodeSeed(spec), Scale: e.config.Scale,
+		Endpoint: e.real, Peer: e.peer, Relays: &e.relays, Firewall: firewall{e}, Probes: e.newProbes(),
+		Seed: e.config.Seed ^ nodeSeed(spec), Scale: e.draws.Scale(),
 		Delays: nlb.Delays{
 			UnhealthyStop: draw(profile.NLBUnhealthyStop), WeightZeroClose: draw(profile.NLBWeightZeroClose), ListenerGap: draw(profile.NLBListenerGap),
 		},
@@ -26,9 +26,6 @@ func (e *Emulator) newNetworkNode(spec elbv2.NodeSpec) elbv2.Node {
 	}
 	if e.config.SharedProbes {
 		c.Probes = e.probes
-	}
-	if !e.config.OpenSecurityGroups {
-		c.Firewall = firewall{e.ec2}
 	}
 	return nlb.NewNode(c)
 }

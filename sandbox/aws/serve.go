@@ -43,7 +43,7 @@ func (c *call) fault() fault.Call {
 	service, operation := c.action()
 	return fault.Call{
 		Service: service, Operation: operation, AccessKey: c.identity.accessKey, UserAgent: c.record.UserAgent,
-		Principal: c.principal.ARN, Dialect: c.codec.Dialect(),
+		Principal: c.principal.ARN, Dialect: c.codec.Dialect(), Parameters: c.record.Parameters,
 	}
 }
 

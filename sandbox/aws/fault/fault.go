@@ -1,15 +1,17 @@
-// Package fault makes calls of the emulated AWS fail on purpose: throttled, denied, slow, broken or
-// answered from an old state, for chosen operations and callers and for a time.
+// Package fault makes the emulated AWS fail on purpose. Calls are throttled, denied, slow, broken or answered from an
+// old state; load balancer nodes hear of nothing, targets fail their health checks, zones and machines are gone. Each
+// fault has a filter (operations, caller, resource, zone) and a time in which it works.
+//
+// A Fault is a plain value, written as JSON in the admin API. A Set holds those that are in force and is asked by
+// whatever they hit: Strike for a call, Holds, Sickens and Loses for the data plane. It does nothing by itself.
 package fault
 
 import (
 	"fmt"
-	"maps"
 	"net/http"
 	"path"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/eventual"
@@ -17,10 +19,10 @@ import (
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/wire"
 )
 
-// Kind is what a fault does to a call.
+// Kind is what a fault does.
 type Kind string
 
-// The kinds of faults.
+// The kinds of faults that hit calls.
 const (
 	Throttle Kind = "throttle" // refused as throttled, without having taken effect
 	Deny     Kind = "deny"     // refused for want of permission, naming the action
@@ -29,7 +31,49 @@ const (
 	Stale    Kind = "stale"    // reads show the state before a change, for Delay after that change
 )
 
-// Fault says which calls fail how, and when. The zero values of the filters match every call.
+// The kinds of faults that hit the data plane.
+const (
+	Stuck     Kind = "stuck"     // the nodes of Zone hear of no change; what they missed reaches them at the end
+	Unhealthy Kind = "unhealthy" // targets fail every health check
+	Zone      Kind = "zone"      // nobody reaches Zone any more, and nothing in it reaches others
+	Node      Kind = "node"      // the machine that Resource names does not answer
+)
+
+// kinds are all, with what they do, for those who have to choose.
+var kinds = []struct {
+	kind Kind
+	does string
+}{
+	{Throttle, "refuse calls as throttled"},
+	{Deny, "refuse calls for want of permission"},
+	{Error, "refuse calls with --status and --code (500 InternalFailure)"},
+	{Delay, "answer calls later, by --delay"},
+	{Stale, "let reads show the state before a change, until the change is --delay old"},
+	{Stuck, "let the load balancer nodes of --zone hear of no change"},
+	{Unhealthy, "let targets fail their health checks"},
+	{Zone, "take --zone away: load balancer nodes, targets and machines in it"},
+	{Node, "take the machine away that --resource names"},
+}
+
+// Kinds lists all kinds, each with what it does in terms of the command line.
+func Kinds() (names []Kind, does map[Kind]string) {
+	does = map[Kind]string{}
+	for _, k := range kinds {
+		names, does[k.kind] = append(names, k.kind), k.does
+	}
+	return names, does
+}
+
+// OnCalls says whether a kind hits calls; the others hit the data plane.
+func (k Kind) OnCalls() bool {
+	switch k {
+	case Throttle, Deny, Error, Delay, Stale:
+		return true
+	}
+	return false
+}
+
+// Fault says what fails how, and when. The zero values of the filters match everything.
 type Fault struct {
 	ID   string `json:"id,omitempty"`
 	Kind Kind   `json:"kind"`
@@ -38,6 +82,11 @@ type Fault struct {
 	Operations []string `json:"operations,omitempty"`
 	// Caller must be contained in the user agent or be equal to the access key.
 	Caller string `json:"caller,omitempty"`
+	// Resource must be contained in a parameter of the call (a name, an id, an ARN), in the ARN of the load balancer of a
+	// stuck node, in the address:port or a target group's ARN of an unhealthy target, or be the name of a Node.
+	Resource string `json:"resource,omitempty"`
+	// Zone is the availability zone of a fault of the data plane. Empty: every zone, but for kind Zone, which needs one.
+	Zone string `json:"zone,omitempty"`
 	// From and Until bound the time in which the fault works. Zero: no bound.
 	From  time.Time `json:"from,omitzero"`
 	Until time.Time `json:"until,omitzero"`
@@ -51,23 +100,52 @@ type Fault struct {
 	Message string `json:"message,omitempty"`
 }
 
-// Validate says what is wrong with a fault.
+// Validate says what is wrong with a fault. A filter that its kind never looks at is wrong as well: the fault would hit
+// more than its author meant.
 func (f Fault) Validate() error {
-	switch f.Kind {
-	case Throttle, Deny, Error:
-	case Delay, Stale:
-		if f.Delay <= 0 {
-			return fmt.Errorf("a fault of kind %s needs a delay above 0", f.Kind)
+	names, _ := Kinds()
+	if !slices.Contains(names, f.Kind) {
+		return fmt.Errorf("there is no fault of kind %q: take one of %s", f.Kind, strings.Join(texts(names), ", "))
+	}
+	timed := f.Kind == Delay || f.Kind == Stale
+	for _, wrong := range []struct {
+		is   bool
+		says string
+	}{
+		{timed && f.Delay <= 0, "needs a delay above 0"},
+		{!timed && f.Delay != 0, "takes no delay"},
+		{!f.From.IsZero() && !f.Until.IsZero() && !f.Until.After(f.From), "ends before it begins"},
+		{f.Every < 0, "cannot hit every call of a negative number"},
+		{!f.Kind.OnCalls() && (len(f.Operations) > 0 || f.Caller != "" || f.Every > 1), "does not look at calls: leave operations, caller and every out"},
+		{f.Kind.OnCalls() && f.Zone != "", "hits calls, and those have no zone"},
+		{f.Kind == Zone && f.Zone == "", "needs a zone"},
+		{f.Kind == Zone && f.Resource != "", "hits all of a zone: leave the resource out"},
+		{f.Kind == Node && f.Resource == "", "needs the name of a node as its resource"},
+		{f.Kind != Error && (f.Status != 0 || f.Code != "" || f.Message != ""), "has an answer of its own: leave status, code and message out"},
+		{f.Status != 0 && (f.Status < 400 || f.Status > 599), "needs a status from 400 to 599"},
+	} {
+		if wrong.is {
+			return fmt.Errorf("a fault of kind %s %s", f.Kind, wrong.says)
 		}
-	default:
-		return fmt.Errorf("there is no fault of kind %q: take throttle, deny, error, delay or stale", f.Kind)
 	}
 	for _, pattern := range f.Operations {
-		if _, err := path.Match(pattern, ""); err != nil {
+		if _, err := path.Match(pattern, ""); err != nil || !strings.Contains(pattern, ":") && pattern != "*" {
 			return fmt.Errorf("operations: %q is no pattern: write one like elasticloadbalancing:Modify*", pattern)
 		}
 	}
 	return nil
+}
+
+func texts(kinds []Kind) (list []string) {
+	for _, k := range kinds {
+		list = append(list, string(k))
+	}
+	return list
+}
+
+// in says whether the fault works at a moment.
+func (f Fault) in(now time.Time) bool {
+	return !now.Before(f.From) && (f.Until.IsZero() || now.Before(f.Until))
 }
 
 // Call is what faults can be told apart by.
@@ -75,6 +153,8 @@ type Call struct {
 	// Service and Operation are those of the action, as policies name it.
 	Service, Operation   string
 	AccessKey, UserAgent string
+	// Parameters are those of the call, by name.
+	Parameters map[string]string
 	// Principal is the ARN of the caller.
 	Principal string
 	// Dialect decides on the code of a denial.
@@ -89,86 +169,8 @@ type Effect struct {
 	Error *wire.Error
 }
 
-// Set holds the faults that are in force.
-type Set struct {
-	mu     sync.Mutex
-	next   int
-	faults map[string]*counted
-}
-
-type counted struct {
-	Fault
-	matches int
-}
-
-// NewSet returns a set without faults.
-func NewSet() *Set { return &Set{faults: map[string]*counted{}} }
-
-// Add puts a fault into force and returns its id (that of the fault, if it has one: the former fault of
-// that id is replaced).
-func (s *Set) Add(f Fault) (id string, err error) {
-	if err := f.Validate(); err != nil {
-		return "", err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if f.ID == "" {
-		s.next++
-		f.ID = fmt.Sprintf("fault-%d", s.next)
-	}
-	s.faults[f.ID] = &counted{Fault: f}
-	return f.ID, nil
-}
-
-// Remove ends a fault. It returns false if there is none of that id.
-func (s *Set) Remove(id string) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	_, known := s.faults[id]
-	delete(s.faults, id)
-	return known
-}
-
-// Clear ends all faults.
-func (s *Set) Clear() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	clear(s.faults)
-}
-
-// List shows the faults, sorted by id.
-func (s *Set) List() []Fault {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	list := make([]Fault, 0, len(s.faults))
-	for _, id := range slices.Sorted(maps.Keys(s.faults)) {
-		list = append(list, s.faults[id].Fault)
-	}
-	return list
-}
-
-// Strike says what happens to a call.
-func (s *Set) Strike(c Call) Effect {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var effect Effect
-	now := time.Now()
-	for _, id := range slices.Sorted(maps.Keys(s.faults)) {
-		f := s.faults[id]
-		if !f.matchesCall(c, now) {
-			continue
-		}
-		f.matches++
-		if f.Every > 1 && f.matches%f.Every != 0 {
-			continue
-		}
-		f.apply(c, &effect)
-	}
-	return effect
-}
-
 func (f Fault) matchesCall(c Call, now time.Time) bool {
-	if now.Before(f.From) || !f.Until.IsZero() && !now.Before(f.Until) {
+	if !f.Kind.OnCalls() || !f.in(now) || !f.names(c.Parameters) {
 		return false
 	}
 	if f.Caller != "" && f.Caller != c.AccessKey && !strings.Contains(c.UserAgent, f.Caller) {
@@ -179,6 +181,19 @@ func (f Fault) matchesCall(c Call, now time.Time) bool {
 		ok, _ := path.Match(pattern, name)
 		return ok
 	})
+}
+
+// names says whether a parameter speaks of the resource.
+func (f Fault) names(parameters map[string]string) bool {
+	if f.Resource == "" {
+		return true
+	}
+	for _, value := range parameters {
+		if strings.Contains(value, f.Resource) {
+			return true
+		}
+	}
+	return false
 }
 
 func (f Fault) apply(c Call, effect *Effect) {

@@ -4,23 +4,38 @@ import (
 	"hash/fnv"
 	"math"
 	"math/bits"
+	"sync/atomic"
 	"time"
 )
 
-// Draws takes values from a profile.
+// Draws takes values from a profile. Its methods may be called from several goroutines.
 type Draws struct {
+	seed  uint64
+	table atomic.Pointer[table]
+}
+
+// table is what the values come from at the moment.
+type table struct {
 	profile *Profile
-	seed    uint64
 	scale   float64
 }
 
 // NewDraws makes Draws that multiply every duration by scale (1 is real time).
 func NewDraws(p *Profile, seed uint64, scale float64) *Draws {
-	return &Draws{profile: p, seed: seed, scale: scale}
+	d := &Draws{seed: seed}
+	d.Set(p, scale)
+	return d
 }
 
+// Set lets later draws come from another profile, or with another scale. What has been drawn stays: a change that is on its way
+// to a node arrives when it would have.
+func (d *Draws) Set(p *Profile, scale float64) { d.table.Store(&table{p, scale}) }
+
 // Profile is the table that values are taken from.
-func (d *Draws) Profile() *Profile { return d.profile }
+func (d *Draws) Profile() *Profile { return d.table.Load().profile }
+
+// Scale multiplies every duration.
+func (d *Draws) Scale() float64 { return d.table.Load().scale }
 
 // Once is the duration of an event. The same event has the same duration.
 func (d *Draws) Once(key Key, event string) time.Duration {
@@ -30,7 +45,7 @@ func (d *Draws) Once(key Key, event string) time.Duration {
 // PerNode is the duration that one change takes to reach one node. Nodes draw for themselves, but
 // share a common factor with weight Correlation.
 func (d *Draws) PerNode(key Key, event, node string) time.Duration {
-	rho := d.profile.Correlation
+	rho := d.Profile().Correlation
 	common := d.normal(string(key), event, "")
 	own := d.normal(string(key), event, "node/"+node)
 	return d.duration(key, math.Sqrt(rho)*common+math.Sqrt(1-rho)*own)
@@ -42,7 +57,8 @@ func (d *Draws) Chance(probability float64, event string) bool {
 }
 
 func (d *Draws) duration(key Key, z float64) time.Duration {
-	return time.Duration(d.profile.Seconds[key].Quantile(z) * d.scale * float64(time.Second))
+	t := d.table.Load()
+	return time.Duration(t.profile.Seconds[key].Quantile(z) * t.scale * float64(time.Second))
 }
 
 func (d *Draws) normal(parts ...string) float64 {

@@ -105,12 +105,36 @@ func Names() []string {
 	return names
 }
 
+// Text is the YAML of a built-in profile, with its comments.
+func Text(name string) (string, error) {
+	text, err := fs.ReadFile(builtIn, name+".yaml")
+	if err != nil {
+		return "", fmt.Errorf("there is no profile %q: take one of %s", name, strings.Join(Names(), ", "))
+	}
+	return string(text), nil
+}
+
 // Parse reads a profile. Every key must be there and none that is unknown: a forgotten delay would
-// quietly be none.
+// quietly be none. A profile that names a built-in one as its base needs only what differs:
+//
+//	base: typical
+//	seconds:
+//	  alb.rule_change: F(30)
 func Parse(text []byte) (*Profile, error) {
-	p := &Profile{}
-	if err := yaml.UnmarshalStrict(text, p); err != nil {
+	p, err := baseOf(text)
+	if err != nil {
 		return nil, fmt.Errorf("cannot read the profile: %w", err)
+	}
+	base := p.Name
+	p.Name = ""
+	if err := yaml.UnmarshalStrict(text, &struct {
+		Base string `json:"base"`
+		*Profile
+	}{Profile: p}); err != nil {
+		return nil, fmt.Errorf("cannot read the profile: %w", err)
+	}
+	if p.Name == "" && base != "" {
+		p.Name = base + ", changed"
 	}
 	if err := complete("seconds", p.Seconds, durations); err != nil {
 		return nil, fmt.Errorf("profile %s: %w", p.Name, err)
@@ -127,6 +151,26 @@ func Parse(text []byte) (*Profile, error) {
 		return nil, fmt.Errorf("profile %s: correlation: %v is not between 0 and 1", p.Name, p.Correlation)
 	}
 	return p, nil
+}
+
+// baseOf is a fresh copy of the profile that another one begins with: an empty one, if it names none.
+func baseOf(text []byte) (*Profile, error) {
+	var file struct {
+		Base string `json:"base"`
+	}
+	if err := yaml.Unmarshal(text, &file); err != nil {
+		return nil, err
+	}
+	if file.Base == "" {
+		return &Profile{}, nil
+	}
+	return Load(file.Base)
+}
+
+// YAML writes the profile in the form that Parse reads.
+func (p *Profile) YAML() (string, error) {
+	text, err := yaml.Marshal(p)
+	return string(text), err
 }
 
 func complete[V any](section string, have map[Key]V, want []Key) error {

@@ -3,6 +3,7 @@ package profile_test
 import (
 	"fmt"
 	"math"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -143,4 +144,50 @@ func pearson(xs, ys []float64) float64 {
 		sxx, syy, sxy = sxx+xs[i]*xs[i], syy+ys[i]*ys[i], sxy+xs[i]*ys[i]
 	}
 	return (n*sxy - sx*sy) / math.Sqrt((n*sxx-sx*sx)*(n*syy-sy*sy))
+}
+
+func TestAProfileOverABaseNeedsOnlyWhatDiffers(t *testing.T) {
+	t.Parallel()
+	p, err := profile.Parse([]byte("base: typical\ncorrelation: 0\nprobabilities: {read.old_state: 0.5}\nseconds: {alb.rule_change: F(30)}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	typical := load(t, "typical")
+	if p.Name != "typical, changed" || p.Correlation != 0 || !p.MonotonicReads || p.Probabilities[profile.ReadOldState] != 0.5 ||
+		p.Seconds[profile.ALBRuleChange].String() != "F(30)" || p.Seconds[profile.ALBRegister] != typical.Seconds[profile.ALBRegister] {
+		t.Errorf("%+v", p)
+	}
+	text, err := p.YAML()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := profile.Parse([]byte(text)); err != nil || !reflect.DeepEqual(again, p) {
+		t.Errorf("written and read again: %+v: %v", again, err)
+	}
+	if typical.Correlation == 0 {
+		t.Error("the base has changed")
+	}
+	for says, text := range map[string]string{
+		"alb.rule_chnage": "base: typical\nseconds: {alb.rule_chnage: F(30)}\n",
+		"idael":           "base: idael\n",
+		"is missing":      "name: bare\n",
+		"not between":     "base: ideal\ncorrelation: 3\n",
+	} {
+		if _, err := profile.Parse([]byte(text)); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: %v", says, err)
+		}
+	}
+}
+
+func TestAChangeOfProfileCountsForLaterDraws(t *testing.T) {
+	t.Parallel()
+	d := profile.NewDraws(load(t, "ideal"), 1, 1)
+	if d.Once(profile.ProvisionALB, "x") != 0 {
+		t.Error("ideal has a delay")
+	}
+	d.Set(load(t, "typical"), 0.5)
+	want := profile.NewDraws(load(t, "typical"), 1, 0.5).Once(profile.ProvisionALB, "x")
+	if got := d.Once(profile.ProvisionALB, "x"); got != want || d.Scale() != 0.5 || d.Profile().Name != "typical" {
+		t.Errorf("%v, want %v", got, want)
+	}
 }

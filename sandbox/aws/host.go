@@ -1,0 +1,122 @@
+package aws
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"regexp"
+	"slices"
+	"sync"
+)
+
+// Host is a program outside of the sandbox that is to be a target: an instance of the account whose ports are really
+// served elsewhere on this machine. Register its id, or its address.
+type Host struct {
+	Name string `json:"name"`
+	Zone string `json:"zone"`
+	// Ports says where a port of the host is really served: an address on loopback.
+	Ports map[uint16]netip.AddrPort `json:"ports"`
+	// ID and Address are those of the instance. The emulator sets them.
+	ID      string     `json:"id,omitempty"`
+	Address netip.Addr `json:"address,omitzero"`
+}
+
+// hosts are all programs from outside, by name, and where they are.
+type hosts struct {
+	mu     sync.RWMutex
+	byName map[string]Host
+	real   map[netip.AddrPort]netip.AddrPort
+}
+
+var hostName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}$`)
+
+func (h Host) validate() error {
+	if !hostName.MatchString(h.Name) {
+		return fmt.Errorf("%q cannot be the name of a host: use up to 63 letters, digits, dots, hyphens and underscores", h.Name)
+	}
+	if len(h.Ports) == 0 {
+		return errors.New("a host needs a port, and where it is really served")
+	}
+	for port, real := range h.Ports {
+		if port == 0 || real.Port() == 0 || !real.Addr().Is4() || !real.Addr().IsLoopback() {
+			return fmt.Errorf("port %d cannot be served at %s: use an address of 127.0.0.0/8 with a port", port, real)
+		}
+	}
+	return nil
+}
+
+// AddHost starts the instance of a program outside. A host that is there already keeps its instance and gets the ports
+// of this one; its zone must be the same.
+func (e *Emulator) AddHost(h Host) (Host, error) {
+	if err := h.validate(); err != nil {
+		return Host{}, fmt.Errorf("cannot add host %s: %w", h.Name, err)
+	}
+	e.hosts.mu.Lock()
+	defer e.hosts.mu.Unlock()
+	known, there := e.hosts.byName[h.Name]
+	switch {
+	case there && known.Zone != cmp.Or(h.Zone, known.Zone):
+		return Host{}, fmt.Errorf("cannot move host %s from zone %s to %s: remove it first", h.Name, known.Zone, h.Zone)
+	case there:
+		h.Zone, h.ID, h.Address = known.Zone, known.ID, known.Address
+		e.unmap(known)
+	default:
+		h.Zone = cmp.Or(h.Zone, e.config.Zones[0])
+		instance, err := e.ec2.AddInstance(h.Zone, h.Name)
+		if err != nil {
+			return Host{}, err
+		}
+		h.ID, h.Address = instance.ID, instance.Address
+	}
+	for port, real := range h.Ports {
+		e.hosts.real[netip.AddrPortFrom(h.Address, port)] = real
+	}
+	e.hosts.byName[h.Name] = h
+	return h, nil
+}
+
+// RemoveHost terminates the instance of a host.
+func (e *Emulator) RemoveHost(name string) error {
+	e.hosts.mu.Lock()
+	defer e.hosts.mu.Unlock()
+	h, ok := e.hosts.byName[name]
+	if !ok {
+		return fmt.Errorf("there is no host %q", name)
+	}
+	if err := e.ec2.RemoveInstance(h.ID); err != nil {
+		return err
+	}
+	e.unmap(h)
+	delete(e.hosts.byName, name)
+	return nil
+}
+
+func (e *Emulator) unmap(h Host) {
+	for port := range h.Ports {
+		delete(e.hosts.real, netip.AddrPortFrom(h.Address, port))
+	}
+}
+
+// Hosts lists the programs from outside, sorted by name.
+func (e *Emulator) Hosts() []Host {
+	e.hosts.mu.RLock()
+	defer e.hosts.mu.RUnlock()
+	list := []Host{}
+	for _, name := range slices.Sorted(maps.Keys(e.hosts.byName)) {
+		list = append(list, e.hosts.byName[name])
+	}
+	return list
+}
+
+// real is where an address of the VPC is really served: by a host, or at the loopback address that stands for it.
+func (e *Emulator) real(at netip.AddrPort) netip.AddrPort {
+	e.hosts.mu.RLock()
+	elsewhere, ok := e.hosts.real[at]
+	e.hosts.mu.RUnlock()
+	if ok {
+		return elsewhere
+	}
+	return e.config.VPC.Real(at)
+}
