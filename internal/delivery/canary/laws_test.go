@@ -122,6 +122,37 @@ func TestLaw2APodThatIsMadeWhileItsVersionLeavesDrainsToo(t *testing.T) {
 	}
 }
 
+// While A's targets leave the canary group for B's, B is given up. The group has sticky clients, and a deregistration
+// of A's may be on its way: only when they are gone do they come back.
+func TestLaw3NoVersionReturnsToStickyClientsWhileItLeaves(t *testing.T) {
+	for name, stickiness := range map[string]time.Duration{"sticky": 10 * time.Minute, "not sticky": 0} {
+		t.Run(name, func(t *testing.T) {
+			w := stable(t, 4, weight(50), pause())
+			sticky := func() {
+				for i := range w.s.Ingresses[0].Evidence.Groups {
+					w.s.Ingresses[0].Evidence.Groups[i].Stickiness = stickiness
+				}
+			}
+			w.s.Now = w.s.Now.Add(-55 * time.Minute) // The group was served lately.
+			w.image("B")
+			w.still()
+			w.kubelet()
+			w.targets()
+			sticky()
+			w.s.Rollout.Status.Abort = true
+			w.still()
+			if got := w.s.Services[0].Hash; got != map[string]string{"sticky": "B", "not sticky": "A"}[name] {
+				t.Fatalf("K is at %s while A leaves it\n%s", got, w.last)
+			}
+			w.drained()
+			w.still()
+			if got := w.s.Services[0].Hash; got != "A" {
+				t.Fatalf("K is at %s\n%s", got, w.last)
+			}
+		})
+	}
+}
+
 // A weight that was written and taken back may still be under way to AWS, though every read shows 0.
 func TestLaw2SettlingStartsAnewWhenAnotherWeightWasWritten(t *testing.T) {
 	w := toCanary2(t)

@@ -18,7 +18,7 @@ func (f facts) point(name string) ([]Operation, Wait) {
 	act := PointService{Service: name, From: service.Hash, To: to}
 	gates := []gate{evidenceKnown}
 	if canary {
-		gates = append(gates, exists(to), f.leavesNothing(name, to))
+		gates = append(gates, exists(to), f.leavesNothing(name, to), notOnItsWayOut(service, to))
 		act.Reason = "the canary group is empty or has settled at weight 0"
 	} else {
 		gates = append(gates, exists(to), servesAtLeastOne(f.stable, f.replicas), f.replaceable(service, to))
@@ -62,6 +62,28 @@ func (f facts) leavesNothing(service, to string) gate {
 		return func(facts) (Wait, bool) { return Wait{}, true }
 	}
 	return settledAt(service, 0)
+}
+
+// notOnItsWayOut: the targets of a version do not just leave the group to which it is to return while clients stick
+// to the group. The load balancer half may have sent more of their deregistrations than AWS shows, and would
+// take away the others as soon as it took these for targets that stay (law 3).
+func notOnItsWayOut(service Service, to string) gate {
+	return func(f facts) (Wait, bool) {
+		w, ok := nobodySticks(service.Hash)(f)
+		if ok {
+			return Wait{}, true
+		}
+		for _, i := range f.Ingresses {
+			g, _ := i.Evidence.Group(service.Name)
+			for _, t := range g.Targets {
+				if t.PodTemplateHash == to && !t.Live() {
+					w.Message += fmt.Sprintf("; the targets of %s have to be gone from there before they come back", to)
+					return f.watchTargets(w), false
+				}
+			}
+		}
+		return Wait{}, true
+	}
 }
 
 // displaced: the stable Service selects a version that is not stable though none of our own switches is under
