@@ -19,14 +19,19 @@ func Manages(ingress *networkingv1.Ingress, rollout string) bool {
 
 // Released are the annotations that an Ingress gets when a rollout no longer writes it, where nil removes one:
 // each of its actions forwards everything to one Service, and the bookkeeping names the rollout no more. An
-// action that cannot be read is somebody else's by now and stays.
+// action that cannot be read, or that another rollout writes too, is somebody else's by now and stays.
 func Released(ingress *networkingv1.Ingress, rollout string) (map[string]any, error) {
 	managed, err := bookkeeping(ingress)
 	if err != nil {
 		return nil, err
 	}
 	annotations := map[string]any{}
-	for _, key := range managed[rollout] {
+	released := managed[rollout]
+	delete(managed, rollout)
+	for _, key := range released {
+		if writtenByOthers(managed, key) {
+			continue
+		}
 		s, err := split.Decode(ingress.Annotations[key])
 		if err != nil || len(s.Destinations) == 0 {
 			continue
@@ -36,7 +41,6 @@ func Released(ingress *networkingv1.Ingress, rollout string) (map[string]any, er
 			return nil, err
 		}
 	}
-	delete(managed, rollout)
 	annotations[v1alpha1.ManagedALBAnnotation] = nil
 	if len(managed) > 0 {
 		data, err := json.Marshal(managed)
@@ -49,6 +53,16 @@ func Released(ingress *networkingv1.Ingress, rollout string) (map[string]any, er
 		annotations[v1alpha1.ObsoleteALBAnnotation] = nil
 	}
 	return annotations, nil
+}
+
+// writtenByOthers: one of the rollouts in the bookkeeping writes the action.
+func writtenByOthers(managed map[string][]string, key string) bool {
+	for _, keys := range managed {
+		if slices.Contains(keys, key) {
+			return true
+		}
+	}
+	return false
 }
 
 // whole gives all of a split to the Service that names the action, or else, behind a root Service, to the

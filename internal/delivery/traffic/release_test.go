@@ -26,9 +26,10 @@ func TestReleasedIngressForwardsToTheStableService(t *testing.T) {
 		record string
 		want   map[string]any
 	}{
-		"by the action's own name": {`{"shop":["` + stable + `"]}`, map[string]any{stable: all, v1alpha1.ManagedALBAnnotation: nil, v1alpha1.ObsoleteALBAnnotation: nil}},
-		"behind a root Service":    {`{"shop":["` + root + `"]}`, map[string]any{root: all, v1alpha1.ManagedALBAnnotation: nil, v1alpha1.ObsoleteALBAnnotation: nil}},
-		"others stay":              {`{"other":["` + root + `"],"shop":["` + broken + `"]}`, map[string]any{v1alpha1.ManagedALBAnnotation: `{"other":["` + root + `"]}`, v1alpha1.ObsoleteALBAnnotation: nil}},
+		"by the action's own name":  {`{"shop":["` + stable + `"]}`, map[string]any{stable: all, v1alpha1.ManagedALBAnnotation: nil, v1alpha1.ObsoleteALBAnnotation: nil}},
+		"behind a root Service":     {`{"shop":["` + root + `"]}`, map[string]any{root: all, v1alpha1.ManagedALBAnnotation: nil, v1alpha1.ObsoleteALBAnnotation: nil}},
+		"others stay":               {`{"other":["` + root + `"],"shop":["` + broken + `"]}`, map[string]any{v1alpha1.ManagedALBAnnotation: `{"other":["` + root + `"]}`, v1alpha1.ObsoleteALBAnnotation: nil}},
+		"another has taken it over": {`{"other":["` + stable + `"],"shop":["` + stable + `"]}`, map[string]any{v1alpha1.ManagedALBAnnotation: `{"other":["` + stable + `"]}`, v1alpha1.ObsoleteALBAnnotation: nil}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			i := ingress(row.record)
