@@ -113,7 +113,7 @@ func (s *Server) lookHosted(name string, kind uint16) finding {
 	hosted := s.config.Account.Route53()
 	said := hosted.Lookup(toRoute53(name), typeName(kind), s.draw)
 	none := func(rcode int) finding {
-		authority := s.authority(hosted, name)
+		authority := s.authority(hosted, said.Zone)
 		if authority == nil { // the name servers do not have the zone yet
 			return finding{rcode: dns.RcodeRefused}
 		}
@@ -145,19 +145,12 @@ func (s *Server) lookHosted(name string, kind uint16) finding {
 	return finding{rcode: dns.RcodeRefused}
 }
 
-// authority is the SOA record of the zone that a name is in, with the time for which to believe that there is nothing (RFC 2308).
-func (s *Server) authority(hosted *route53.Service, name string) dns.RR {
-	for at, end := 0, false; !end; at, end = dns.NextLabel(name, at) {
-		apex := name[at:]
-		said := hosted.Lookup(toRoute53(apex), "SOA", s.draw)
-		if said.Outcome != route53.Answered || said.Type != "SOA" {
-			continue
-		}
-		for _, record := range s.records(apex, said) {
-			if soa, ok := record.(*dns.SOA); ok {
-				soa.Hdr.Ttl = min(soa.Hdr.Ttl, soa.Minttl)
-				return soa
-			}
+// authority is the SOA record of a zone, with the time for which to believe that there is nothing (RFC 2308).
+func (s *Server) authority(hosted *route53.Service, zone string) dns.RR {
+	for _, record := range s.records(fromRoute53(zone), hosted.Lookup(zone, "SOA", s.draw)) {
+		if soa, ok := record.(*dns.SOA); ok {
+			soa.Hdr.Ttl = min(soa.Hdr.Ttl, soa.Minttl)
+			return soa
 		}
 	}
 	return nil

@@ -99,45 +99,22 @@ func TestZoneWithoutHealthyTargetsLeaves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAccount(t, map[profile.Key]string{profile.ALBHealthAggregate: "F(2)"})
 		lb := a.balancer("web", application)
-		group := must(a.ELBv2().CreateTargetGroup(reader, &elb.CreateTargetGroupInput{
-			Name: new("web"), Protocol: elbtypes.ProtocolEnumHttp, Port: new(int32(80)), TargetType: elbtypes.TargetTypeEnumIp, VpcId: new(a.EC2().VPC()),
-		}))(t).TargetGroups[0].TargetGroupArn
-		must(a.ELBv2().ModifyTargetGroupAttributes(reader, &elb.ModifyTargetGroupAttributesInput{TargetGroupArn: group, Attributes: []elbtypes.TargetGroupAttribute{
-			{Key: new("load_balancing.cross_zone.enabled"), Value: new("false")},
-		}}))(t)
-		must(a.ELBv2().CreateListener(reader, &elb.CreateListenerInput{
-			LoadBalancerArn: lb.LoadBalancerArn, Port: new(int32(80)), Protocol: elbtypes.ProtocolEnumHttp,
-			DefaultActions: []elbtypes.Action{{Type: elbtypes.ActionTypeEnumForward, TargetGroupArn: group}},
-		}))(t)
+		targets := a.targets(lb, 80, false, "eu-west-1a", "eu-west-1b", "eu-west-1c")
 		real := a.real("web")
-		var targets []dataplane.TargetKey
-		for _, zone := range []string{"eu-west-1a", "eu-west-1b", "eu-west-1c"} {
-			node := must(a.EC2().AddInstance(zone, "node-"+zone))(t)
-			key := dataplane.TargetKey{ID: must(a.EC2().AssignPodAddress(node.ID))(t).String(), Port: 80}
-			targets = append(targets, key)
-			must(a.ELBv2().RegisterTargets(reader, &elb.RegisterTargetsInput{
-				TargetGroupArn: group, Targets: []elbtypes.TargetDescription{{Id: &key.ID, Port: new(int32(80))}},
-			}))(t)
-		}
 		synctest.Wait()
-		report := func(key dataplane.TargetKey, state dataplane.HealthState) {
-			for zone, n := range a.nodes {
-				n.report(dataplane.HealthChange{LoadBalancer: *lb.LoadBalancerArn, Zone: zone, Group: *group, Target: key, TargetHealth: dataplane.TargetHealth{State: state}})
-			}
-		}
 		count := func() int { return len(a.ask(*lb.DNSName, "A").Answer) }
 		if count() != 3 {
 			t.Errorf("no zone is healthy yet, and %d of 3 are answered", count())
 		}
-		for _, key := range targets[:2] {
-			report(key, dataplane.Healthy)
+		for _, one := range targets[:2] {
+			a.report(one, dataplane.Healthy)
 		}
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
 		if got := say(a.ask(*lb.DNSName, "A")); count() != 2 || strings.Contains(got, real["eu-west-1c"].String()) {
 			t.Errorf("with targets in two zones: %s, zone c is at %s", got, real["eu-west-1c"])
 		}
-		report(targets[0], dataplane.Unhealthy)
+		a.report(targets[0], dataplane.Unhealthy)
 		if count() != 2 {
 			t.Error("a zone leaves before its health is known")
 		}
@@ -146,12 +123,74 @@ func TestZoneWithoutHealthyTargetsLeaves(t *testing.T) {
 		if got := say(a.ask(*lb.DNSName, "A")); got != fmt.Sprintf("A %s 60", real["eu-west-1b"]) {
 			t.Errorf("with targets in one zone: %s", got)
 		}
-		report(targets[1], dataplane.Unhealthy)
+		a.report(targets[1], dataplane.Unhealthy)
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
 		if count() != 3 {
 			t.Errorf("all zones fail, and %d of 3 are answered", count())
 		}
+		// A group that is unhealthy in all zones at once makes all of them fail.
+		a.report(targets[1], dataplane.Healthy)
+		a.targets(lb, 81, true, "eu-west-1a")
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		if count() != 3 {
+			t.Errorf("all zones fail by a second group, and %d of 3 are answered", count())
+		}
+	})
+}
+
+// TestAliasEvaluatesTargetHealth: of weighted aliases only those to healthy load balancers are answered, whatever their weights, and all
+// when there is none.
+func TestAliasEvaluatesTargetHealth(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAccount(t, nil)
+		blue, green := a.balancer("blue", application), a.balancer("green", application)
+		inBlue, inGreen := a.targets(blue, 80, true, "eu-west-1a", "eu-west-1b"), a.targets(green, 80, true, "eu-west-1a")
+		a.targets(blue, 81, true) // an empty group does not count beside others
+		synctest.Wait()
+		hosted := *blue.CanonicalHostedZoneId
+		zone := a.zone("example.com",
+			weighted(alias("shop.example.com", *blue.DNSName, hosted, true), "blue", 255),
+			weighted(alias("shop.example.com", *green.DNSName, hosted, true), "green", 0),
+			weighted(alias("blind.example.com", *blue.DNSName, hosted, false), "blue", 255),
+			weighted(alias("blind.example.com", *green.DNSName, hosted, false), "green", 0),
+		)
+		a.change(zone,
+			weighted(alias("tree.example.com", "shop.example.com", zone, true), "shop", 255),
+			weighted(set("tree.example.com", "A", 60, "192.0.2.1"), "page", 0),
+		)
+		names := map[string]string{"192.0.2.1": "page"}
+		for _, lb := range []string{"blue", "green"} {
+			for _, real := range a.real(lb) {
+				names[real.String()] = lb
+			}
+		}
+		expect := func(when, name, want string) {
+			t.Helper()
+			synctest.Wait()
+			for range 50 {
+				for _, record := range a.ask(name, "A").Answer {
+					if got := names[record.(*mdns.A).A.String()]; got != want {
+						t.Fatalf("%s: %s leads to %s, want %s", when, name, got, want)
+					}
+				}
+			}
+		}
+		expect("nothing is healthy", "shop.example.com", "blue")
+		expect("nothing is healthy", "tree.example.com", "page")
+		a.report(inGreen[0], dataplane.Healthy)
+		expect("green is healthy", "shop.example.com", "green")
+		expect("green is healthy", "tree.example.com", "green")
+		expect("nobody looks at health", "blind.example.com", "blue")
+		a.report(inBlue[0], dataplane.Unhealthy)
+		a.report(inBlue[1], dataplane.Healthy)
+		expect("blue is healthy by one of two", "shop.example.com", "blue")
+		a.report(inBlue[1], dataplane.Unhealthy)
+		expect("blue has failed", "shop.example.com", "green")
+		a.report(inGreen[0], dataplane.Unhealthy)
+		expect("both have failed", "shop.example.com", "blue")
+		expect("both have failed", "tree.example.com", "page")
 	})
 }
 
@@ -171,6 +210,7 @@ func TestRecordsOfHostedZones(t *testing.T) {
 		set("about.example.com", "CNAME", 20, "round.example.com"),
 		set("deep.in.example.com", "TXT", 20, `"one" "two \"2\" \344"`),
 		set("*.wild.example.com", "A", 20, "192.0.2.9"),
+		set("x.own.wild.example.com", "A", 20, "192.0.2.8"),
 		set("mail.example.com", "MX", 20, "10 mx1.example.com", "20 mx2.example.com."),
 		set("_http._tcp.example.com", "SRV", 20, "1 2 64080 www.example.com"),
 		set("a\\057b.example.com", "A", 20, "192.0.2.7"),
@@ -195,6 +235,8 @@ func TestRecordsOfHostedZones(t *testing.T) {
 		"in.example.com A":                     "none in example.com. for 900",
 		"nobody.example.com A":                 "NXDOMAIN, none in example.com. for 900",
 		"any.wild.example.com A":               "A 192.0.2.9 20",
+		"deep.any.wild.example.com A":          "A 192.0.2.9 20",
+		"y.own.wild.example.com A":             "NXDOMAIN, none in example.com. for 900", // beside a name, its wildcard does not reach
 		"any.wild.example.com TXT":             "none in example.com. for 900",
 		"mail.example.com MX":                  "MX 10 mx1.example.com. 20, MX 20 mx2.example.com. 20",
 		"_http._tcp.example.com SRV":           "SRV 1 2 64080 www.example.com. 20",

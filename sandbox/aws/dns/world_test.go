@@ -2,6 +2,7 @@ package dns_test
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -34,12 +35,13 @@ type account struct {
 	server *dns.Server
 
 	mu    sync.Mutex
-	nodes map[string]*silentNode // by zone
+	nodes map[string][]*silentNode // by load balancer
 }
 
 // silentNode is a load balancer node that carries no traffic and finds targets as healthy as the test says.
 type silentNode struct {
 	elbv2.Node
+	zone   string
 	report func(dataplane.HealthChange)
 }
 
@@ -62,14 +64,14 @@ func newAccount(t testing.TB, delays map[profile.Key]string) *account {
 			t.Fatal(err)
 		}
 	}
-	a := &account{TB: t, nodes: map[string]*silentNode{}}
+	a := &account{TB: t, nodes: map[string][]*silentNode{}}
 	a.Emulator, err = aws.New(aws.Config{
 		VPC: vpc, Unthrottled: true, Seed: 1, Profile: table,
 		NewNode: func(c dataplane.Config) elbv2.Node {
 			a.mu.Lock()
 			defer a.mu.Unlock()
-			n := &silentNode{report: c.Health}
-			a.nodes[c.Zone] = n
+			n := &silentNode{zone: c.Zone, report: c.Health}
+			a.nodes[c.LoadBalancer] = append(a.nodes[c.LoadBalancer], n)
 			return n
 		},
 	})
@@ -126,6 +128,47 @@ func (a *account) balancer(name string, kind elbtypes.LoadBalancerTypeEnum) elbt
 	return must(a.ELBv2().CreateLoadBalancer(reader, &elb.CreateLoadBalancerInput{
 		Name: &name, Subnets: subnets, Type: kind, Scheme: elbtypes.LoadBalancerSchemeEnumInternal,
 	}))(a).LoadBalancers[0]
+}
+
+// target is one that a load balancer uses.
+type target struct {
+	balancer, group string
+	key             dataplane.TargetKey
+}
+
+// targets makes a group with a target in each of the zones, for a listener of a load balancer.
+func (a *account) targets(lb elbtypes.LoadBalancer, port int32, crossZone bool, zones ...string) (targets []target) {
+	a.Helper()
+	name := fmt.Sprintf("%s-%d", *lb.LoadBalancerName, port)
+	group := must(a.ELBv2().CreateTargetGroup(reader, &elb.CreateTargetGroupInput{
+		Name: &name, Protocol: elbtypes.ProtocolEnumHttp, Port: &port, TargetType: elbtypes.TargetTypeEnumIp, VpcId: new(a.EC2().VPC()),
+	}))(a).TargetGroups[0].TargetGroupArn
+	must(a.ELBv2().ModifyTargetGroupAttributes(reader, &elb.ModifyTargetGroupAttributesInput{TargetGroupArn: group, Attributes: []elbtypes.TargetGroupAttribute{
+		{Key: new("load_balancing.cross_zone.enabled"), Value: new(fmt.Sprint(crossZone))},
+	}}))(a)
+	must(a.ELBv2().CreateListener(reader, &elb.CreateListenerInput{
+		LoadBalancerArn: lb.LoadBalancerArn, Port: &port, Protocol: elbtypes.ProtocolEnumHttp,
+		DefaultActions: []elbtypes.Action{{Type: elbtypes.ActionTypeEnumForward, TargetGroupArn: group}},
+	}))(a)
+	for _, zone := range zones {
+		node := must(a.EC2().AddInstance(zone, name+zone))(a)
+		key := dataplane.TargetKey{ID: must(a.EC2().AssignPodAddress(node.ID))(a).String(), Port: uint16(port)}
+		must(a.ELBv2().RegisterTargets(reader, &elb.RegisterTargetsInput{
+			TargetGroupArn: group, Targets: []elbtypes.TargetDescription{{Id: &key.ID, Port: &port}},
+		}))(a)
+		targets = append(targets, target{*lb.LoadBalancerArn, *group, key})
+	}
+	return targets
+}
+
+// report lets all nodes of the load balancer find a target in a state.
+func (a *account) report(t target, state dataplane.HealthState) {
+	a.mu.Lock()
+	nodes := a.nodes[t.balancer]
+	a.mu.Unlock()
+	for _, n := range nodes {
+		n.report(dataplane.HealthChange{LoadBalancer: t.balancer, Zone: n.zone, Group: t.group, Target: t.key, TargetHealth: dataplane.TargetHealth{State: state}})
+	}
 }
 
 // active waits until a load balancer's name is answered.

@@ -77,16 +77,17 @@ func (s *Service) Resolve(name string) []netip.Addr {
 	return nil
 }
 
-// zoneHealthy says whether a zone belongs into the answers of DNS. Groups that use the targets of all zones say the
-// same of each zone, so they do not matter.
+// zoneHealthy says whether a zone belongs into the answers of DNS: every group has enough healthy targets for it, those of
+// all zones if the group uses them across zones.
 func (s *Service) zoneHealthy(lb *loadBalancer, zone string) bool {
 	for _, g := range s.targetGroups {
-		if g.balancer != lb || crossZone(g.attributes, lb.attributes) {
+		if g.balancer != lb {
 			continue
 		}
+		across := crossZone(g.attributes, lb.attributes)
 		registered, healthy := 0, 0
 		for _, t := range g.targets {
-			if t.draining || t.zone != zone && t.zone != "all" {
+			if t.draining || t.zone != zone && t.zone != "all" && !across {
 				continue
 			}
 			registered++

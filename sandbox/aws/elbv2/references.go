@@ -57,8 +57,8 @@ func (s *Service) BalancerType(arn string) (types.LoadBalancerTypeEnum, bool) {
 	return lb.value.Get().Type, true
 }
 
-// Named finds a load balancer by its DNS name: the hosted zone of that name, and whether any zone of the
-// load balancer is healthy.
+// Named finds a load balancer by its DNS name: the hosted zone of that name, and whether Route 53 finds it healthy when
+// an alias evaluates its health.
 func (s *Service) Named(name string) (hostedZone string, healthy, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -67,10 +67,36 @@ func (s *Service) Named(name string) (hostedZone string, healthy, ok bool) {
 		if lb.deleted || !strings.EqualFold(deref(v.DNSName), strings.TrimSuffix(name, ".")) {
 			continue
 		}
-		for _, n := range lb.nodes {
-			healthy = healthy || n.active && s.zoneHealthy(lb, n.zone)
-		}
-		return deref(v.CanonicalHostedZoneId), healthy, true
+		return deref(v.CanonicalHostedZoneId), s.healthyTargets(lb), true
 	}
 	return "", false, false
+}
+
+// healthyTargets is true if every target group that has targets has a healthy one, and there is such a group. The guide does not
+// say what a load balancer without target groups is: healthy, here.
+func (s *Service) healthyTargets(lb *loadBalancer) bool {
+	groups, filled := 0, 0
+	for _, g := range s.targetGroups {
+		if g.balancer != lb {
+			continue
+		}
+		groups++
+		registered, healthy := 0, 0
+		for _, t := range g.targets {
+			if t.draining {
+				continue
+			}
+			registered++
+			if t.shown.State == types.TargetHealthStateEnumHealthy {
+				healthy++
+			}
+		}
+		if registered > 0 && healthy == 0 {
+			return false
+		}
+		if registered > 0 {
+			filled++
+		}
+	}
+	return groups == 0 || filled > 0
 }

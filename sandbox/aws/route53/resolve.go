@@ -30,6 +30,8 @@ type Answer struct {
 	Values []string
 	// Alias is the name to ask for instead, without dualstack. and the dot at the end.
 	Alias string
+	// Zone is the name of the hosted zone, with a dot at the end; empty if Refused.
+	Zone string
 }
 
 // maxAliases bounds a chain of aliases.
@@ -48,16 +50,22 @@ func (s *Service) Lookup(name, kind string, draw func(n int) int) Answer {
 	if z == nil {
 		return Answer{}
 	}
+	answer := s.lookup(z, asked, types.RRType(strings.ToUpper(kind)), draw)
+	answer.Zone = *z.Name
+	return answer
+}
+
+func (s *Service) lookup(z *zone, asked string, kind types.RRType, draw func(n int) int) Answer {
 	served := z.served(time.Now())
 	for range maxAliases {
-		candidates, exists := find(served, *z.Name, asked, types.RRType(strings.ToUpper(kind)))
+		candidates, exists := find(served, *z.Name, asked, kind)
 		if len(candidates) == 0 {
 			if exists {
 				return Answer{Outcome: NoData}
 			}
 			return Answer{Outcome: NoName}
 		}
-		chosen := s.choose(candidates, draw)
+		chosen := s.choose(candidates, func(set *recordSet) bool { return s.healthy(z, served, set, maxAliases) }, draw)
 		if chosen.AliasTarget == nil {
 			return answered(chosen)
 		}
@@ -65,8 +73,8 @@ func (s *Service) Lookup(name, kind string, draw func(n int) int) Answer {
 		if err != nil {
 			break
 		}
-		if strings.TrimPrefix(*chosen.AliasTarget.HostedZoneId, "/hostedzone/") != strings.TrimPrefix(*z.Id, "/hostedzone/") {
-			return Answer{Outcome: Aliased, Type: kind, Alias: strings.TrimSuffix(strings.TrimPrefix(target, "dualstack."), ".")}
+		if !z.holds(chosen.AliasTarget) {
+			return Answer{Outcome: Aliased, Type: string(kind), Alias: strings.TrimSuffix(strings.TrimPrefix(target, "dualstack."), ".")}
 		}
 		asked = target
 	}
@@ -124,18 +132,26 @@ func find(all records, zone, name string, kind types.RRType) (found []*recordSet
 		if found, exists := of(`\052.` + above); exists {
 			return found, true
 		}
+		if _, exists := of(above); exists { // what is further up is not for names below this one (RFC 4592)
+			break
+		}
 		rest = above
 	}
 	return nil, false
 }
 
+// holds says whether the target of an alias is a record set of the zone itself.
+func (z *zone) holds(target *types.AliasTarget) bool {
+	return strings.TrimPrefix(deref(target.HostedZoneId), "/hostedzone/") == strings.TrimPrefix(*z.Id, "/hostedzone/")
+}
+
 // choose draws one of several weighted record sets. What has weight 0 is only answered if all have, or if
 // nothing above 0 is healthy; if nothing is healthy at all, everything counts as healthy.
-func (s *Service) choose(candidates []*recordSet, draw func(int) int) *recordSet {
+func (s *Service) choose(candidates []*recordSet, isHealthy func(*recordSet) bool, draw func(int) int) *recordSet {
 	if len(candidates) == 1 {
 		return candidates[0]
 	}
-	healthy := slices.DeleteFunc(slices.Clone(candidates), func(set *recordSet) bool { return !s.healthy(set) })
+	healthy := slices.DeleteFunc(slices.Clone(candidates), func(set *recordSet) bool { return !isHealthy(set) })
 	if len(healthy) == 0 {
 		healthy = candidates
 	}
@@ -155,9 +171,21 @@ func (s *Service) choose(candidates []*recordSet, draw func(int) int) *recordSet
 	return healthy[len(healthy)-1]
 }
 
-// healthy is true for all but an alias that evaluates the health of a load balancer without any.
-func (s *Service) healthy(set *recordSet) bool {
-	if set.AliasTarget == nil || !set.AliasTarget.EvaluateTargetHealth || s.config.Balancer == nil {
+// healthy is true for all but an alias that evaluates the health of its target: a load balancer without any, or record
+// sets of the zone of which none is healthy. depth bounds a chain of those.
+func (s *Service) healthy(z *zone, served records, set *recordSet, depth int) bool {
+	if set.AliasTarget == nil || !set.AliasTarget.EvaluateTargetHealth || depth == 0 {
+		return true
+	}
+	if z.holds(set.AliasTarget) {
+		target, err := parseName(*set.AliasTarget.DNSName)
+		if err != nil {
+			return false
+		}
+		found, _ := find(served, *z.Name, target, set.Type)
+		return slices.ContainsFunc(found, func(other *recordSet) bool { return s.healthy(z, served, other, depth-1) })
+	}
+	if s.config.Balancer == nil {
 		return true
 	}
 	name := strings.TrimPrefix(strings.ToLower(*set.AliasTarget.DNSName), "dualstack.")
