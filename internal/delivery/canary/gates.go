@@ -74,8 +74,9 @@ func settledAt(service string, weight int32) gate {
 		if ok {
 			return Wait{}, true
 		}
-		w := Wait{Reason: "Settling", Message: fmt.Sprintf("Service %s at weight %d: %s", service, weight, why), Evidence: true, Again: at, Open: at.IsZero()}
+		w := Wait{Reason: "Settling", Message: fmt.Sprintf("Service %s at weight %d: %s", service, weight, why), Evidence: true, Again: at}
 		if at.IsZero() {
+			w.Reason, w.Open = "WeightNotSeen", true
 			w = f.watch(w)
 		}
 		return w, false

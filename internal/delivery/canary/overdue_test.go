@@ -98,3 +98,29 @@ func TestSettlingIsNotOverdue(t *testing.T) {
 		t.Errorf("TrafficVerified is %s", w.condition(v1alpha1.ConditionTrafficVerified).Reason)
 	}
 }
+
+// The settle time is no wait for AWS's answer: a short silence after it is not overdue because of it.
+func TestTheSettleTimeIsNotPartOfTheEvidenceTimeout(t *testing.T) {
+	w := atHalf(t, nil)
+	w.s.Settings.EvidenceTimeout, w.s.Rollout.Spec.ProgressDeadlineAbort = 2*time.Minute, true
+	w.image("C")
+	w.once()
+	w.weights()
+	w.wantWait(w.still(), "Settling")
+	w.s.Now = w.s.Now.Add(149 * time.Second)
+	w.wantWait(w.still(), "Settling")
+	w.s.Ingresses[0].EvidenceError = "Throttling: Rate exceeded"
+	for range 3 {
+		if d := w.once(); overdue(d) != 0 {
+			t.Fatalf("overdue after a moment: %v", d.Events)
+		}
+		w.s.Now = w.s.Now.Add(35 * time.Second)
+	}
+	if w.s.Rollout.Status.Abort {
+		t.Fatal("aborted after a short silence")
+	}
+	w.s.Now = w.s.Now.Add(20 * time.Second)
+	if d := w.once(); overdue(d) != 1 {
+		t.Errorf("not overdue after the timeout: %s", d)
+	}
+}

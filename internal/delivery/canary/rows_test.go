@@ -128,12 +128,12 @@ func TestReSync1To3(t *testing.T) {
 	t.Log("re-sync 1: RS C at 0, split 100/0; K stays at B until settled")
 	w.wantOps(w.once(), "create ReplicaSet shop-C with 0 pods", "write split shop-canary 0, shop-stable 100 to Ingress shop")
 	d := w.still()
-	w.wantWait(d, "Settling")
+	w.wantWait(d, "WeightNotSeen")
 	if k := w.s.Services[0].Hash; k != "B" {
 		t.Fatalf("K is at %s before the weight was seen", k)
 	}
 	w.s.Now = w.s.Now.Add(9 * time.Minute)
-	w.wantWait(w.still(), "Settling")
+	w.wantWait(w.still(), "WeightNotSeen")
 	if k := w.s.Services[0].Hash; k != "B" {
 		t.Fatal("time alone moved K: the weight was never seen at 0")
 	}

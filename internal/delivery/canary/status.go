@@ -121,8 +121,12 @@ func (d *draft) conditions(f facts, s *v1alpha1.RolloutStatus) {
 	if d.evidence.Message != "" && f.idle() {
 		c = setCondition(c, f.Now, condition{v1alpha1.ConditionTrafficVerified, "Unknown", d.evidence.Reason, d.evidence.Message})
 	} else if d.evidence.Message != "" {
-		d.overdue(f, c)
+		old, _ := findCondition(c, v1alpha1.ConditionTrafficVerified)
+		d.overdue(f, old)
 		set(v1alpha1.ConditionTrafficVerified, false, d.evidence.Reason, d.evidence.Message)
+		if d.evidence.Open && !unanswered(old) {
+			c[len(c)-1].LastTransitionTime = metav1.NewTime(f.Now) // It is another wait, and its clock begins now.
+		}
 	} else {
 		set(v1alpha1.ConditionTrafficVerified, true, "WeightSeen", "AWS shows the intended split in every rule")
 	}
@@ -227,12 +231,11 @@ func progressMade(old, now v1alpha1.RolloutStatus) bool {
 }
 
 // overdue makes a wait for AWS's answer louder when it has lasted too long: never does it end by itself (law 4).
-func (d *draft) overdue(f facts, c []v1alpha1.RolloutCondition) {
-	old, _ := findCondition(c, v1alpha1.ConditionTrafficVerified)
-	if !d.evidence.Open || old.Status != metav1.ConditionFalse {
+func (d *draft) overdue(f facts, old v1alpha1.RolloutCondition) {
+	limit := f.evidenceTimeout()
+	if !d.evidence.Open || !unanswered(old) {
 		return
 	}
-	limit := f.evidenceTimeout()
 	if end := old.LastTransitionTime.Add(limit); end.After(f.Now) {
 		d.wait.Again = earlier(d.wait.Again, end)
 		return
@@ -245,6 +248,11 @@ func (d *draft) overdue(f facts, c []v1alpha1.RolloutCondition) {
 		d.wait.Reason, d.wait.Message = v1alpha1.ReasonEvidenceOverdue, told
 	}
 	d.evidence.Reason, d.evidence.Message = v1alpha1.ReasonEvidenceOverdue, told
+}
+
+// unanswered: the condition TrafficVerified tells of a wait for AWS's answer, and not for a time that is known.
+func unanswered(c v1alpha1.RolloutCondition) bool {
+	return c.Status == metav1.ConditionFalse && slices.Contains([]string{"NoEvidence", "WeightNotSeen", v1alpha1.ReasonEvidenceOverdue}, c.Reason)
 }
 
 // evidenceTimeout is the rollout's own, or else as long as it may make no progress.
