@@ -145,7 +145,7 @@ func (v view) traffic(b *strings.Builder) {
 }
 
 // waits shows what is waited for and since when: AWS's answer, or else the next pod or target. An answer that
-// is overdue has another icon, and one that nothing depends on now another label.
+// is overdue has another icon, and one that nothing depends on now another label. A stable version without health is told beside it.
 func (v view) waits(b *strings.Builder) {
 	line := func(message, detail string) { fmt.Fprintf(b, "%-17s◷ %s (%s)\n", "Waiting for:", message, detail) }
 	warn := func(label string, c v1alpha1.RolloutCondition) {
@@ -165,6 +165,8 @@ func (v view) waits(b *strings.Builder) {
 			told = true
 		case c.Type == v1alpha1.ConditionTrafficVerified && c.Status == metav1.ConditionUnknown:
 			warn("Not verified:", c)
+		case c.Type == v1alpha1.ConditionStableLost && c.Status == metav1.ConditionTrue:
+			warn("Not healthy:", c)
 		case waiting || contested:
 			line(c.Message, fmt.Sprintf("%s, for %s", c.Reason, v.ago(c.LastTransitionTime.Time)))
 			told = true

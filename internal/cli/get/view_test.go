@@ -101,6 +101,16 @@ func unread() view {
 	return v
 }
 
+// lost is the rollout in mid-canary when its stable version has lost all healthy targets.
+func lost() view {
+	v := midCanary()
+	v.rollout.Status.Conditions = append(v.rollout.Status.Conditions, v1alpha1.RolloutCondition{
+		Type: v1alpha1.ConditionStableLost, Status: metav1.ConditionTrue, Reason: "NoHealthyTarget",
+		Message: "no target of the stable version is healthy in the target group of Service shop-stable", LastTransitionTime: ago(time.Minute),
+	})
+	return v
+}
+
 // overdue is the rollout in mid-canary after the evidence timeout.
 func overdue() view {
 	v := midCanary()
@@ -133,7 +143,7 @@ func pod(hash, name string) corev1.Pod {
 }
 
 func TestView(t *testing.T) {
-	for name, v := range map[string]view{"waiting": midCanary(), "at-rest": atRest(), "contested": contested(), "unhealthy": unhealthy(), "unread": unread(), "overdue": overdue()} {
+	for name, v := range map[string]view{"waiting": midCanary(), "at-rest": atRest(), "contested": contested(), "unhealthy": unhealthy(), "unread": unread(), "overdue": overdue(), "lost": lost()} {
 		t.Run(name, func(t *testing.T) {
 			file, got := filepath.Join("testdata", name+".txt"), v.String()
 			if *update {
