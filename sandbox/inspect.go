@@ -15,9 +15,15 @@ import (
 // Overview is what a running sandbox has, as its emulated AWS tells.
 type Overview struct {
 	LoadBalancers []Balancer `json:"loadBalancers"`
-	// Calls is how many AWS calls were made; Unmodelled names operations that were asked for and do not exist.
-	Calls      int      `json:"calls"`
-	Unmodelled []string `json:"unmodelled,omitempty"`
+	// Calls is how many AWS calls were made; Unmodelled counts those of operations that do not exist here.
+	Calls      int              `json:"calls"`
+	Unmodelled []UnmodelledCall `json:"unmodelled,omitempty"`
+}
+
+// UnmodelledCall is an operation ("service:Operation") that was asked for and is not modelled.
+type UnmodelledCall struct {
+	Operation string `json:"operation"`
+	Calls     int    `json:"calls"`
 }
 
 // Balancer is a load balancer and where it can really be reached.
@@ -42,7 +48,10 @@ func Inspect(ctx context.Context, state State) (Overview, error) {
 	if err := ask(ctx, state, "counts", &counts); err != nil {
 		return Overview{}, err
 	}
-	o := Overview{LoadBalancers: []Balancer{}, Unmodelled: slices.Sorted(maps.Keys(counts.NotModelled))}
+	o := Overview{LoadBalancers: []Balancer{}}
+	for _, name := range slices.Sorted(maps.Keys(counts.NotModelled)) {
+		o.Unmodelled = append(o.Unmodelled, UnmodelledCall{name, counts.NotModelled[name]})
+	}
 	for _, count := range counts.Operations {
 		o.Calls += count.Calls
 	}
@@ -67,15 +76,6 @@ func balancer(e aws.Endpoint) Balancer {
 		}
 	}
 	return b
-}
-
-// JournalURL is where the journal of AWS calls can be read as JSON lines, or followed.
-func JournalURL(state State, follow bool) string {
-	url := state.AWSEndpoint + "/_lockstep/journal"
-	if follow {
-		url += "?follow=1"
-	}
-	return url
 }
 
 func ask(ctx context.Context, state State, what string, answer any) error {

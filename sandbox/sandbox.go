@@ -65,6 +65,10 @@ type Config struct {
 	APIPort, AWSPort, DNSPort int
 	// Anonymous lets every AWS call in, signed rightly, wrongly or not at all.
 	Anonymous bool
+	// OnlyAWS leaves the cluster out: no API server and no nodes. Targets are programs outside (aws.Host).
+	OnlyAWS bool
+	// OpenSecurityGroups lets every packet pass, whatever security groups say.
+	OpenSecurityGroups bool
 	// Notify is told what becomes of pods. It must return quickly.
 	Notify func(kubelet.Notice)
 	// Log gets what the parts of the sandbox say; nil: a file in the sandbox's folder.
@@ -168,11 +172,13 @@ func (s *Sandbox) start(ctx context.Context) error {
 	if err := s.startDNS(); err != nil {
 		return err
 	}
-	if err := s.startControlPlane(ctx); err != nil {
-		return err
-	}
-	if err := s.startKubelet(ctx); err != nil {
-		return err
+	if !s.config.OnlyAWS {
+		if err := s.startControlPlane(ctx); err != nil {
+			return err
+		}
+		if err := s.startKubelet(ctx); err != nil {
+			return err
+		}
 	}
 	s.state = s.describe()
 	return s.state.write(s.dir)
@@ -217,6 +223,7 @@ func (s *Sandbox) startAWS() error {
 		return err
 	}
 	s.emulator, err = aws.New(aws.Config{
+		Machines: s.machines, OpenSecurityGroups: s.config.OpenSecurityGroups,
 		VPC: s.vpc.Mapping, Region: Region, AccountID: AccountID, Cluster: ClusterName,
 		Profile: table, Seed: uint64(s.config.Seed), Scale: s.config.Scale, Anonymous: s.config.Anonymous, Log: s.config.Log,
 	})
@@ -287,7 +294,9 @@ func (s *Sandbox) startKubelet(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.kubelet = k
+	s.mu.Lock()
+	s.kubelet = k // faults ask for its nodes from now on
+	s.mu.Unlock()
 	var life context.Context
 	life, s.stop = context.WithCancel(context.Background())
 	s.running.Go(func() {
@@ -297,6 +306,7 @@ func (s *Sandbox) startKubelet(ctx context.Context) error {
 	})
 	select {
 	case <-k.Ready():
+		s.running.Go(func() { s.failMachines(life) })
 		return nil
 	case <-s.done:
 		return s.Err()
@@ -317,9 +327,13 @@ func (i instances) AddInstance(zone, name string) (string, netip.Addr, error) {
 func zones() []string { return []string{Region + "a", Region + "b", Region + "c"} }
 
 func (s *Sandbox) describe() State {
+	kubeconfig := ""
+	if s.control != nil {
+		kubeconfig = s.control.Kubeconfig()
+	}
 	return State{
 		Name: s.config.Name, PID: os.Getpid(), StartedAt: time.Now(),
-		Kubeconfig: s.control.Kubeconfig(), AWSEndpoint: s.state.AWSEndpoint, DNS: s.names.Addr(), LowPortsMoved: s.vpc.LowPortsMoved,
+		Kubeconfig: kubeconfig, AWSEndpoint: s.state.AWSEndpoint, DNS: s.names.Addr(), LowPortsMoved: s.vpc.LowPortsMoved,
 		Region: Region, AccountID: AccountID, AccessKey: aws.DefaultAccessKeyID, SecretKey: aws.DefaultSecretAccessKey,
 		ClusterName: ClusterName, VPCID: s.emulator.EC2().VPC(), VPCCIDR: s.vpc.CIDR().String(),
 		Profile: s.config.Profile, Scale: s.config.Scale, Seed: s.config.Seed,

@@ -13,6 +13,9 @@ import (
 	"github.com/miekg/dns"
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/fault"
+	"github.com/lockstep-delivery/lockstep/sandbox/kubelet"
 )
 
 func up(t *testing.T, c Config) *Sandbox {
@@ -54,6 +57,7 @@ func TestTwoSandboxesRunSideBySideAndLeaveNothing(t *testing.T) {
 			}
 		}
 	}
+	aMachineFailsAndComesBack(t, second)
 	state, err := Running("first")
 	if err != nil || state.VPCCIDR == second.State().VPCCIDR {
 		t.Errorf("%+v: %v", state, err)
@@ -77,6 +81,40 @@ func TestTwoSandboxesRunSideBySideAndLeaveNothing(t *testing.T) {
 	if second.Err() != nil {
 		t.Errorf("the other sandbox: %v", second.Err())
 	}
+}
+
+// A fault of a zone reaches the machines in it, and its end as well.
+func aMachineFailsAndComesBack(t *testing.T, s *Sandbox) {
+	t.Helper()
+	await := func(down int) {
+		t.Helper()
+		got := -1
+		for deadline := time.Now().Add(30 * time.Second); got != down; time.Sleep(10 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("%d machines do not answer, want %d", got, down)
+			}
+			got = 0
+			for _, node := range s.Kubelet().Nodes() {
+				if node.State == kubelet.NodeUnreachable {
+					got++
+				}
+			}
+		}
+	}
+	nodes := s.Kubelet().Nodes()
+	if _, err := s.AWS().AddFault(fault.Fault{Kind: fault.Node, Resource: "nosuch"}); err == nil || !strings.Contains(err.Error(), nodes[0].Name) {
+		t.Errorf("a fault of no node: %v", err)
+	}
+	if _, err := s.AWS().AddFault(fault.Fault{Kind: fault.Zone, Zone: nodes[0].Zone, Until: time.Now().Add(time.Minute)}); err != nil {
+		t.Fatal(err)
+	}
+	await(2)
+	if _, err := s.AWS().AddFault(fault.Fault{Kind: fault.Node, Resource: nodes[len(nodes)-1].Name}); err != nil {
+		t.Fatal(err)
+	}
+	await(3)
+	s.AWS().Faults().Clear()
+	await(0)
 }
 
 func TestAKilledControlPlaneIsSaidPlainly(t *testing.T) {

@@ -21,8 +21,8 @@ type State struct {
 	// PID is the process that everything in the sandbox lives and dies with.
 	PID       int       `json:"pid"`
 	StartedAt time.Time `json:"startedAt"`
-	// Kubeconfig is the path of a kubeconfig whose user may do everything.
-	Kubeconfig string `json:"kubeconfig"`
+	// Kubeconfig is the path of a kubeconfig whose user may do everything. Empty: the account is alone.
+	Kubeconfig string `json:"kubeconfig,omitempty"`
 	// AWSEndpoint is the URL of the emulated AWS.
 	AWSEndpoint string `json:"awsEndpoint"`
 	// DNS is the name server of load balancers and hosted zones, over UDP and TCP.
@@ -116,8 +116,7 @@ func (s State) write(dir string) error {
 // The controller in it listens on free ports only: on all addresses of this machine, its usual ones would be taken from
 // the pods, or by them. Its settle time is scaled like the delays that it waits for.
 func (s State) Environment() []string {
-	return []string{
-		"KUBECONFIG=" + s.Kubeconfig,
+	variables := []string{
 		"AWS_ENDPOINT_URL=" + s.AWSEndpoint,
 		"LOCKSTEP_SANDBOX_DNS=" + s.DNS.String(),
 		"AWS_REGION=" + s.Region,
@@ -125,13 +124,19 @@ func (s State) Environment() []string {
 		"AWS_ACCESS_KEY_ID=" + s.AccessKey,
 		"AWS_SECRET_ACCESS_KEY=" + s.SecretKey,
 		"AWS_EC2_METADATA_DISABLED=true",
-		"LOCKSTEP_CLUSTER_NAME=" + s.ClusterName,
-		"LOCKSTEP_AWS_VPC_ID=" + s.VPCID,
-		"LOCKSTEP_SETTLE_TIME=" + s.SettleTime().String(),
+	}
+	if s.Kubeconfig == "" {
+		return variables // an account alone: nothing of what follows is there
+	}
+	return append(variables,
+		"KUBECONFIG="+s.Kubeconfig,
+		"LOCKSTEP_CLUSTER_NAME="+s.ClusterName,
+		"LOCKSTEP_AWS_VPC_ID="+s.VPCID,
+		"LOCKSTEP_SETTLE_TIME="+s.SettleTime().String(),
 		"LOCKSTEP_METRICS_BIND_ADDR=127.0.0.1:0",
 		"LOCKSTEP_HEALTH_PROBE_BIND_ADDR=127.0.0.1:0",
 		"LOCKSTEP_WEBHOOK_BIND_PORT=0",
-	}
+	)
 }
 
 // SettleTime is how long a controller in this sandbox should have seen a weight before it counts as settled.

@@ -8,6 +8,7 @@ import (
 	"strconv"
 
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/fault"
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/journal"
 )
 
 // adminPath begins every path of the admin API; AWS has no such path.
@@ -48,7 +49,8 @@ func (e *Emulator) Endpoints() []Endpoint {
 
 // adminHandler serves what AWS has no API for:
 //
-//	GET    /_lockstep/journal?after=N        records after sequence N as lines of JSON; &follow=1 for all to come
+//	GET    /_lockstep/journal?after=N        records after sequence N as lines of JSON; &follow=1 for all to come;
+//	                                         &operation=, event=, caller=, resource=, failed=1 choose (journal.Filter)
 //	GET    /_lockstep/counts                 calls and errors per operation, and calls that are not modelled
 //	GET    /_lockstep/loadbalancers          load balancers with their real addresses
 //	GET    /_lockstep/applied                what each node has taken so far
@@ -56,6 +58,12 @@ func (e *Emulator) Endpoints() []Endpoint {
 //	GET    /_lockstep/faults                 the faults in force
 //	POST   /_lockstep/faults                 puts a fault into force; answers with its id
 //	DELETE /_lockstep/faults[/ID]            ends one fault or all
+//	GET    /_lockstep/profile                how slow AWS is at the moment: profile, scale, seed
+//	PUT    /_lockstep/profile                sets the profile: YAML, whole or over a base
+//	PUT    /_lockstep/scale                  sets the factor on every delay: {"scale": 0.5}
+//	GET    /_lockstep/hosts                  programs from outside that can be targets
+//	POST   /_lockstep/hosts                  adds one, or changes its ports; answers with its instance and address
+//	DELETE /_lockstep/hosts/NAME             removes one
 func (e *Emulator) adminHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+adminPath+"journal", e.serveJournal)
@@ -78,14 +86,18 @@ func (e *Emulator) adminHandler() http.Handler {
 		}
 		w.WriteHeader(http.StatusNoContent)
 	})
+	mux.HandleFunc("GET "+adminPath+"profile", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, e.Tempo()) })
+	mux.HandleFunc("PUT "+adminPath+"profile", e.setProfile)
+	mux.HandleFunc("PUT "+adminPath+"scale", e.setScale)
+	mux.HandleFunc("GET "+adminPath+"hosts", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, e.Hosts()) })
+	mux.HandleFunc("POST "+adminPath+"hosts", e.postHost)
+	mux.HandleFunc("DELETE "+adminPath+"hosts/{name}", e.deleteHost)
 	return mux
 }
 
 func (e *Emulator) addFault(w http.ResponseWriter, r *http.Request) {
 	var f fault.Fault
-	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
-	decoder.DisallowUnknownFields()
-	err := decoder.Decode(&f)
+	err := readJSON(w, r, &f)
 	id := ""
 	if err == nil {
 		id, err = e.AddFault(f)
@@ -105,11 +117,18 @@ func (e *Emulator) serveJournal(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, fmt.Sprintf("after=%q is no sequence number", query.Get("after")), http.StatusBadRequest)
 		return
 	}
+	filter, err := journal.FilterOf(query)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
 	w.Header().Set("Content-Type", "application/jsonl")
 	lines := json.NewEncoder(w)
 	if !query.Has("follow") {
 		for _, record := range e.journal.Since(after) {
-			_ = lines.Encode(record)
+			if filter.Takes(record) {
+				_ = lines.Encode(record)
+			}
 		}
 		return
 	}
@@ -117,13 +136,15 @@ func (e *Emulator) serveJournal(w http.ResponseWriter, r *http.Request) {
 	defer stop()
 	flush := http.NewResponseController(w)
 	for _, record := range kept {
-		_ = lines.Encode(record)
+		if filter.Takes(record) {
+			_ = lines.Encode(record)
+		}
 	}
 	_ = flush.Flush()
 	for {
 		select {
 		case record, open := <-later:
-			if !open || lines.Encode(record) != nil || len(later) == 0 && flush.Flush() != nil {
+			if !open || filter.Takes(record) && lines.Encode(record) != nil || len(later) == 0 && flush.Flush() != nil {
 				return
 			}
 		case <-r.Context().Done():

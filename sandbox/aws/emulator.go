@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -65,8 +66,8 @@ type Config struct {
 
 	// OpenSecurityGroups lets load balancers reach targets whatever security groups say.
 	OpenSecurityGroups bool
-	// Machines says that somebody runs the account's instances and lets faults of kind node and zone reach them.
-	Machines bool
+	// Machines names the machines that somebody runs and lets faults of kind node and zone reach. Nil: there are none.
+	Machines func() []string
 	// SharedProbes lets one row of health checks per target stand for all nodes, instead of one for each
 	// zone: for thousands of targets.
 	SharedProbes bool
@@ -101,6 +102,7 @@ type Emulator struct {
 	faults     *fault.Set
 	hosts      hosts
 	draws      *profile.Draws
+	tempo      sync.Mutex // serialises changes of draws
 	buckets    *throttle.Buckets
 	journal    *journal.Journal
 	ids        *resourceid.Source
@@ -276,7 +278,19 @@ func (e *Emulator) Stats() []dataplane.Stats { return e.elbv2.Stats() }
 
 // Resolve answers for the DNS name of a load balancer with VPC addresses, nothing if there is none
 // of that name. The address mapping tells where they are really served.
-func (e *Emulator) Resolve(name string) []netip.Addr { return e.elbv2.Resolve(name) }
+//
+// A zone that a fault has taken away is left out, unless nothing is left then.
+func (e *Emulator) Resolve(name string) []netip.Addr {
+	all := e.elbv2.Resolve(name)
+	if e.faults.Quiet() {
+		return all
+	}
+	left := slices.DeleteFunc(slices.Clone(all), func(a netip.Addr) bool { return e.faults.Loses(e.zoneOf(a)) })
+	if len(left) == 0 {
+		return all
+	}
+	return left
+}
 
 // NotModelled counts the calls of operations that the emulator does not have, by service:Operation.
 func (e *Emulator) NotModelled() map[string]int {

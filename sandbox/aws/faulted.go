@@ -16,8 +16,17 @@ func (e *Emulator) AddFault(f fault.Fault) (id string, err error) {
 	if f.Zone != "" && !slices.Contains(e.config.Zones, f.Zone) {
 		return "", fmt.Errorf("there is no zone %q: take one of %s", f.Zone, strings.Join(e.config.Zones, ", "))
 	}
-	if f.Kind == fault.Node && !e.config.Machines {
-		return "", fmt.Errorf("a fault of kind %s needs a cluster: this is an account alone", f.Kind)
+	if f.Kind == fault.Node {
+		var names []string
+		if e.config.Machines != nil {
+			names = e.config.Machines()
+		}
+		if len(names) == 0 {
+			return "", fmt.Errorf("a fault of kind %s needs a cluster: this is an account alone", f.Kind)
+		}
+		if !slices.Contains(names, f.Resource) {
+			return "", fmt.Errorf("there is no node %q: take one of %s", f.Resource, strings.Join(names, ", "))
+		}
 	}
 	return e.faults.Add(f)
 }

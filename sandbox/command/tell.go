@@ -13,6 +13,8 @@ import (
 
 	"github.com/lockstep-delivery/lockstep/internal/cli"
 	"github.com/lockstep-delivery/lockstep/sandbox"
+	"github.com/lockstep-delivery/lockstep/sandbox/aws"
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/journal"
 )
 
 func newStatus(streams cli.Streams) *cobra.Command {
@@ -25,6 +27,9 @@ func newStatus(streams cli.Streams) *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			state, err := sandbox.Running(name)
 			if err != nil {
+				return err
+			}
+			if state, err = asItIs(cmd.Context(), state); err != nil {
 				return err
 			}
 			overview, err := sandbox.Inspect(cmd.Context(), state)
@@ -52,6 +57,16 @@ func newStatus(streams cli.Streams) *cobra.Command {
 	return cmd
 }
 
+// asItIs is the state with the profile and the scale that are in force, which may have changed since the start.
+func asItIs(ctx context.Context, state sandbox.State) (sandbox.State, error) {
+	var tempo aws.Tempo
+	if err := admin(ctx, state.Name, http.MethodGet, "profile", nil, &tempo); err != nil {
+		return sandbox.State{}, err
+	}
+	state.Profile, state.Scale = tempo.Profile.Name, tempo.Scale
+	return state, nil
+}
+
 func printOverview(w io.Writer, o sandbox.Overview) {
 	fmt.Fprintf(w, "\nload balancers: %d\n", len(o.LoadBalancers))
 	for _, lb := range o.LoadBalancers {
@@ -60,11 +75,13 @@ func printOverview(w io.Writer, o sandbox.Overview) {
 			fmt.Fprintf(w, "    curl -H 'Host: %s' %s/\n", lb.DNSName, url)
 		}
 	}
-	fmt.Fprintf(w, "AWS calls: %d", o.Calls)
+	fmt.Fprintf(w, "AWS calls: %d\n", o.Calls)
 	if len(o.Unmodelled) > 0 {
-		fmt.Fprintf(w, "; not modelled, answered with an error: %s", strings.Join(o.Unmodelled, ", "))
+		fmt.Fprintln(w, "not modelled, answered with an error:")
 	}
-	fmt.Fprintln(w)
+	for _, call := range o.Unmodelled {
+		fmt.Fprintf(w, "  %s: %d\n", call.Operation, call.Calls)
+	}
 }
 
 func newEnv(streams cli.Streams) *cobra.Command {
@@ -77,6 +94,9 @@ func newEnv(streams cli.Streams) *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			state, err := sandbox.Running(name)
 			if err != nil {
+				return err
+			}
+			if state, err = asItIs(cmd.Context(), state); err != nil {
 				return err
 			}
 			for _, variable := range state.Environment() {
@@ -102,22 +122,40 @@ func newEnv(streams cli.Streams) *cobra.Command {
 func newJournal(streams cli.Streams) *cobra.Command {
 	var name string
 	var follow bool
+	var filter journal.Filter
 	cmd := &cobra.Command{
 		Use:     "journal",
-		Short:   "Print every call that the emulated AWS got, as JSON lines",
-		Example: "  lockstep sandbox journal | grep ModifyRule\n  lockstep sandbox journal -f",
+		Short:   "Print every call that the emulated AWS got and every data-plane event, as JSON lines",
+		Example: "  lockstep sandbox journal --operation '*:ModifyRule' --event NodeApplied\n  lockstep sandbox journal -f --failed",
 		Args:    cli.Args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			state, err := sandbox.Running(name)
 			if err != nil {
 				return err
 			}
-			return stream(cmd.Context(), sandbox.JournalURL(state, follow), streams.Out)
+			if _, err := journal.FilterOf(filter.Query()); err != nil {
+				return cli.UsageError{Err: err}
+			}
+			return stream(cmd.Context(), journalURL(state, follow, filter), streams.Out)
 		},
 	}
 	nameFlag(cmd, &name)
-	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "keep printing calls as they come")
+	flags := cmd.Flags()
+	flags.BoolVarP(&follow, "follow", "f", false, "keep printing calls as they come")
+	flags.StringArrayVar(&filter.Operations, "operation", nil, "only calls that match service:Operation, with * and ?; can be repeated")
+	flags.StringArrayVar(&filter.Events, "event", nil, "only data-plane events of this kind, with * and ?; can be repeated")
+	flags.StringVar(&filter.Caller, "caller", "", "only calls with this in the user agent, or with this access key")
+	flags.StringVar(&filter.Resource, "resource", "", "only calls with this in a parameter")
+	flags.BoolVar(&filter.Failed, "failed", false, "only calls that were answered with an error")
 	return cmd
+}
+
+func journalURL(state sandbox.State, follow bool, filter journal.Filter) string {
+	query := filter.Query()
+	if follow {
+		query.Set("follow", "1")
+	}
+	return state.AWSEndpoint + "/_lockstep/journal?" + query.Encode()
 }
 
 // stream copies lines as they arrive; being interrupted is how a follower ends.

@@ -21,8 +21,12 @@ import (
 type upOptions struct {
 	config  sandbox.Config
 	detach  bool
+	only    string
 	streams cli.Streams
 }
+
+// onlyAWS is the only part that can be started alone.
+const onlyAWS = "aws"
 
 func newUp(streams cli.Streams) *cobra.Command {
 	o := upOptions{streams: streams}
@@ -30,6 +34,7 @@ func newUp(streams cli.Streams) *cobra.Command {
 		Use:   "up",
 		Short: "Start a sandbox; it ends with Ctrl-C, or with 'lockstep sandbox down' when detached",
 		Example: `  lockstep sandbox up
+  lockstep sandbox up --only aws --aws-port 4566
   lockstep sandbox up --detach --profile pessimistic --scale 0.1 --seed 7`,
 		Args: cli.Args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd.Context()) },
@@ -40,6 +45,8 @@ func newUp(streams cli.Streams) *cobra.Command {
 	flags.StringVar(&o.config.Profile, "profile", "typical", "how AWS behaves in time: ideal, typical, pessimistic, or a YAML file")
 	flags.Float64Var(&o.config.Scale, "scale", 1, "factor on every simulated delay, 0.1 to 1")
 	flags.Int64Var(&o.config.Seed, "seed", 1, "seed of every random draw")
+	flags.StringVar(&o.only, "only", "", "start only this part: aws, the emulated account without a cluster")
+	flags.BoolVar(&o.config.OpenSecurityGroups, "open-security-groups", false, "let every packet pass, whatever security groups say")
 	flags.BoolVar(&o.config.Anonymous, "anonymous", false, "let every AWS call in, whatever it is signed with")
 	flags.IntVar(&o.config.NodesPerZone, "nodes-per-zone", 2, "Kubernetes nodes in each of the three zones")
 	flags.IntVar(&o.config.APIPort, "api-port", 0, "port of the API server on 127.0.0.1 (default a free one)")
@@ -49,6 +56,10 @@ func newUp(streams cli.Streams) *cobra.Command {
 }
 
 func (o *upOptions) run(ctx context.Context) error {
+	if o.only != "" && o.only != onlyAWS {
+		return cli.Usagef("--only is %q: use %s, or leave it out", o.only, onlyAWS)
+	}
+	o.config.OnlyAWS = o.only == onlyAWS
 	if err := o.config.Validate(); err != nil {
 		return cli.UsageError{Err: err}
 	}
@@ -121,7 +132,8 @@ func (o *upOptions) child(out io.Writer) (*exec.Cmd, error) {
 	c := o.config
 	cmd := exec.Command(self, "sandbox", "up", "--name", c.Name, "--profile", c.Profile,
 		"--scale", fmt.Sprint(c.Scale), "--seed", fmt.Sprint(c.Seed), "--nodes-per-zone", fmt.Sprint(c.NodesPerZone),
-		"--api-port", fmt.Sprint(c.APIPort), "--aws-port", fmt.Sprint(c.AWSPort), "--dns-port", fmt.Sprint(c.DNSPort), fmt.Sprintf("--anonymous=%t", c.Anonymous))
+		"--api-port", fmt.Sprint(c.APIPort), "--aws-port", fmt.Sprint(c.AWSPort), "--dns-port", fmt.Sprint(c.DNSPort), fmt.Sprintf("--anonymous=%t", c.Anonymous),
+		"--only="+o.only, fmt.Sprintf("--open-security-groups=%t", c.OpenSecurityGroups))
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
@@ -137,8 +149,15 @@ func lastLine(path string) string {
 }
 
 func describe(w io.Writer, s sandbox.State) {
-	fmt.Fprintf(w, "sandbox %s is ready: Kubernetes and AWS (%s, profile %s, scale %v, seed %d)\n", s.Name, s.Region, s.Profile, s.Scale, s.Seed)
-	fmt.Fprintf(w, "  kubeconfig  %s\n  AWS         %s\n  DNS         %s (dig @%s -p %d NAME)\n  VPC         %s (%s)\n",
-		s.Kubeconfig, s.AWSEndpoint, s.DNS, s.DNS.Addr(), s.DNS.Port(), s.VPCID, s.VPCCIDR)
+	parts := "Kubernetes and AWS"
+	if s.Kubeconfig == "" {
+		parts = "AWS alone"
+	}
+	fmt.Fprintf(w, "sandbox %s is ready: %s (%s, profile %s, scale %v, seed %d)\n", s.Name, parts, s.Region, s.Profile, s.Scale, s.Seed)
+	if s.Kubeconfig != "" {
+		fmt.Fprintf(w, "  kubeconfig  %s\n", s.Kubeconfig)
+	}
+	fmt.Fprintf(w, "  AWS         %s\n  DNS         %s (dig @%s -p %d NAME)\n  VPC         %s (%s)\n",
+		s.AWSEndpoint, s.DNS, s.DNS.Addr(), s.DNS.Port(), s.VPCID, s.VPCCIDR)
 	fmt.Fprintf(w, "use it:\n  eval \"$(%s)\"\n", sandbox.Command("env", s.Name))
 }

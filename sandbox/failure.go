@@ -1,0 +1,83 @@
+package sandbox
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/lockstep-delivery/lockstep/sandbox/kubelet"
+)
+
+// failMachines lets faults of zones and nodes reach the machines: as long as such a fault works, its machines do not
+// answer. It ends with life.
+func (s *Sandbox) failMachines(life context.Context) {
+	failed := map[string]bool{}
+	for {
+		changed := s.emulator.Faults().Changed()
+		zones, nodes, until := s.emulator.Faults().Failed()
+		wanted := map[string]bool{}
+		for _, zone := range zones {
+			for _, node := range s.kubelet.Nodes() {
+				if node.Zone == zone {
+					wanted[node.Name] = true
+				}
+			}
+		}
+		for _, name := range nodes {
+			wanted[name] = true
+		}
+		for _, name := range slices.Sorted(maps.Keys(wanted)) {
+			if !failed[name] {
+				s.complain("cannot take a machine away", name, s.kubelet.FailNode(life, name, kubelet.NodeUnreachable))
+			}
+		}
+		for _, name := range slices.Sorted(maps.Keys(failed)) {
+			if !wanted[name] {
+				s.complain("cannot bring a machine back", name, s.kubelet.RestoreNode(life, name))
+			}
+		}
+		failed = wanted
+		if !awaitChange(life, changed, until) {
+			return
+		}
+	}
+}
+
+// awaitChange waits until the faults have been changed, or one of them begins or ends by itself. It is false when life
+// has ended.
+func awaitChange(life context.Context, changed <-chan struct{}, until time.Time) bool {
+	var edge <-chan time.Time
+	if !until.IsZero() {
+		timer := time.NewTimer(time.Until(until))
+		defer timer.Stop()
+		edge = timer.C
+	}
+	select {
+	case <-changed:
+	case <-edge:
+	case <-life.Done():
+		return false
+	}
+	return true
+}
+
+// machines names what faults of kind node can take away: nothing without a cluster.
+func (s *Sandbox) machines() (names []string) {
+	s.mu.Lock()
+	k := s.kubelet
+	s.mu.Unlock()
+	if k == nil {
+		return nil
+	}
+	for _, node := range k.Nodes() {
+		names = append(names, node.Name)
+	}
+	return names
+}
+
+func (s *Sandbox) complain(what, node string, err error) {
+	if err != nil {
+		s.config.Log.Error(what, "node", node, "error", err)
+	}
+}
