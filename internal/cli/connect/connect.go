@@ -116,14 +116,15 @@ func (f *Flags) Client() (client.WithWatch, string, error) {
 	return c, namespace, nil
 }
 
-// unreachable are the errors of a connection that does not come about, and what they mean.
-var unreachable = map[string]string{
-	"connection refused":     "the API server does not answer",
-	"i/o timeout":            "the API server does not answer",
-	"no route to host":       "the API server does not answer",
-	"no such host":           "the API server's name is not known: correct the server in the kubeconfig",
-	"x509: ":                 "the API server's certificate is not what the kubeconfig asks for",
-	"server gave HTTP respo": "what answers is no API server: correct the server in the kubeconfig",
+// unreachable are the errors of a connection that does not come about, and what they mean: what the user can
+// correct first, since an error can hold several.
+var unreachable = []struct{ said, means string }{
+	{"x509: ", "the API server's certificate is not what the kubeconfig asks for"},
+	{"server gave HTTP respo", "what answers is no API server: correct the server in the kubeconfig"},
+	{"no such host", "the API server's name is not known: correct the server in the kubeconfig"},
+	{"connection refused", "the API server does not answer"},
+	{"i/o timeout", "the API server does not answer"},
+	{"no route to host", "the API server does not answer"},
 }
 
 // Explain makes an error of the API server readable: which object is missing, or that the server is away.
@@ -137,9 +138,9 @@ func Explain(err error, what string) error {
 	case apierrors.IsUnauthorized(err):
 		return fmt.Errorf("%s: the API server does not accept the credentials of the kubeconfig: %w", what, err)
 	}
-	for said, means := range unreachable { // not every client keeps the system's error
-		if strings.Contains(err.Error(), said) {
-			return fmt.Errorf("%s: %s: %w", what, means, err)
+	for _, u := range unreachable { // not every client keeps the system's error
+		if strings.Contains(err.Error(), u.said) {
+			return fmt.Errorf("%s: %s: %w", what, u.means, err)
 		}
 	}
 	return fmt.Errorf("%s: %w", what, err)

@@ -79,3 +79,13 @@ func TestExplainSaysWhatToDo(t *testing.T) {
 		}
 	}
 }
+
+// Of two things that an error says, the one that can be corrected is told, each time.
+func TestExplainSaysTheSameEachTime(t *testing.T) {
+	cause := errors.New("dial tcp: lookup api.invalid: no such host; dial tcp 127.0.0.1:1: connect: connection refused")
+	for range 100 {
+		if err := Explain(cause, "cannot read"); !strings.Contains(err.Error(), "name is not known") {
+			t.Fatal(err)
+		}
+	}
+}
