@@ -99,7 +99,8 @@ func (i *inherited) validate(defaultTags map[string]string) error {
 
 // trackingTags are those by which resources are found; nobody else may write them.
 var trackingTags = []string{
-	model.TagCluster, model.TagStack, model.TagResource, model.TagBackendResource, "service.k8s.aws/stack", "service.k8s.aws/resource",
+	model.TagCluster, model.TagLegacyCluster, model.TagStack, model.TagResource, model.TagBackendResource,
+	"service.k8s.aws/stack", "service.k8s.aws/resource",
 	"gateway.k8s.aws.alb/stack", "gateway.k8s.aws.alb/resource", "gateway.k8s.aws.nlb/stack", "gateway.k8s.aws.nlb/resource",
 }
 

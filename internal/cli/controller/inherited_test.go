@@ -103,3 +103,21 @@ func TestGatesInForceAreNotThoseWithAnEffect(t *testing.T) {
 		t.Errorf("%s has an effect and is told to have none", gateTagsLow)
 	}
 }
+
+// Whoever could write a tag by which resources are known could make them strangers.
+func TestTagsOfOwnershipAreNobodyElses(t *testing.T) {
+	for _, key := range []string{"elbv2.k8s.aws/cluster", "ingress.k8s.aws/cluster", "ingress.k8s.aws/stack"} {
+		for _, flag := range []string{"--external-managed-tags=" + key, "--default-tags=" + key + "=other"} {
+			var o options
+			cmd := New(cli.Streams{})
+			cmd.ResetFlags()
+			o.bind(cmd)
+			if err := cmd.ParseFlags([]string{"--cluster-name=shop", "--aws-vpc-id=vpc-1", flag}); err != nil {
+				t.Fatal(err)
+			}
+			if err := o.validate(); err == nil || !strings.Contains(err.Error(), key) {
+				t.Errorf("%s: %v", flag, err)
+			}
+		}
+	}
+}
