@@ -3,6 +3,7 @@ package cloud
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
@@ -26,19 +27,30 @@ type delay struct {
 	last      time.Time
 }
 
+// lapse forgets what is not attempted any more, also of rules that nobody asks about again. Callers hold the lock.
+func (d *delays) lapse(now time.Time) {
+	maps.DeleteFunc(d.byResource, func(_ string, waiting delay) bool { return now.Sub(waiting.last) >= delayLapse })
+}
+
 // noteDelay keeps what came of an attempt to write a weight to a rule or listener; subscribers hear when it begins
 // to wait.
 func (c *Cloud) noteDelay(resource, listenerARN string, err error) {
-	d := &c.delayed
-	now := c.now()
+	if c.delayed.note(resource, err, c.now()) {
+		c.notifyTraffic(listenerARN)
+	}
+}
+
+// note keeps what came of an attempt, and says whether the weight begins to wait.
+func (d *delays) note(resource string, err error, now time.Time) (begins bool) {
 	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.lapse(now)
 	was, waiting := d.byResource[resource]
 	if _, waits := RetryAfter(err); !waits {
 		delete(d.byResource, resource)
-		d.mu.Unlock()
-		return
+		return false
 	}
-	if waiting = waiting && now.Sub(was.last) < delayLapse; !waiting {
+	if !waiting {
 		was = delay{Delay: evidence.Delay{Since: now}}
 	}
 	was.last = now
@@ -53,20 +65,13 @@ func (c *Cloud) noteDelay(resource, listenerARN string, err error) {
 		d.byResource = map[string]delay{}
 	}
 	d.byResource[resource] = was
-	d.mu.Unlock()
-	if !waiting {
-		c.notifyTraffic(listenerARN)
-	}
+	return !waiting
 }
 
 // delayOf is what a write to a rule or listener waits for.
 func (c *Cloud) delayOf(resource string) evidence.Delay {
 	c.delayed.mu.Lock()
 	defer c.delayed.mu.Unlock()
-	found, waiting := c.delayed.byResource[resource]
-	if waiting && c.now().Sub(found.last) >= delayLapse {
-		delete(c.delayed.byResource, resource)
-		return evidence.Delay{}
-	}
-	return found.Delay
+	c.delayed.lapse(c.now())
+	return c.delayed.byResource[resource].Delay
 }
