@@ -19,6 +19,7 @@ import (
 	"sync"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/lockstep-delivery/lockstep/internal/balancing/binding"
@@ -310,16 +311,24 @@ func (f *Firewall) allGrants() []plan.Grant {
 	return all
 }
 
-// unheard is what bindings ask for that the firewall does not know enough of.
+// unheard is what bindings ask for that the firewall does not know enough of: nothing, too little, or what they asked
+// for before. The wishes are looked at after the list, since they may have changed meanwhile.
 func (f *Firewall) unheard(ctx context.Context) ([]model.Permission, error) {
 	expected, err := f.Expected(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("cannot list the bindings with networking: %w", err)
 	}
+	asked := f.wishes.asked()
 	var all []model.Permission
 	for key, want := range expected {
-		if at := f.bindings[key]; at == nil || at.err != nil {
+		at, w := f.bindings[key], asked[key]
+		if at == nil || at.err != nil || at.version != w.version || !equality.Semantic.DeepEqual(want.Rules, w.want.Rules) {
 			all = append(all, anywhere(want)...)
+		}
+	}
+	for key, w := range asked {
+		if at := f.bindings[key]; at == nil || at.version != w.version {
+			all = append(all, anywhere(w.want)...)
 		}
 	}
 	return all, nil

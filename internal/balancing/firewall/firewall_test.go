@@ -33,8 +33,10 @@ type yard struct {
 	// ahead is how far the clock of cloud and firewall is ahead of the real one.
 	ahead    atomic.Int64
 	expected map[types.NamespacedName]binding.Networking
-	source   string
-	pod      string
+	// listing is what happens while the bindings are listed.
+	listing func()
+	source  string
+	pod     string
 }
 
 func newYard(t *testing.T) *yard {
@@ -76,7 +78,13 @@ func newYard(t *testing.T) *yard {
 // takeOver starts a firewall that knows of nothing yet.
 func (y *yard) takeOver() {
 	y.firewall = firewall.New(y.cloud, firewall.Settings{Cluster: "lockstep", Settle: time.Millisecond},
-		func(context.Context) (map[types.NamespacedName]binding.Networking, error) { return y.expected, nil }, slog.New(slog.DiscardHandler))
+		func(context.Context) (map[types.NamespacedName]binding.Networking, error) {
+			listed := y.expected
+			if y.listing != nil {
+				y.listing()
+			}
+			return listed, nil
+		}, slog.New(slog.DiscardHandler))
 	y.firewall.Now = y.now
 }
 
@@ -175,6 +183,7 @@ func TestANewPortIsOpenBeforeTheOldOneIsClosed(t *testing.T) {
 	y.expected = map[types.NamespacedName]binding.Networking{web: y.networking(8080)}
 	y.must(y.allow(web, 8080))
 	y.tidied(8080, 8080)
+	y.expected = map[types.NamespacedName]binding.Networking{web: y.networking(9090)}
 	y.must(y.allow(web, 9090))
 	if got := y.ranges(); !slices.Equal(got, []int32{8080, 8080, 9090, 9090}) {
 		t.Fatalf("right after the change the ranges are %v", got)
@@ -215,8 +224,46 @@ func TestNothingIsRevokedBeforeEveryBindingIsKnown(t *testing.T) {
 	if got := y.calls("RevokeSecurityGroupIngress"); got != 0 {
 		t.Fatalf("%d revocations before the binding %s has been seen", got, web)
 	}
+	y.expected[web] = y.networking(9090)
 	y.must(y.allow(web, 9090))
 	y.tidied(9090, 9090)
+}
+
+// A rule that is asked for again while it is about to go stays: taken away and made again, it would be missing in
+// between (law 3).
+func TestARuleThatIsAskedForAgainStays(t *testing.T) {
+	old, changed := int32(8080), int32(9090)
+	for name, again := range map[string]func(y *yard){
+		"while the bindings are listed": func(y *yard) {
+			y.listing = func() {
+				y.expected = map[types.NamespacedName]binding.Networking{web: y.networking(old)}
+				_, _ = y.ask(web, old)
+			}
+			y.must(y.allow(web, changed))
+		},
+		"before the firewall hears of it": func(y *yard) {
+			y.must(y.allow(web, changed))
+			y.expected = map[types.NamespacedName]binding.Networking{web: y.networking(old)}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			y := newYard(t)
+			y.expected = map[types.NamespacedName]binding.Networking{web: y.networking(old)}
+			y.must(y.allow(web, old))
+			y.tidied(old, old)
+			y.expected = map[types.NamespacedName]binding.Networking{web: y.networking(changed)}
+			again(y)
+			for range 5 {
+				y.later(time.Second)
+				y.must(y.firewall.Tidy(t.Context()))
+			}
+			_, _ = y.ask(web, old)
+			y.tidied(old, old)
+			if n := y.calls("AuthorizeSecurityGroupIngress"); n != 2 {
+				t.Errorf("rules are authorised %d times, want 2: one of the first port, one of the second", n)
+			}
+		})
+	}
 }
 
 // One binding that cannot be served keeps what it may need, and nothing else: the next process would wait for it
@@ -229,6 +276,7 @@ func TestABindingThatCannotBeServedKeepsOnlyItsOwn(t *testing.T) {
 	y.must(y.allow(web, 8080))
 	y.tidied(7070, 8080)
 	y.takeOver() // broken cannot be served any more, and this process has never heard of it
+	y.expected[web] = y.networking(9090)
 	y.must(y.allow(web, 9090))
 	y.tidied(7070, 8080, 9090, 9090)
 	y.expected[broken] = y.networking(6060)
