@@ -155,7 +155,9 @@ func (d *round) record(op plan.Operation, err error) (over bool) {
 		}
 	}
 	d.result.Err = errors.Join(d.result.Err, fmt.Errorf("cannot %s: %w", op, err))
-	switch op.(type) {
+	switch op := op.(type) {
+	case plan.ModifyListener:
+		return op.Listener.DefaultActions != nil // nothing relies on certificates
 	case plan.ModifyTargetGroup, plan.SetTargetGroupAttributes, plan.SetLoadBalancerAttributes, plan.AddTags, plan.RemoveTags,
 		plan.RevokeIngress, plan.MarkBinding, plan.UpdateBinding:
 		return false // nothing relies on these

@@ -266,3 +266,38 @@ func TestASecurityGroupInUseIsTriedAgain(t *testing.T) {
 		t.Errorf("shared, used by others: %+v", result)
 	}
 }
+
+// Law 5: what the default action says goes before certificates, and whether those are refused or not.
+func TestWeightsOfAListenerDoNotWaitForItsCertificates(t *testing.T) {
+	secure := func(code string, certificates ...string) model.Stack {
+		s := stack("/a")
+		l := &s.Listeners[0]
+		l.ResourceID, l.Port, l.Protocol, l.SSLPolicy, l.Certificates, l.DefaultActions = "443", 443, "HTTPS", "policy", certificates, answer(code)
+		l.Rules[0].Actions = answer(code)
+		return s
+	}
+	w := &applytest.World{Now: noon}
+	round(w, secure("200", "old"))
+	w.RefuseCertificate = "broken"
+	s := secure("503", "new", "broken")
+	s.LoadBalancer.Attributes = map[string]string{"idle_timeout.timeout_seconds": "30"}
+	_, result := round(w, s)
+	if result.Err == nil || !strings.Contains(result.Err.Error(), "broken") {
+		t.Errorf("the refused certificate is not told: %v", result.Err)
+	}
+	have := w.Observed(stackID).LoadBalancers[0]
+	listener := have.Listeners[0]
+	if diff := cmp.Diff(answer("503"), listener.DefaultActions); diff != "" {
+		t.Errorf("the default action: -want +got\n%s", diff)
+	}
+	if diff := cmp.Diff(answer("503"), listener.Rules[0].Actions); diff != "" {
+		t.Errorf("the rule: -want +got\n%s", diff)
+	}
+	if have.Attributes["idle_timeout.timeout_seconds"] != "30" {
+		t.Error("the rest of the round waits for the certificate")
+	}
+	w.RefuseCertificate = ""
+	if _, result := round(w, s); result.Err != nil || !slices.Equal(w.Observed(stackID).LoadBalancers[0].Listeners[0].Certificates, []string{"new", "broken"}) {
+		t.Errorf("the certificates do not follow: %v, %v", w.Observed(stackID).LoadBalancers[0].Listeners[0].Certificates, result.Err)
+	}
+}

@@ -34,7 +34,7 @@ type (
 		Conditions []model.Condition
 		Reason     string
 	}
-	// ModifyListener changes default actions, protocol, certificates and policy.
+	// ModifyListener changes default actions, or else, without any, certificates and policy.
 	ModifyListener struct {
 		Target   Ref
 		Listener model.Listener
@@ -198,6 +198,9 @@ func (o ModifyRule) String() string {
 }
 
 func (o ModifyListener) String() string {
+	if l := o.Listener; l.DefaultActions == nil {
+		return withReason(fmt.Sprintf("modify listener %s %s: policy %s, certificates %s", o.Target, l.Protocol, l.SSLPolicy, strings.Join(l.Certificates, ", ")), o.Reason)
+	}
 	return withReason(fmt.Sprintf("modify listener %s %s -> %s", o.Target, o.Listener.Protocol, actionsText(o.Listener.DefaultActions)), o.Reason)
 }
 

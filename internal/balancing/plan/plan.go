@@ -129,15 +129,16 @@ type ObservedBinding struct {
 type stage int
 
 const (
-	stageTraffic  stage = iota // weights, routes and priorities between things that exist
-	stageFirewall              // security groups made, sources authorised
-	stageGroups                // target groups made
-	stageBindings              // pods become targets
-	stageBalancer              // load balancer made or adjusted
-	stageListener              // listeners made
-	stageRoutes                // rules that need something made above
-	stageSettings              // health checks and attributes
-	stageRemoval               // what nothing refers to any more
+	stageTraffic   stage = iota // weights, routes and priorities between things that exist
+	stageTransport              // certificates and policies of listeners
+	stageFirewall               // security groups made, sources authorised
+	stageGroups                 // target groups made
+	stageBindings               // pods become targets
+	stageBalancer               // load balancer made or adjusted
+	stageListener               // listeners made
+	stageRoutes                 // rules that need something made above
+	stageSettings               // health checks and attributes
+	stageRemoval                // what nothing refers to any more
 	stageTags
 	stages
 )

@@ -57,10 +57,15 @@ func (s *situation) listener(wanted model.Listener, have model.ObservedListener)
 		s.block("listener "+wanted.ResourceID, "it speaks "+have.Protocol+" and "+wanted.Protocol+" is wanted: changing it in place would cut off its clients",
 			"use another port, or take the port out of listen-ports first")
 	}
-	if !sameActions(actions, have.DefaultActions) || !sameTransport(wanted, have.Listener) {
+	// Weights do not wait for certificates, which cost calls of their own and can be refused.
+	if !sameActions(actions, have.DefaultActions) {
+		s.add(routeStage(actions), ModifyListener{Target: ref, Listener: model.Listener{
+			ResourceID: wanted.ResourceID, Port: wanted.Port, Protocol: wanted.Protocol, DefaultActions: actions}})
+	}
+	if !sameTransport(wanted, have.Listener) {
 		changed := wanted
-		changed.DefaultActions, changed.Rules = actions, nil
-		s.add(routeStage(actions), ModifyListener{Target: ref, Listener: changed})
+		changed.DefaultActions, changed.Rules = nil, nil
+		s.add(stageTransport, ModifyListener{Target: ref, Listener: changed})
 	}
 	s.rules(ref, wanted.Rules, have.Rules)
 	s.tags(ref, wanted.Tags, have.Tags)

@@ -4,6 +4,7 @@
 package applytest
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -27,6 +28,8 @@ type World struct {
 	Refuse func(operation string) error
 	// BindingsLinger keeps deleted bindings until FinishBindings.
 	BindingsLinger bool
+	// RefuseCertificate is one that AWS does not take.
+	RefuseCertificate string
 
 	mu       sync.Mutex
 	calls    []string
@@ -232,7 +235,7 @@ func (w *World) ModifyRule(_ context.Context, arn string, actions []model.Action
 	return nil
 }
 
-// ModifyListener changes default actions, policy and certificates.
+// ModifyListener changes default actions, policy and certificates, as far as they are given.
 func (w *World) ModifyListener(_ context.Context, arn string, wanted model.Listener) error {
 	if err := w.begin("ModifyListener"); err != nil {
 		return err
@@ -242,11 +245,20 @@ func (w *World) ModifyListener(_ context.Context, arn string, wanted model.Liste
 	if err != nil {
 		return err
 	}
+	if w.RefuseCertificate != "" && slices.Contains(wanted.Certificates, w.RefuseCertificate) {
+		return refuse("ModifyListener", cloud.KindInvalid, "CertificateNotFound", w.RefuseCertificate)
+	}
 	actions, err := w.checked("ModifyListener", wanted.DefaultActions)
 	if err != nil {
 		return err
 	}
-	listener.DefaultActions, listener.SSLPolicy, listener.Certificates = actions, wanted.SSLPolicy, wanted.Certificates
+	if wanted.DefaultActions != nil {
+		listener.DefaultActions = actions
+	}
+	if len(wanted.Certificates) > 0 {
+		listener.Certificates = wanted.Certificates
+	}
+	listener.SSLPolicy = cmp.Or(wanted.SSLPolicy, listener.SSLPolicy)
 	return nil
 }
 
