@@ -67,6 +67,10 @@ type Config struct {
 	Anonymous bool
 	// OnlyAWS leaves the cluster out: no API server and no nodes. Targets are programs outside (aws.Host).
 	OnlyAWS bool
+	// DataDir is a folder in which the AWS account is kept, for the next sandbox with the same folder and seed. It needs
+	// OnlyAWS, since clusters are not kept. KeepJournal lets the journal grow there as well, in journal.jsonl.
+	DataDir     string
+	KeepJournal bool
 	// OpenSecurityGroups lets every packet pass, whatever security groups say.
 	OpenSecurityGroups bool
 	// Notify is told what becomes of pods. It must return quickly.
@@ -88,6 +92,12 @@ func (c Config) Validate() error {
 	}
 	if c.NodesPerZone < 0 || c.NodesPerZone > 1000 {
 		return fmt.Errorf("--nodes-per-zone is %d: use 1 to 1000", c.NodesPerZone)
+	}
+	if c.DataDir != "" && !c.OnlyAWS {
+		return errors.New("--data-dir needs --only aws: clusters are not kept")
+	}
+	if c.KeepJournal && c.DataDir == "" {
+		return errors.New("--keep-journal needs --data-dir")
 	}
 	for flag, port := range map[string]int{"--api-port": c.APIPort, "--aws-port": c.AWSPort, "--dns-port": c.DNSPort} {
 		if port < 0 || port > 65535 {
@@ -130,6 +140,8 @@ type Sandbox struct {
 	names    *dns.Server
 	log      io.Closer
 	lock     io.Closer
+	kept     []io.Closer // files of the data directory
+	journal  io.Writer
 
 	stop    context.CancelFunc
 	running sync.WaitGroup
@@ -163,7 +175,7 @@ func (s *Sandbox) start(ctx context.Context) error {
 		return err
 	}
 	var err error
-	if s.vpc, err = address.Claim(); err != nil {
+	if s.vpc, err = s.claim(); err != nil {
 		return err
 	}
 	if err := s.startAWS(); err != nil {
@@ -223,6 +235,7 @@ func (s *Sandbox) startAWS() error {
 		return err
 	}
 	s.emulator, err = aws.New(aws.Config{
+		DataDir: s.config.DataDir, JournalLines: s.journal,
 		Machines: s.machines, OpenSecurityGroups: s.config.OpenSecurityGroups,
 		VPC: s.vpc.Mapping, Region: Region, AccountID: AccountID, Cluster: ClusterName,
 		Profile: table, Seed: uint64(s.config.Seed), Scale: s.config.Scale, Anonymous: s.config.Anonymous, Log: s.config.Log,
@@ -414,6 +427,9 @@ func (s *Sandbox) Close() error {
 		problems = append(problems, remove(filepath.Join(s.dir, "state.json")))
 		// Logs stay for whoever wants to know; 64 MB and more of etcd's data for each run would fill the disk.
 		problems = append(problems, os.RemoveAll(filepath.Join(s.dir, "controlplane", "etcd")))
+	}
+	for _, file := range s.kept {
+		problems = append(problems, file.Close())
 	}
 	if s.log != nil {
 		problems = append(problems, s.log.Close())

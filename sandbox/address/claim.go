@@ -37,6 +37,15 @@ func Claim() (*VPC, error) {
 	return nil, fmt.Errorf("all %d sandbox networks (127.1.0.0/16 to 127.254.0.0/16) are in use on this machine: end a sandbox with `lockstep sandbox down`", lastOctet)
 }
 
+// ClaimOctet takes a certain octet. It fails if another sandbox holds it.
+func ClaimOctet(k uint8) (*VPC, error) {
+	vpc, err := claim(k)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("the sandbox network 127.%d.0.0/16 is in use: end the sandbox that has it with `lockstep sandbox down`", k)
+	}
+	return vpc, err
+}
+
 func claim(k uint8) (*VPC, error) {
 	m := Mapping{Octet: k}
 	at := netip.AddrPortFrom(m.Loopback().Addr(), guardPort)

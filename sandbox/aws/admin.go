@@ -61,6 +61,7 @@ func (e *Emulator) Endpoints() []Endpoint {
 //	GET    /_lockstep/profile                how slow AWS is at the moment: profile, scale, seed
 //	PUT    /_lockstep/profile                sets the profile: YAML, whole or over a base
 //	PUT    /_lockstep/scale                  sets the factor on every delay: {"scale": 0.5}
+//	POST   /_lockstep/reset                  empties the account, then makes what the fixture (YAML) in the body says
 //	GET    /_lockstep/hosts                  programs from outside that can be targets
 //	POST   /_lockstep/hosts                  adds one, or changes its ports; answers with its instance and address
 //	DELETE /_lockstep/hosts/NAME             removes one
@@ -89,6 +90,7 @@ func (e *Emulator) adminHandler() http.Handler {
 	mux.HandleFunc("GET "+adminPath+"profile", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, e.Tempo()) })
 	mux.HandleFunc("PUT "+adminPath+"profile", e.setProfile)
 	mux.HandleFunc("PUT "+adminPath+"scale", e.setScale)
+	mux.HandleFunc("POST "+adminPath+"reset", e.serveReset)
 	mux.HandleFunc("GET "+adminPath+"hosts", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, e.Hosts()) })
 	mux.HandleFunc("POST "+adminPath+"hosts", e.postHost)
 	mux.HandleFunc("DELETE "+adminPath+"hosts/{name}", e.deleteHost)

@@ -21,6 +21,7 @@ import (
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/ec2"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/elbv2"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/fault"
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/history"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/imds"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/journal"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/policy"
@@ -76,6 +77,9 @@ type Config struct {
 	// NewNode makes the nodes of application load balancers. Default: dataplane.NewNode.
 	NewNode func(dataplane.Config) elbv2.Node
 
+	// DataDir is the folder in which the account is kept, so that the next one with the same folder has the same
+	// resources, tags and ids. Empty: it ends with the process. Instances that a cluster runs are not kept.
+	DataDir string
 	// JournalSize is how many records are kept in memory (default 20,000); JournalLines gets all of them
 	// as lines of JSON, if it is not nil.
 	JournalSize  int
@@ -103,6 +107,11 @@ type Emulator struct {
 	hosts      hosts
 	draws      *profile.Draws
 	tempo      sync.Mutex // serialises changes of draws
+	// gate is held for reading by whatever changes the account, and for writing by Reset; it guards generation.
+	gate       sync.RWMutex
+	generation uint64
+	history    *history.Keeper // nil: nothing is kept
+	resets     []func()        // of the services around load balancing
 	buckets    *throttle.Buckets
 	journal    *journal.Journal
 	ids        *resourceid.Source
@@ -153,6 +162,12 @@ func New(config Config) (*Emulator, error) {
 	}
 	e.elbv2 = elbv2.New(balancing)
 	e.addServices(draws)
+	if config.DataDir != "" {
+		if err := e.restore(); err != nil {
+			e.elbv2.Close()
+			return nil, err
+		}
+	}
 	if !config.WithoutTraffic {
 		e.startReports()
 	}
@@ -334,5 +349,8 @@ func (e *Emulator) Close() error {
 	}
 	e.reports.end()
 	e.elbv2.Close()
+	if e.history != nil {
+		return e.history.Close()
+	}
 	return nil
 }

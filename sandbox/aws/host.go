@@ -50,6 +50,12 @@ func (h Host) validate() error {
 // AddHost starts the instance of a program outside. A host that is there already keeps its instance and gets the ports
 // of this one; its zone must be the same.
 func (e *Emulator) AddHost(h Host) (Host, error) {
+	e.gate.RLock()
+	defer e.gate.RUnlock()
+	return e.addHost(h)
+}
+
+func (e *Emulator) addHost(h Host) (Host, error) {
 	if err := h.validate(); err != nil {
 		return Host{}, fmt.Errorf("cannot add host %s: %w", h.Name, err)
 	}
@@ -74,11 +80,18 @@ func (e *Emulator) AddHost(h Host) (Host, error) {
 		e.hosts.real[netip.AddrPortFrom(h.Address, port)] = real
 	}
 	e.hosts.byName[h.Name] = h
+	e.keepHost("AddHost", h)
 	return h, nil
 }
 
 // RemoveHost terminates the instance of a host.
 func (e *Emulator) RemoveHost(name string) error {
+	e.gate.RLock()
+	defer e.gate.RUnlock()
+	return e.removeHost(name)
+}
+
+func (e *Emulator) removeHost(name string) error {
 	e.hosts.mu.Lock()
 	defer e.hosts.mu.Unlock()
 	h, ok := e.hosts.byName[name]
@@ -90,6 +103,7 @@ func (e *Emulator) RemoveHost(name string) error {
 	}
 	e.unmap(h)
 	delete(e.hosts.byName, name)
+	e.keepHost("RemoveHost", h)
 	return nil
 }
 

@@ -212,8 +212,10 @@ func (e *Emulator) run(r *http.Request, c *call) (*wire.Response, error) {
 	if len(unknown) > 0 && c.service.strict {
 		return nil, wire.Errorf("UnknownParameter", "The parameter %.80s is not recognized", unknown[0])
 	}
-	output, err := operation.Run(eventual.Reader{
-		Caller: c.identity.accessKey + " " + c.record.UserAgent, AccessKey: c.identity.accessKey, Stale: effect.Stale,
+	output, err := e.perform(c, func() (any, error) {
+		return operation.Run(eventual.Reader{
+			Caller: c.identity.accessKey + " " + c.record.UserAgent, AccessKey: c.identity.accessKey, Stale: effect.Stale,
+		}, input)
 	}, input)
 	if err != nil {
 		return nil, err

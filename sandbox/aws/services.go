@@ -51,6 +51,9 @@ func (e *Emulator) addServices(draws *profile.Draws) {
 	older := wafregional.New(wafregional.Config{Region: region, AccountID: account, IDs: e.ids, Draws: draws, Protects: application})
 	protections := shield.New(shield.Config{AccountID: account, IDs: e.ids, Exists: exists})
 	e.tagging = tagging.New(draws, e.elbv2.Tagged, e.acm.Tagged, e.route53.Tagged, accelerators.Tagged)
+	e.resets = []func(){
+		e.route53.Reset, e.acm.Reset, e.cloudwatch.Reset, accelerators.Reset, firewall.Reset, older.Reset, protections.Reset, e.tagging.Reset,
+	}
 	e.services = map[string]service{
 		"elasticloadbalancing": {codecs: []wire.Codec{wire.ELBv2}, operations: e.elbv2.Operations()},
 		"ec2":                  {codecs: []wire.Codec{wire.EC2}, operations: e.ec2.Operations(), strict: true},

@@ -9,6 +9,8 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -193,5 +195,62 @@ func TestHostsComeAndGoByCommand(t *testing.T) {
 	var list []aws.Host
 	if err := json.NewDecoder(response.Body).Decode(&list); err != nil || list == nil || len(list) != 0 {
 		t.Errorf("%v: %v", list, err)
+	}
+}
+
+func TestAnAccountIsKeptInItsFolder(t *testing.T) {
+	folder := t.TempDir()
+	inFolder := func(c *sandbox.Config) { c.DataDir, c.KeepJournal = folder, true }
+	s, run := account(t, inFolder)
+	fixture := filepath.Join(t.TempDir(), "shop.yaml")
+	text := "hosts: [{name: shop, ports: {\"80\": \"127.0.0.1:3000\"}}]\n" +
+		"calls: [{service: ec2, operation: CreateSecurityGroup, input: {GroupName: shop, Description: shop, VpcId: \"${vpc}\"}}]\n"
+	if err := os.WriteFile(fixture, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	groups := func(s *sandbox.Sandbox) (ids []string) {
+		out, err := clientOf(s).DescribeSecurityGroups(t.Context(), &ec2.DescribeSecurityGroupsInput{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, g := range out.SecurityGroups {
+			ids = append(ids, *g.GroupId)
+		}
+		return ids
+	}
+	before := groups(s)
+	want(t, run, "reset --fixture "+fixture)
+	made, hosts, vpc := groups(s), s.AWS().Hosts(), s.State().VPCCIDR
+	if len(made) != len(before)+1 || len(hosts) != 1 {
+		t.Errorf("the fixture has made %v and %v", made, hosts)
+	}
+	if _, err := sandbox.Up(t.Context(), sandbox.Config{Name: "second", OnlyAWS: true, DataDir: folder}); err == nil || !strings.Contains(err.Error(), "another sandbox that runs") {
+		t.Errorf("a second one with the same folder: %v", err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	again, err := sandbox.Up(t.Context(), sandbox.Config{Name: "alone", Profile: "ideal", OnlyAWS: true, DataDir: folder})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close()
+	if !slices.Equal(groups(again), made) || !reflect.DeepEqual(again.AWS().Hosts(), hosts) || again.State().VPCCIDR != vpc {
+		t.Errorf("after a restart: %v, %v, %s, not %v, %v, %s", groups(again), again.AWS().Hosts(), again.State().VPCCIDR, made, hosts, vpc)
+	}
+	if journal, err := os.ReadFile(filepath.Join(folder, "journal.jsonl")); err != nil || !strings.Contains(string(journal), "AccountReset") {
+		t.Errorf("the journal is not kept: %.200s, %v", journal, err)
+	}
+	want(t, run, "reset")
+	if got := groups(again); !slices.Equal(got, before) {
+		t.Errorf("after a reset: %v, not %v", got, before)
+	}
+	for says, c := range map[string]sandbox.Config{
+		"needs --only aws": {Name: "x", DataDir: folder},
+		"needs --data-dir": {Name: "x", OnlyAWS: true, KeepJournal: true},
+	} {
+		if _, err := sandbox.Up(t.Context(), c); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: %v", says, err)
+		}
 	}
 }

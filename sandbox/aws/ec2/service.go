@@ -46,6 +46,7 @@ type Service struct {
 	tags         map[string]map[string]string // by resource id
 	nodeGroup    string
 	defaultGroup string
+	built        built // for Reset
 }
 
 // New makes the network of the configuration.
@@ -63,6 +64,7 @@ func New(config Config) *Service {
 		tags:        map[string]map[string]string{},
 	}
 	s.build()
+	s.built = s.remember()
 	return s
 }
 

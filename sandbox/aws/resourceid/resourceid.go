@@ -15,8 +15,10 @@ import (
 type Source struct {
 	seed uint64
 
-	mu   sync.Mutex
-	made map[string]int
+	mu         sync.Mutex
+	generation uint64
+	made       map[string]int
+	total      uint64
 }
 
 // NewSource returns a source of ids for a seed.
@@ -49,6 +51,26 @@ func (s *Source) sum(kind, name string) [sha256.Size]byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	key := kind + "/" + name
+	if s.generation > 0 {
+		key = fmt.Sprintf("%d/%s", s.generation, key)
+	}
 	s.made[key]++
+	s.total++
 	return sha256.Sum256(fmt.Appendf(nil, "%d/%s/%d", s.seed, key, s.made[key]))
+}
+
+// Restart begins a generation: ids of the same names are others than those of the generations before, and the same in
+// each run. A source is born in generation 0.
+func (s *Source) Restart(generation uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.generation = generation
+	clear(s.made)
+}
+
+// Made is how many ids were made so far.
+func (s *Source) Made() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.total
 }

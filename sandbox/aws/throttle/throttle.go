@@ -61,6 +61,13 @@ func New(account bool) *Buckets {
 	return &Buckets{account: account, buckets: map[string]*bucket{}}
 }
 
+// Reset fills every bucket.
+func (b *Buckets) Reset() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	clear(b.buckets)
+}
+
 // Take takes the tokens that a call costs. It returns the error to answer if there are none.
 func (b *Buckets) Take(c Call) *wire.Error {
 	b.mu.Lock()
