@@ -71,16 +71,14 @@ func (s *situation) listener(wanted model.Listener, have model.ObservedListener)
 	s.tags(ref, wanted.Tags, have.Tags)
 }
 
-// sameTransport compares what HTTPS needs.
+// sameTransport compares what HTTPS needs. Where certificates have not all been read yet, the stack is not complete and
+// nothing comes of it.
 func sameTransport(wanted, have model.Listener) bool {
 	if wanted.Protocol != "HTTPS" || have.Protocol != "HTTPS" {
 		return true
 	}
-	if wanted.SSLPolicy != have.SSLPolicy || len(have.Certificates) == 0 || wanted.Certificates[0] != have.Certificates[0] {
-		return false
-	}
-	// A lone certificate is the default one: those for SNI have then not been read.
-	return len(have.Certificates) == 1 || sameSet(wanted.Certificates, have.Certificates)
+	return wanted.SSLPolicy == have.SSLPolicy && len(have.Certificates) > 0 && wanted.Certificates[0] == have.Certificates[0] &&
+		sameSet(wanted.Certificates, have.Certificates)
 }
 
 // pair is a wanted rule and the live one that becomes it, or nil.
