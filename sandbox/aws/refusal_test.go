@@ -243,7 +243,7 @@ func TestELBv2RefusesWithTheCodesOfAWS(t *testing.T) {
 			_, err := w.elb.DescribeLoadBalancers(ctx, &elb.DescribeLoadBalancersInput{PageSize: new(int32(500))})
 			return err
 		}},
-		{"an operation that is not modelled", "InvalidAction", func() error {
+		{"an operation that is not modelled", "NotImplemented", func() error {
 			_, err := w.elb.DescribeTrustStores(ctx, &elb.DescribeTrustStoresInput{})
 			return err
 		}},

@@ -209,7 +209,7 @@ func TestBatchesThatCannotBe(t *testing.T) {
 		"no change":        {failed(z.client.GetChange(ctx, &route53.GetChangeInput{Id: new("C000")})), "NoSuchChange"},
 		"type, no name":    {failed(z.client.ListResourceRecordSets(ctx, &route53.ListResourceRecordSetsInput{HostedZoneId: &z.zone, StartRecordType: "A"})), "InvalidInput"},
 		"a bad marker":     {failed(z.client.ListHostedZones(ctx, &route53.ListHostedZonesInput{Marker: new("x")})), "InvalidInput"},
-		"not modelled yet": {failed(z.client.ListHealthChecks(ctx, &route53.ListHealthChecksInput{})), "InvalidAction"},
+		"not modelled yet": {failed(z.client.ListHealthChecks(ctx, &route53.ListHealthChecksInput{})), "NotImplemented"},
 	}
 	codes(t, refused)
 	must(z.change(remove(www)))(z.world)

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/catalog"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/eventual"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/fault"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/imds"
@@ -157,6 +158,14 @@ func (e *Emulator) addressee(r *wire.Request, scope string) (name string, codec 
 	return "unknown", wire.Among(unaddressed, r)
 }
 
+// missing tells apart what is not modelled from what AWS does not have either.
+func (c *call) missing(operation string) *wire.Error {
+	if catalog.Has(c.name, operation) {
+		return wire.Errorf("NotImplemented", "The sandbox does not model %s of service %s", operation, c.name).WithStatus(http.StatusNotImplemented)
+	}
+	return c.codec.Unknown(operation)
+}
+
 func (e *Emulator) countMissing(name string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -197,7 +206,7 @@ func (e *Emulator) run(r *http.Request, c *call) (*wire.Response, error) {
 	operation, ok := c.service.operations[name]
 	if !ok {
 		e.countMissing(c.name + ":" + name)
-		return nil, c.codec.Unknown(name)
+		return nil, c.missing(name)
 	}
 	if !e.config.Unthrottled {
 		if refused := e.buckets.Take(throttle.Call{Service: service, Operation: name, Unfiltered: len(c.record.Parameters) == 0}); refused != nil {
