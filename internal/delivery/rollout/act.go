@@ -141,6 +141,9 @@ func (c *Controller) patchRollout(ctx context.Context, o *observed, f fields) er
 // create makes the ReplicaSet. One of the same name is ours if it has our template; otherwise two
 // templates have one hash, and the next look uses another.
 func (c *Controller) create(ctx context.Context, o *observed, op canary.CreateReplicaSet) error {
+	if err := c.unseen(ctx, o.rollout, o.replicaSets); err != nil {
+		return err
+	}
 	rs := replicaset.New(o.rollout, op.Hash, op.Revision, op.DesiredReplicas)
 	err := c.cached.Create(ctx, rs)
 	switch {
@@ -168,6 +171,38 @@ func (c *Controller) create(ctx context.Context, o *observed, op canary.CreateRe
 		return err
 	}
 	return fmt.Errorf("ReplicaSet %s exists with another template; another hash is used", rs.Name)
+}
+
+// unseen returns errLag when the API server has a ReplicaSet of the Rollout, or one to be adopted, that the
+// cache does not show yet: it may be the very one that is about to be created a second time.
+func (c *Controller) unseen(ctx context.Context, r *v1alpha1.Rollout, seen map[string]*appsv1.ReplicaSet) error {
+	sets, err := c.replicaSets(ctx, c.live, r)
+	if err != nil {
+		return err
+	}
+	for i := range sets {
+		owner := metav1.GetControllerOf(&sets[i])
+		if seen[sets[i].Name] == nil && sets[i].DeletionTimestamp == nil && (owner == nil || owner.UID == r.UID) {
+			return errLag
+		}
+	}
+	return nil
+}
+
+// replicaSets lists the ReplicaSets that the Rollout's selector matches, whoever owns them.
+func (c *Controller) replicaSets(ctx context.Context, reader client.Reader, r *v1alpha1.Rollout) ([]appsv1.ReplicaSet, error) {
+	if r.Spec.Selector == nil {
+		return nil, nil
+	}
+	selector, err := metav1.LabelSelectorAsSelector(r.Spec.Selector)
+	if err != nil || selector.Empty() {
+		return nil, nil // The status says so.
+	}
+	var sets appsv1.ReplicaSetList
+	if err := reader.List(ctx, &sets, client.InNamespace(r.Namespace), client.HasLabels{v1alpha1.HashLabel}, client.MatchingLabelsSelector{Selector: selector}); err != nil {
+		return nil, fmt.Errorf("cannot list the ReplicaSets of Rollout %s/%s: %w", r.Namespace, r.Name, err)
+	}
+	return sets.Items, nil
 }
 
 // createFailed says in the status that no ReplicaSet could be created.
@@ -293,19 +328,12 @@ func onlyVersion(data []byte) bool {
 
 // adopt takes ReplicaSets that match the selector and have no controller, as the Kubernetes controllers do.
 func (c *Controller) adopt(ctx context.Context, r *v1alpha1.Rollout) error {
-	if r.Spec.Selector == nil {
-		return nil
+	sets, err := c.replicaSets(ctx, c.cached, r)
+	if err != nil {
+		return err
 	}
-	selector, err := metav1.LabelSelectorAsSelector(r.Spec.Selector)
-	if err != nil || selector.Empty() {
-		return nil
-	}
-	var sets appsv1.ReplicaSetList
-	if err := c.cached.List(ctx, &sets, client.InNamespace(r.Namespace), client.HasLabels{v1alpha1.HashLabel}, client.MatchingLabelsSelector{Selector: selector}); err != nil {
-		return fmt.Errorf("cannot list ReplicaSets in %s: %w", r.Namespace, err)
-	}
-	for i := range sets.Items {
-		rs := &sets.Items[i]
+	for i := range sets {
+		rs := &sets[i]
 		if metav1.GetControllerOf(rs) != nil || rs.DeletionTimestamp != nil {
 			continue
 		}

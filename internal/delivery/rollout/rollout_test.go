@@ -237,6 +237,7 @@ func (s *shop) versions() string {
 	return strings.Join(out, " ")
 }
 
+// The Rollout is made right after its ReplicaSet, so the cache may show the one before the other.
 func TestAdoptsAReplicaSetWhoseHashAnotherBuildMade(t *testing.T) {
 	var adopted *appsv1.ReplicaSet
 	s := newShop(t, func(s *shop) {
