@@ -137,16 +137,24 @@ func (s *webhookServer) entries(mutating bool, authority []byte) ([]any, error) 
 // adoptable are the configurations with webhooks of the controller whose place is taken, by whatever prefix
 // they are named.
 func adoptable(ctx context.Context, c client.Client, kind string) ([]unstructured.Unstructured, error) {
+	all, err := configurations(ctx, c, kind)
+	return slices.DeleteFunc(all, func(u unstructured.Unstructured) bool {
+		return u.GetName() == WebhookConfiguration || !hasOurs(&u)
+	}), err
+}
+
+func configurations(ctx context.Context, c client.Client, kind string) ([]unstructured.Unstructured, error) {
 	list := &unstructured.UnstructuredList{}
 	list.SetGroupVersionKind(admissionv1.SchemeGroupVersion.WithKind(kind + "List"))
 	if err := c.List(ctx, list); err != nil {
 		return nil, fmt.Errorf("cannot look for webhooks of another controller (needs list on %ss): %w", strings.ToLower(kind), err)
 	}
-	return slices.DeleteFunc(list.Items, func(u unstructured.Unstructured) bool {
-		return u.GetName() == WebhookConfiguration || !slices.ContainsFunc(webhooksOf(&u), func(entry any) bool {
-			return strings.HasSuffix(nameOf(entry), ourDomain)
-		})
-	}), nil
+	return list.Items, nil
+}
+
+// hasOurs says that a configuration has webhooks of the controller whose place is taken.
+func hasOurs(u *unstructured.Unstructured) bool {
+	return slices.ContainsFunc(webhooksOf(u), func(entry any) bool { return strings.HasSuffix(nameOf(entry), ourDomain) })
 }
 
 func webhooksOf(u *unstructured.Unstructured) []any {
@@ -223,8 +231,16 @@ func (s *webhookServer) withdraw(ctx context.Context) error {
 		}
 	}
 	return eachWritten(ctx, s.client, func(u *unstructured.Unstructured) (bool, error) {
+		if emptied(u) { // it does not say whose it is; without a Service the leader has written it last
+			return s.options.Service != nil || s.leads(), nil
+		}
 		return slices.ContainsFunc(webhooksOf(u), s.pointsHere), nil
 	})
+}
+
+// emptied says that all webhooks have been taken out of an adopted configuration that could be answered here.
+func emptied(u *unstructured.Unstructured) bool {
+	return u.GetName() != WebhookConfiguration && !hasOurs(u)
 }
 
 // togetherWithin is how long replicas that are stopped at the same time take to see that of each other.
@@ -265,32 +281,32 @@ func addressOf(entry any) admissionv1.WebhookClientConfig {
 	return w.ClientConfig
 }
 
-// eachWritten undoes every configuration that a process like this one has written and that is chosen.
+// eachWritten undoes every configuration that a process like this one has written and that is chosen; those that have
+// been emptied are asked about last.
 func eachWritten(ctx context.Context, c client.Client, chosen func(*unstructured.Unstructured) (bool, error)) error {
-	var failed []error
+	var written, empty []unstructured.Unstructured
 	for _, kind := range configurationKinds {
-		written, err := adoptable(ctx, c, kind)
+		all, err := configurations(ctx, c, kind)
 		if err != nil {
 			return err
 		}
-		own := document(kind)
-		switch err := c.Get(ctx, client.ObjectKeyFromObject(own), own); {
-		case err == nil:
-			written = append(written, *own)
-		case !apierrors.IsNotFound(err):
-			return fmt.Errorf("cannot read %s %s: %w", kind, WebhookConfiguration, err)
-		}
-		for i := range written {
-			u := &written[i]
-			if _, adopted := u.GetAnnotations()[annotationBefore]; !adopted && u.GetName() != WebhookConfiguration {
-				continue
+		for _, u := range all {
+			_, adopted := u.GetAnnotations()[annotationBefore]
+			switch {
+			case adopted && emptied(&u):
+				empty = append(empty, u)
+			case adopted || u.GetName() == WebhookConfiguration:
+				written = append(written, u)
 			}
-			undone, err := chosen(u)
-			if err == nil && undone {
-				err = undo(ctx, c, u)
-			}
-			failed = append(failed, err)
 		}
+	}
+	var failed []error
+	for _, u := range append(written, empty...) {
+		undone, err := chosen(&u)
+		if err == nil && undone {
+			err = undo(ctx, c, &u)
+		}
+		failed = append(failed, err)
 	}
 	return errors.Join(failed...)
 }
@@ -331,19 +347,33 @@ func WithdrawAbandonedWebhooks(ctx context.Context, config *rest.Config, logger 
 	if err != nil {
 		return fmt.Errorf("cannot make a client for the webhook configurations: %w", err)
 	}
+	served := false // any of them; what has been emptied is part of the same
 	return eachWritten(ctx, c, func(u *unstructured.Unstructured) (bool, error) {
-		for _, entry := range webhooksOf(u) {
-			to := addressOf(entry)
-			if u.GetName() != WebhookConfiguration && !strings.HasSuffix(nameOf(entry), ourDomain) {
-				continue
-			}
-			if alive, err := answered(ctx, c, to); alive || err != nil {
+		if !emptied(u) {
+			alive, err := anyAnswered(ctx, c, u)
+			served = served || alive || err != nil
+			if alive || err != nil {
 				return false, err
 			}
+		} else if served {
+			return false, nil
 		}
 		logger.Warn("webhooks that nobody answers are withdrawn", "kind", u.GetKind(), "configuration", u.GetName())
 		return true, nil
 	})
+}
+
+// anyAnswered reports whether somebody answers any of a configuration's webhooks that are ours or have been taken over.
+func anyAnswered(ctx context.Context, c client.Client, u *unstructured.Unstructured) (bool, error) {
+	for _, entry := range webhooksOf(u) {
+		if u.GetName() != WebhookConfiguration && !strings.HasSuffix(nameOf(entry), ourDomain) {
+			continue
+		}
+		if alive, err := answered(ctx, c, addressOf(entry)); alive || err != nil {
+			return alive, err
+		}
+	}
+	return false, nil
 }
 
 // answered reports whether somebody is there to answer a webhook: a replica behind its Service, or at its URL a

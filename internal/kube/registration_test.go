@@ -224,3 +224,45 @@ func webhooksGoWithTheLastReplica(t *testing.T, config *rest.Config, c client.Cl
 		t.Error("the webhooks stay registered after the end of the last replica")
 	}
 }
+
+// A configuration of which nothing is served here is emptied, and given back with the others.
+func anEmptiedConfigurationIsGivenBack(t *testing.T, config *rest.Config, c client.Client) {
+	nowhere := registration.WebhookClientConfig{URL: new("https://127.0.0.1:1/")}
+	theirs := &registration.ValidatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: "aws-load-balancer-webhook"},
+		Webhooks: []registration.ValidatingWebhook{{Name: "vingress.elbv2.k8s.aws", Rules: podHook().Rules, SideEffects: new(registration.SideEffectClassNone),
+			AdmissionReviewVersions: []string{"v1"}, FailurePolicy: new(registration.Ignore), ClientConfig: nowhere}}}
+	create(t, c, theirs)
+	have := func() *registration.ValidatingWebhookConfiguration {
+		t.Helper()
+		found := &registration.ValidatingWebhookConfiguration{}
+		if err := c.Get(t.Context(), client.ObjectKeyFromObject(theirs), found); err != nil {
+			t.Fatal(err)
+		}
+		return found
+	}
+	r := startReplica(t, config, nil, podHook())
+	until(t, "what is not served is taken out", func() bool { return len(have().Webhooks) == 0 })
+	if err := kube.WithdrawAbandonedWebhooks(t.Context(), config, slog.New(slog.DiscardHandler)); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(have().Webhooks); n != 0 {
+		t.Error("the configuration is given back although its new owner lives")
+	}
+	left := have()
+	r.stop()
+	if given := have(); len(given.Webhooks) != 1 || len(given.Annotations) != 0 {
+		t.Errorf("given back is %+v, annotated with %v", given.Webhooks, given.Annotations)
+	}
+
+	// After a crash the next process without webhooks does it.
+	left.ResourceVersion = have().ResourceVersion
+	if err := c.Update(t.Context(), left); err != nil {
+		t.Fatal(err)
+	}
+	if err := kube.WithdrawAbandonedWebhooks(t.Context(), config, slog.New(slog.DiscardHandler)); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(have().Webhooks); n != 1 {
+		t.Errorf("after a crash %d webhooks are given back, want 1", n)
+	}
+}
