@@ -322,6 +322,12 @@ func (e *Emulator) NotModelled() map[string]int {
 func (e *Emulator) Serve(l net.Listener) error {
 	server := &http.Server{Handler: e, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 60 * time.Second, IdleTimeout: 3 * time.Minute}
 	e.mu.Lock()
+	select {
+	case <-e.closing: // Close has come first, and knows nothing of this server.
+		e.mu.Unlock()
+		return l.Close()
+	default:
+	}
 	e.servers = append(e.servers, server)
 	e.mu.Unlock()
 	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
