@@ -98,7 +98,7 @@ func TestMetricsOverTheSDK(t *testing.T) {
 		"too old":         {put(types.MetricDatum{MetricName: new("a"), Value: new(1.0), Timestamp: new(minute.Add(-15 * 24 * time.Hour))}), "InvalidParameterValue"},
 		"the same id":     {failed(client.GetMetricData(ctx, &twice)), "ValidationError"},
 		"a forged token":  {failed(client.GetMetricData(ctx, &forged)), "InvalidNextToken"},
-		"not modelled":    {failed(client.DescribeAlarms(ctx, &cloudwatch.DescribeAlarmsInput{})), "UnknownOperationException"},
+		"not modelled":    {failed(client.DescribeAlarms(ctx, &cloudwatch.DescribeAlarmsInput{})), "NotImplemented"},
 	})
 }
 

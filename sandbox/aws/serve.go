@@ -158,9 +158,10 @@ func (e *Emulator) addressee(r *wire.Request, scope string) (name string, codec 
 	return "unknown", wire.Among(unaddressed, r)
 }
 
-// missing tells apart what is not modelled from what AWS does not have either.
+// missing tells apart what is not modelled from what AWS does not have either. What is addressed by a path and is not modelled
+// has no name here ("GET /2013-04-01/healthcheck"); somebody who sends it has it from AWS.
 func (c *call) missing(operation string) *wire.Error {
-	if catalog.Has(c.name, operation) {
+	if catalog.Has(c.name, operation) || strings.Contains(operation, " /") {
 		return wire.Errorf("NotImplemented", "The sandbox does not model %s of service %s", operation, c.name).WithStatus(http.StatusNotImplemented)
 	}
 	return c.codec.Unknown(operation)

@@ -131,7 +131,7 @@ func TestCertificates(t *testing.T) {
 		"a bad token":   {failed(client.ListCertificates(ctx, &acm.ListCertificatesInput{NextToken: new("!")})), "InvalidArgsException"},
 		"no such page":  {failed(client.ListCertificates(ctx, &acm.ListCertificatesInput{MaxItems: new(int32(1001))})), "ValidationException"},
 		"not a key":     {failed(client.ImportCertificate(ctx, &acm.ImportCertificateInput{Certificate: certificate, PrivateKey: []byte("key")})), "ValidationException"},
-		"not modelled":  {failed(client.RenewCertificate(ctx, &acm.RenewCertificateInput{CertificateArn: &requested})), "UnknownOperationException"},
+		"not modelled":  {failed(client.RenewCertificate(ctx, &acm.RenewCertificateInput{CertificateArn: &requested})), "NotImplemented"},
 		"another's key": {failed(client.ImportCertificate(ctx, &acm.ImportCertificateInput{Certificate: certificate, PrivateKey: key, CertificateArn: &requested})), "ValidationException"},
 	})
 	if w.emulator.NotModelled()["acm:RenewCertificate"] != 1 {
