@@ -3,6 +3,7 @@ package dataplane
 import (
 	"crypto/tls"
 	"log/slog"
+	"net/http"
 	"net/netip"
 	"time"
 )
@@ -42,6 +43,10 @@ type Config struct {
 	// ConnectTimeout bounds a connect to a target (and, separately, its TLS handshake). Zero: the
 	// 10 s of a real load balancer.
 	ConnectTimeout time.Duration
+
+	// Issuers carries what a node asks issuers of tokens. Nil: those on the loopback interface can be asked, and their certificates are not
+	// verified.
+	Issuers http.RoundTripper
 
 	// Health gets the health changes as this node sees them. Calls for one target come in order;
 	// calls for several targets may come at the same time. It must not block and must not call the
@@ -177,8 +182,10 @@ type QueryValue struct {
 	Key, Value string
 }
 
-// Action is exactly one of its fields.
+// Action is exactly one of Forward, Redirect and Fixed.
 type Action struct {
+	// Gates come first, in this order. On HTTPS listeners only.
+	Gates    []Gate
 	Forward  *Forward
 	Redirect *Redirect
 	Fixed    *FixedResponse

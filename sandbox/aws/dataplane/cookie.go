@@ -58,21 +58,29 @@ func (k cookieKey) open(r *http.Request, names [2]string, now time.Time) []strin
 		if err != nil {
 			continue
 		}
-		sealed, err := base64.RawURLEncoding.DecodeString(c.Value)
-		if err != nil || len(sealed) < k.NonceSize() {
-			continue
-		}
-		plain, err := k.Open(nil, sealed[:k.NonceSize()], sealed[k.NonceSize():], []byte(names[0]))
-		if err != nil {
-			continue
-		}
-		parts := strings.Split(string(plain), "\n")
-		until, err := strconv.ParseInt(parts[0], 10, 64)
-		if err == nil && now.Unix() < until {
-			return parts[1:]
+		if parts := k.unseal(names[0], c.Value, now); parts != nil {
+			return parts
 		}
 	}
 	return nil
+}
+
+// unseal returns the parts of a value that is valid now, nil when it is not.
+func (k cookieKey) unseal(name, value string, now time.Time) []string {
+	sealed, err := base64.RawURLEncoding.DecodeString(value)
+	if err != nil || len(sealed) < k.NonceSize() {
+		return nil
+	}
+	plain, err := k.Open(nil, sealed[:k.NonceSize()], sealed[k.NonceSize():], []byte(name))
+	if err != nil {
+		return nil
+	}
+	parts := strings.Split(string(plain), "\n")
+	until, err := strconv.ParseInt(parts[0], 10, 64)
+	if err != nil || now.Unix() >= until {
+		return nil
+	}
+	return parts[1:]
 }
 
 // setCookies adds both copies of a stickiness cookie to a response, or the only one.

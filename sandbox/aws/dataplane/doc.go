@@ -31,12 +31,15 @@
 //   - A redirect to a URL longer than 8 KB is answered 500.
 //   - An upgraded connection is closed in both directions as soon as one side ends it.
 //   - In slow start a target's share grows from nothing to a full one; where everybody is in slow start, shares are relative.
+//   - A claim of a token that is a list has to hold all configured values. A key set is fetched again after 5 minutes, or when a token names a key
+//     that it does not have. A key set that cannot be fetched makes tokens invalid: 401.
+//   - Issuers are asked on the loopback interface only, and their certificates are not verified.
 //   - A stickiness cookie is not renewed by a response that the node makes itself.
 //
 // # Not modelled
 //
-// Several requests at a time on one HTTP/2 connection to a target, and its trailers on HTTP/1.1; server push; anomaly mitigation; authenticate
-// and jwt-validation actions; desync mitigation modes beyond what net/http refuses. Header names
+// Several requests at a time on one HTTP/2 connection to a target, and its trailers on HTTP/1.1; server push; anomaly mitigation; the renewal of
+// logins by refresh tokens, and the public keys with which targets verify who a user is; desync mitigation modes beyond what net/http refuses. Header names
 // arrive in canonical case. What net/http itself refuses (a request that does not parse, an unknown transfer coding, an unknown
 // version of HTTP, headers above 128 KB) gets the right status, but a plain-text page without the header Server. A new idle time-out
 // holds for client connections of listeners that are opened after it.

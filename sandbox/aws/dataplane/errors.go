@@ -11,16 +11,19 @@ import (
 //
 //	460  the client closed the connection before it had an answer (nobody receives this one)
 //	400  the request breaks a limit, or its body ended early
+//	401  no valid token, the user is not authenticated and not to be, or the issuer has refused the user
 //	405  TRACE
 //	408  the client sent no more of its body for the idle timeout
 //	414  the request line is longer than 16 KB
 //	463  X-Forwarded-For holds more than 30 addresses
 //	464  HTTP/1.1 to a group that speaks HTTP/2 or gRPC, gRPC to one that speaks HTTP/1.1, other methods than POST to gRPC
-//	500  a transform makes something of the request that is none; a redirect to a URL longer than 8 KB (an assumption)
+//	500  a transform makes something of the request that is none; a redirect to a URL longer than 8 KB (an assumption);
+//	     the issuer of tokens cannot be reached
 //	502  connect refused or reset, or no route; TLS handshake with the target; the connection ended or was reset
 //	     with the request outstanding; the response makes no sense, or has more than 32 KB of headers;
 //	     the deregistration delay ended with the request in flight
 //	503  the group has no registered target, only targets in their first check, or only draining ones; all weights are 0
+//	561  the issuer of tokens answers with an error
 //	504  no connection within 10 s; no answer within the idle timeout
 //
 // Once the status line of the target has been passed on, a failure can only be shown by closing the client's connection.
@@ -70,7 +73,7 @@ func (e *bodyError) Unwrap() error { return e.err }
 // pages holds the bodies of the answers that a node makes itself.
 var pages = func() map[int][]byte {
 	all := map[int][]byte{}
-	for _, status := range []int{301, 302, 400, 405, 408, 414, statusTooManyAddresses, statusWrongProtocol, 500, 502, 503, 504} {
+	for _, status := range []int{301, 302, 400, 401, 405, 408, 414, statusTooManyAddresses, statusWrongProtocol, 500, 502, 503, 504, statusIssuer} {
 		title := strconv.Itoa(status)
 		if text := http.StatusText(status); text != "" {
 			title = fmt.Sprintf("%d %s", status, text)

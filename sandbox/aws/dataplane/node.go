@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/dataplane/blackhole"
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/dataplane/jwt"
 )
 
 // goneKept is how many targets that have left a node remembers for Stats.
@@ -35,6 +36,8 @@ type Node struct {
 	config Config
 	probes *Probes
 	cookie cookieKey
+	tokens *jwt.Verifier
+	users  func() userKey
 	counters
 	draws   atomic.Uint64
 	dropped blackhole.Hole
@@ -67,10 +70,14 @@ func NewNode(c Config) *Node {
 	if c.Firewall == nil {
 		c.Firewall = Open
 	}
+	if c.Issuers == nil {
+		c.Issuers = issuers()
+	}
 	if c.Log == nil {
 		c.Log = slog.Default()
 	}
 	n := &Node{config: c, probes: c.Probes, cookie: newCookieKey(c.LoadBalancer), sockets: map[uint16]*socket{}, groups: map[string]*group{}}
+	n.tokens, n.users = jwt.NewVerifier(c.Issuers), sync.OnceValue(newUserKey)
 	if n.probes == nil {
 		n.probes = NewProbes(c.Endpoint)
 	}

@@ -50,7 +50,11 @@ func (s *socket) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	subject := newSubject(r, x.client.peer.Addr())
-	switch a := l.match(&subject); {
+	a := l.match(&subject)
+	if !x.pass(a.gates) {
+		return
+	}
+	switch {
 	case a.forward != nil:
 		if !strings.HasPrefix(x.uri, "/") && x.uri != "*" {
 			x.uri = r.URL.RequestURI() // the client wrote an absolute URI

@@ -39,6 +39,7 @@ type action struct {
 	forward  *forward
 	redirect *Redirect
 	fixed    *FixedResponse
+	gates    []Gate    // before all of these
 	rewrites []rewrite // before forward
 }
 
@@ -121,6 +122,20 @@ func compileListener(l Listener, http2 bool, groups func(string) *group) (*liste
 }
 
 func compileAction(a Action, groups func(string) *group) (*action, error) {
+	out, err := compileAnswer(a, groups)
+	if err != nil {
+		return nil, err
+	}
+	for _, g := range a.Gates {
+		if (g.JWT == nil) == (g.Authenticate == nil) {
+			return nil, fmt.Errorf("a gate is either jwt-validation or authentication")
+		}
+	}
+	out.gates = a.Gates
+	return out, nil
+}
+
+func compileAnswer(a Action, groups func(string) *group) (*action, error) {
 	switch {
 	case a.Forward != nil && a.Redirect == nil && a.Fixed == nil:
 		f := &forward{stickiness: a.Forward.Stickiness}

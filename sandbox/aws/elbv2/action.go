@@ -72,7 +72,7 @@ func (s *Service) action(r eventual.Reader, lb *loadBalancer, a types.Action) (t
 	case types.ActionTypeEnumFixedResponse:
 		return a, checkFixedResponse(a.FixedResponseConfig)
 	case types.ActionTypeEnumAuthenticateOidc, types.ActionTypeEnumAuthenticateCognito, types.ActionTypeEnumJwtValidation:
-		return a, wire.Errorf("InvalidLoadBalancerAction", "Actions of type %s are not modelled yet", a.Type)
+		return s.gate(a)
 	}
 	return a, invalidEnum("actions.type", a.Type)
 }

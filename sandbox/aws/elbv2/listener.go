@@ -38,6 +38,9 @@ func (s *Service) CreateListener(r eventual.Reader, in *elb.CreateListenerInput)
 	if v.DefaultActions, err = s.actions(r, lb, in.DefaultActions); err != nil {
 		return nil, err
 	}
+	if err := checkGates(v.Protocol, v.DefaultActions); err != nil {
+		return nil, err
+	}
 	if err := s.checkProtocols(v); err != nil {
 		return nil, err
 	}
@@ -172,6 +175,9 @@ func (s *Service) ModifyListener(r eventual.Reader, in *elb.ModifyListenerInput)
 		if err := s.groupQuota(l.balancer, v.DefaultActions); err != nil {
 			return nil, err
 		}
+	}
+	if err := checkGates(v.Protocol, v.DefaultActions); err != nil {
+		return nil, err
 	}
 	if err := s.checkProtocols(v); err != nil {
 		return nil, err

@@ -65,12 +65,12 @@ func (s *Service) nodeConfig(n *node) dataplane.NodeConfig {
 		}
 		l := dataplane.Listener{
 			ARN: d.arn, Port: d.port, Protocol: d.protocol, ALPN: d.alpn, FlowIdle: d.idle,
-			Certificates: s.certificates(d.certificates), Default: dataplaneAction(d.actions),
+			Certificates: s.certificates(d.certificates), Default: s.gatedAction(d.actions),
 		}
 		for _, r := range d.rules {
 			priority, _ := strconv.Atoi(deref(r.Priority))
 			l.Rules = append(l.Rules, dataplane.Rule{
-				ARN: *r.RuleArn, Priority: priority, Conditions: dataplaneConditions(r.Conditions), Action: dataplaneAction(r.Actions),
+				ARN: *r.RuleArn, Priority: priority, Conditions: dataplaneConditions(r.Conditions), Action: s.gatedAction(r.Actions),
 				Rewrites: dataplaneRewrites(r.Transforms),
 			})
 		}

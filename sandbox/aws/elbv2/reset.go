@@ -22,6 +22,7 @@ func (s *Service) Reset() {
 	clear(s.listeners)
 	clear(s.rules)
 	clear(s.targetGroups)
+	clear(s.secrets)
 	s.mu.Unlock()
 	var closing sync.WaitGroup
 	for _, n := range nodes {

@@ -42,6 +42,9 @@ func (s *Service) CreateRule(r eventual.Reader, in *elb.CreateRuleInput) (*elb.C
 	if v.Actions, err = s.actions(r, l.balancer, in.Actions); err != nil {
 		return nil, err
 	}
+	if err := checkGates(l.value.Get().Protocol, v.Actions); err != nil {
+		return nil, err
+	}
 	tags, err := newTags(in.Tags)
 	if err != nil {
 		return nil, err
@@ -118,6 +121,9 @@ func (s *Service) ModifyRule(r eventual.Reader, in *elb.ModifyRuleInput) (*elb.M
 	}
 	if len(in.Actions) > 0 {
 		if v.Actions, err = s.actions(r, l.balancer, in.Actions); err != nil {
+			return nil, err
+		}
+		if err := checkGates(l.value.Get().Protocol, v.Actions); err != nil {
 			return nil, err
 		}
 		if err := s.groupQuota(l.balancer, v.Actions); err != nil {

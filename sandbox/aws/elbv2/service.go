@@ -73,6 +73,7 @@ type Service struct {
 	rules        map[string]*rule
 	targetGroups map[string]*targetGroup
 	timers       map[*time.Timer]struct{}
+	secrets      map[clientOf]string // of clients of issuers
 }
 
 // New returns a service without resources.
@@ -88,6 +89,7 @@ func New(config Config) *Service {
 		rules:        map[string]*rule{},
 		targetGroups: map[string]*targetGroup{},
 		timers:       map[*time.Timer]struct{}{},
+		secrets:      map[clientOf]string{},
 	}
 }
 

@@ -1,0 +1,301 @@
+package dataplane
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/tls"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/dataplane/jwt"
+)
+
+// Gate is an action that a request has to pass before the one that answers it; exactly one field is set.
+type Gate struct {
+	// JWT lets requests through that carry a valid token in the header Authorization.
+	JWT *jwt.Policy
+	// Authenticate lets users through who have logged in.
+	Authenticate *Authentication
+}
+
+// Authentication is the action authenticate-oidc; authenticate-cognito is the same with the endpoints of a user pool.
+type Authentication struct {
+	Issuer, AuthorizationEndpoint, TokenEndpoint, UserInfoEndpoint string
+	ClientID, ClientSecret, Scope                                  string
+	// SessionCookie is the name of the session's cookies, without their number, and SessionTimeout how long a session lasts.
+	SessionCookie  string
+	SessionTimeout time.Duration
+	// ExtraParams are added to the query of the redirect to the issuer.
+	ExtraParams map[string]string
+	// OnUnauthenticated is deny, allow or authenticate. Empty: authenticate.
+	OnUnauthenticated string
+}
+
+const (
+	// callbackPath is where the issuer sends users back to.
+	callbackPath = "/oauth2/idpresponse"
+	// loginLasts is how long a user may take to log in.
+	loginLasts = 15 * time.Minute
+	// sessionShard is the size at which the session is cut into several cookies.
+	sessionShard    = 4000
+	maxSessionShard = 4
+	issuerTimeout   = 5 * time.Second
+	issuerBytes     = 64 << 10
+	// statusIssuer is the answer when the issuer answers with an error.
+	statusIssuer = 561
+)
+
+var oidcHeaders = []string{"X-Amzn-Oidc-Data", "X-Amzn-Oidc-Identity", "X-Amzn-Oidc-Accesstoken"}
+
+// issuers is how a node speaks to issuers that run beside the sandbox: on the loopback interface only, without verifying their certificates.
+func issuers() *http.Transport {
+	dialer := net.Dialer{Control: func(_, address string, _ syscall.RawConn) error {
+		if to, err := netip.ParseAddrPort(address); err != nil || !to.Addr().IsLoopback() {
+			return fmt.Errorf("issuer at %s is not on the loopback interface", address)
+		}
+		return nil
+	}}
+	return &http.Transport{
+		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true, DialContext: dialer.DialContext,
+	}
+}
+
+// pass says whether the request may go on; if not, it has been answered.
+func (x *exchange) pass(gates []Gate) bool {
+	for _, g := range gates {
+		if g.JWT != nil {
+			token, ok := strings.CutPrefix(x.r.Header.Get("Authorization"), "Bearer ")
+			if !ok || x.node.tokens.Verify(x.r.Context(), token, *g.JWT, x.start) != nil {
+				x.refuse(http.StatusUnauthorized)
+				return false
+			}
+		}
+		if g.Authenticate != nil && !x.authenticate(g.Authenticate) {
+			return false
+		}
+	}
+	return true
+}
+
+// session is who has logged in, sealed in cookies.
+type session struct {
+	Subject, Token string
+	Claims         json.RawMessage
+	Expires        int64
+}
+
+// authenticate lets a user through who has a session. Others are sent to the issuer, and come back by way of callbackPath.
+func (x *exchange) authenticate(a *Authentication) bool {
+	for _, name := range oidcHeaders {
+		x.r.Header.Del(name) // nobody but the node says who the user is
+	}
+	if s := x.session(a); s != nil {
+		x.r.Header.Set("X-Amzn-Oidc-Identity", s.Subject)
+		x.r.Header.Set("X-Amzn-Oidc-Accesstoken", s.Token)
+		x.r.Header.Set("X-Amzn-Oidc-Data", x.node.signUser(a, s))
+		return true
+	}
+	if x.r.URL.Path == callbackPath {
+		x.callback(a)
+		return false
+	}
+	switch a.OnUnauthenticated {
+	case "allow":
+		return true
+	case "deny":
+		x.refuse(http.StatusUnauthorized)
+		return false
+	}
+	// The cookie binds the state to this browser: a link with somebody else's code and state leads nowhere.
+	nonce := rand.Text()
+	state := x.node.cookie.seal("state of "+a.name(), x.start.Add(loginLasts), nonce, x.self()+x.r.URL.RequestURI())
+	query := url.Values{
+		"response_type": {"code"}, "client_id": {a.ClientID}, "redirect_uri": {x.self() + callbackPath}, "scope": {a.Scope}, "state": {state},
+	}
+	for name, value := range a.ExtraParams {
+		query.Set(name, value)
+	}
+	separator := "?"
+	if strings.Contains(a.AuthorizationEndpoint, "?") {
+		separator = "&"
+	}
+	x.w.Header().Add("Set-Cookie", nonceCookie+"="+nonce+"; Path=/; Secure; HttpOnly; Max-Age="+strconv.Itoa(int(loginLasts.Seconds())))
+	x.found(a.AuthorizationEndpoint + separator + query.Encode())
+	return false
+}
+
+const nonceCookie = "AWSALBAuthNonce"
+
+// name tells apart what is sealed for different clients of different issuers.
+func (a *Authentication) name() string { return a.Issuer + " " + a.ClientID }
+
+// self is the node as the client has called it.
+func (x *exchange) self() string { return "https://" + x.r.Host }
+
+func (x *exchange) found(location string) {
+	x.w.Header().Set("Location", location)
+	x.own(http.StatusFound, "text/html", pages[http.StatusFound])
+}
+
+// callback exchanges the code for the user, begins the session and sends the client to where it wanted to be.
+func (x *exchange) callback(a *Authentication) {
+	query := x.r.URL.Query()
+	state := x.node.cookie.unseal("state of "+a.name(), query.Get("state"), x.start)
+	nonce, err := x.r.Cookie(nonceCookie)
+	if len(state) != 2 || err != nil || nonce.Value != state[0] {
+		x.refuse(http.StatusUnauthorized)
+		return
+	}
+	if query.Get("error") != "" || query.Get("code") == "" {
+		x.refuse(http.StatusUnauthorized) // the user has refused, or is refused
+		return
+	}
+	s, err := x.node.exchangeCode(x.r.Context(), a, query.Get("code"), x.self()+callbackPath)
+	var answered *issuerError
+	switch {
+	case errors.As(err, &answered):
+		x.refuse(statusIssuer)
+		return
+	case err != nil:
+		x.refuse(http.StatusInternalServerError)
+		return
+	}
+	lasts := min(a.SessionTimeout, 7*24*time.Hour)
+	s.Expires = x.start.Add(lasts).Unix()
+	text, _ := json.Marshal(s) // of strings and what was JSON before
+	sealed := x.node.cookie.seal("session of "+a.name(), x.start.Add(lasts), string(text))
+	for i := 0; i < maxSessionShard; i++ {
+		if i > 0 && len(sealed) == 0 {
+			break
+		}
+		shard := sealed[:min(sessionShard, len(sealed))]
+		sealed = sealed[len(shard):]
+		x.w.Header().Add("Set-Cookie", fmt.Sprintf("%s-%d=%s; Expires=%s; Path=/; Secure; HttpOnly",
+			a.SessionCookie, i, shard, x.start.Add(lasts).UTC().Format(http.TimeFormat)))
+	}
+	x.found(state[1])
+}
+
+// session opens the cookies of a session, nil: there is none that is valid.
+func (x *exchange) session(a *Authentication) *session {
+	sealed := ""
+	for i := range maxSessionShard {
+		c, err := x.r.Cookie(fmt.Sprintf("%s-%d", a.SessionCookie, i))
+		if err != nil {
+			break
+		}
+		sealed += c.Value
+	}
+	parts := x.node.cookie.unseal("session of "+a.name(), sealed, x.start)
+	s := &session{}
+	if len(parts) != 1 || json.Unmarshal([]byte(parts[0]), s) != nil {
+		return nil
+	}
+	return s
+}
+
+// issuerError is an answer of the issuer that is an error.
+type issuerError struct{ status string }
+
+func (e *issuerError) Error() string { return "the issuer answers " + e.status }
+
+// exchangeCode asks the issuer for the token that belongs to a code, and for the user that belongs to the token.
+func (n *Node) exchangeCode(ctx context.Context, a *Authentication, code, callback string) (*session, error) {
+	ctx, cancel := context.WithTimeout(ctx, issuerTimeout)
+	defer cancel()
+	form := url.Values{"grant_type": {"authorization_code"}, "code": {code}, "redirect_uri": {callback}, "client_id": {a.ClientID}}
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, a.TokenEndpoint, strings.NewReader(form.Encode()))
+	if err != nil {
+		return nil, err
+	}
+	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	request.SetBasicAuth(url.QueryEscape(a.ClientID), url.QueryEscape(a.ClientSecret))
+	var token struct {
+		AccessToken string `json:"access_token"`
+	}
+	if _, err := n.askIssuer(request, &token); err != nil {
+		return nil, err
+	}
+	if request, err = http.NewRequestWithContext(ctx, http.MethodGet, a.UserInfoEndpoint, nil); err != nil {
+		return nil, err
+	}
+	request.Header.Set("Authorization", "Bearer "+token.AccessToken)
+	var user struct{ Sub string }
+	claims, err := n.askIssuer(request, &user)
+	if err != nil {
+		return nil, err
+	}
+	if token.AccessToken == "" || user.Sub == "" {
+		return nil, &issuerError{"without an access token or a subject"}
+	}
+	return &session{Subject: user.Sub, Token: token.AccessToken, Claims: claims}, nil
+}
+
+func (n *Node) askIssuer(request *http.Request, into any) (json.RawMessage, error) {
+	response, err := n.config.Issuers.RoundTrip(request)
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(response.Body, issuerBytes))
+	if err != nil {
+		return nil, err
+	}
+	if response.StatusCode != http.StatusOK {
+		return nil, &issuerError{response.Status}
+	}
+	if err := json.Unmarshal(text, into); err != nil {
+		return nil, &issuerError{"with " + err.Error()}
+	}
+	return text, nil
+}
+
+// userKey is the key with which a node signs who the user is.
+type userKey struct {
+	*ecdsa.PrivateKey
+	id string
+}
+
+func newUserKey() userKey {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		panic(err) // impossible: there is always randomness
+	}
+	return userKey{key, strings.ToLower(rand.Text())}
+}
+
+// signUser makes the token that tells the target who the user is, signed with ES256 by a key of the node.
+func (n *Node) signUser(a *Authentication, s *session) string {
+	key := n.users()
+	claims := map[string]any{}
+	_ = json.Unmarshal(s.Claims, &claims) // it was an object when the session began
+	claims["exp"], claims["iss"] = s.Expires, a.Issuer
+	header, _ := json.Marshal(map[string]any{
+		"typ": "JWT", "kid": key.id, "alg": "ES256", "iss": a.Issuer, "client": a.ClientID, "signer": n.config.LoadBalancer, "exp": s.Expires,
+	})
+	payload, _ := json.Marshal(claims)
+	text := base64.URLEncoding.EncodeToString(header) + "." + base64.URLEncoding.EncodeToString(payload) // with padding, as AWS does
+	sum := sha256.Sum256([]byte(text))
+	r, t, err := ecdsa.Sign(rand.Reader, key.PrivateKey, sum[:])
+	if err != nil {
+		panic(err) // impossible: the key is a good one
+	}
+	signature := make([]byte, 64)
+	r.FillBytes(signature[:32])
+	t.FillBytes(signature[32:])
+	return text + "." + base64.URLEncoding.EncodeToString(signature)
+}
