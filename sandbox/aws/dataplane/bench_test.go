@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -181,6 +182,35 @@ func BenchmarkSteady12000(b *testing.B) {
 		b.ReportMetric(r.Latency.P99, "p99-ms")
 		b.ReportMetric(float64(r.Saturation.Unsent), "unsent")
 	}
+}
+
+// BenchmarkAddedLatency puts 5,000 requests/s on, for 3 s through the node and for 3 s straight to the targets, and reports what the node adds.
+//
+//	go test -run '^$' -bench AddedLatency -benchtime 3x ./sandbox/aws/dataplane/
+func BenchmarkAddedLatency(b *testing.B) {
+	f := newFleet(b, 250)
+	steady := func(to ...netip.AddrPort) load.Latency {
+		r, err := load.Run(b.Context(), load.Config{
+			Rate: 5_000, Duration: 3 * time.Second, Host: "bench",
+			Resolve: func(context.Context) ([]netip.AddrPort, error) { return to, nil },
+		})
+		if err != nil {
+			b.Fatal(err)
+		}
+		if r.Failed > 0 {
+			b.Fatalf("%d requests failed, first: %+v", r.Failed, r.Failures[0])
+		}
+		return r.Latency
+	}
+	var p50, p99 []float64
+	for b.Loop() {
+		balanced, direct := steady(f.at), steady(f.targets...)
+		p50, p99 = append(p50, balanced.P50-direct.P50), append(p99, balanced.P99-direct.P99)
+	}
+	slices.Sort(p50)
+	slices.Sort(p99)
+	b.ReportMetric(p50[len(p50)/2], "added-p50-ms")
+	b.ReportMetric(p99[len(p99)/2], "added-p99-ms")
 }
 
 // BenchmarkRequest is one request after the other on one connection; allocations are those of node and target together.

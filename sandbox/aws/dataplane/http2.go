@@ -13,15 +13,27 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"golang.org/x/net/http2"
 )
 
 // This file speaks HTTP/2 and gRPC to targets. A connection carries one request at a time, as with HTTP/1.1, so that both are looked after in
 // the same way; a real load balancer multiplexes, which nobody but the target can see.
 
-// http2Targets makes clients of connections to targets.
-var http2Targets = &http2.Transport{AllowHTTP: true, DisableCompression: true, MaxHeaderListSize: responseHeaderLimit}
+// http2Client makes a client of a connection to a target. If that is secured, it has been before.
+func http2Client(ctx context.Context, conn net.Conn) (*http.ClientConn, error) {
+	return http2Targets.NewClientConn(context.WithValue(ctx, connKey{}, conn), "http", "target:80")
+}
+
+type connKey struct{}
+
+// http2Targets speaks HTTP/2 on the connection that comes with the context.
+var http2Targets = func() *http.Transport {
+	var protocols http.Protocols
+	protocols.SetUnencryptedHTTP2(true)
+	return &http.Transport{
+		Protocols: &protocols, DisableCompression: true, MaxResponseHeaderBytes: responseHeaderLimit,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return ctx.Value(connKey{}).(net.Conn), nil },
+	}
+}()
 
 // targetTLS is how TLS is spoken to targets: a load balancer does not verify them.
 func targetTLS(http2 bool) *tls.Config {
@@ -63,7 +75,7 @@ func (x *exchange) multiplexed(u *upstream, t *target, p *pool, f *forward) (fit
 	for name, values := range res.Trailer {
 		x.w.Header()[http.TrailerPrefix+name] = values
 	}
-	return u.h2.CanTakeNewRequest(), nil
+	return u.alive(), nil
 }
 
 // cause is why an attempt has failed: the first of all who may have ended it.
@@ -138,7 +150,7 @@ func (b *clientBody) Read(p []byte) (int, error) {
 // askHTTP2 is a health check over HTTP/2; for gRPC it calls the method that the path names, with an empty message, and the answer is the status
 // of gRPC.
 func (pr *probe) askHTTP2(ctx context.Context, conn net.Conn, host string) (int, error) {
-	client, err := http2Targets.NewClientConn(conn)
+	client, err := http2Client(ctx, conn)
 	if err != nil {
 		return 0, err
 	}

@@ -3,9 +3,11 @@ package dataplane
 import (
 	"bytes"
 	"crypto/tls"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"strings"
 	"testing"
@@ -230,5 +232,25 @@ func TestHTTP2RequestInFlightIsCut(t *testing.T) {
 	w.node.ApplyTargets("g", TargetSet{})
 	if got := <-status; got != 502 {
 		t.Errorf("got %d", got)
+	}
+}
+
+func TestHTTP2TargetsOverTLS(t *testing.T) {
+	w := newWorld(t)
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { _, _ = fmt.Fprintf(rw, "%s %t", r.Proto, r.TLS != nil) }))
+	server.EnableHTTP2 = true
+	server.StartTLS()
+	defer server.Close()
+	at := netip.MustParseAddrPort(server.Listener.Addr().String())
+	target := Target{Address: at.Addr(), Port: at.Port()}
+	group := quick("g")
+	group.Protocol, group.ProtocolVersion, group.HealthCheck.Protocol = HTTPS, HTTP2, HTTPS
+	group.HealthCheck.Interval, group.HealthCheck.Timeout = time.Second, time.Second/2 // a handshake takes its time under -race
+	w.node.ApplyGroup(group)
+	w.node.ApplyTargets("g", TargetSet{Targets: []Target{target}})
+	w.awaitState(target, Healthy)
+	w.secured(Attributes{}, only("g"))
+	if _, body := w.get2("/"); body != "HTTP/2.0 true" {
+		t.Errorf("got %q", body)
 	}
 }

@@ -7,11 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"golang.org/x/net/http2"
 
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/dataplane/idleconn"
 )
@@ -42,7 +41,7 @@ type flights struct {
 // upstream is one connection to a target.
 type upstream struct {
 	conn  net.Conn
-	h2    *http2.ClientConn // nil for HTTP/1.1
+	h2    *http.ClientConn // nil for HTTP/1.1
 	probe idleconn.Probe
 	owner *target
 	r     *bufio.Reader
@@ -103,7 +102,7 @@ func (u *upstream) abort(cause error) {
 // alive says whether an idle connection can be used.
 func (u *upstream) alive() bool {
 	if u.h2 != nil {
-		return u.h2.CanTakeNewRequest()
+		return u.h2.Err() == nil && u.h2.Available() > 0
 	}
 	return u.probe.Alive()
 }
@@ -215,7 +214,7 @@ func (t *target) connect(ctx context.Context, g *Group) (*upstream, error) {
 		u.conn = secured
 	}
 	if v2 {
-		if u.h2, err = http2Targets.NewClientConn(u.conn); err != nil {
+		if u.h2, err = http2Client(ctx, u.conn); err != nil {
 			_ = u.conn.Close()
 			return nil, fmt.Errorf("%w: %w", errConnect, err)
 		}
