@@ -342,6 +342,9 @@ func (a *aws) agree(arn, ip string, serial int) {
 		if state == "initial" && t.state != "initial" || state == t.state {
 			return
 		}
+		if state == "healthy" {
+			a.w.laws.reviving()
+		}
 		t.state = state
 		a.w.note("AWS shows %s in %s %s", a.w.named(ip), g.service, state)
 		a.w.mirror.stirred()

@@ -171,7 +171,10 @@ func (b *binding) act(g *group, d bindings.Decision, again time.Time) {
 			}
 			failed = b.call(g, in, b.w.aws.register) || failed
 		},
-		func() { failed = b.call(g, out, b.w.aws.deregister) || failed },
+		func() {
+			b.mirror.sent(g.arn, out)
+			failed = b.call(g, out, b.w.aws.deregister) || failed
+		},
 		func() { b.answer(d.Gates) },
 	}
 	if len(in) == 0 {

@@ -138,6 +138,7 @@ func (f *faults) crash(late func()) {
 			w.note("FAULT: a late call of the former leader:")
 			w.reach("late call")
 			w.laws.meddled()
+			w.laws.lateAt = w.now()
 			late()
 		})
 	}

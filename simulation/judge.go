@@ -41,7 +41,7 @@ func (w *world) judgeGroup(n *node, d destination) {
 	g := w.aws.group(d.arn)
 	targets, _ := n.group(d.arn).eligible()
 	if len(targets) == 0 {
-		w.laws.broken(3, []excuse{w.laws.lost(10 * time.Minute)}, "the node in %s sends to the group of %s (weight %d), which has no target that it may use: 503", n.zone, g.service, d.weight)
+		w.laws.broken(3, []excuse{w.laws.lost(10 * time.Minute), w.laws.stranded()}, "the node in %s sends to the group of %s (weight %d), which has no target that it may use: 503", n.zone, g.service, d.weight)
 		return
 	}
 	for _, t := range targets {

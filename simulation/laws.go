@@ -43,6 +43,11 @@ type laws struct {
 	completeAt time.Time
 	// leftAt is when targets were last deregistered.
 	leftAt time.Time
+	// lateAt is when a call of a former leader last came late; strayedAt when AWS was last given a weight that is
+	// not ours, and strandedAt when such a late call deregistered targets under it.
+	lateAt, strayedAt, strandedAt time.Time
+	// revivedAt is when a target became healthy while none was.
+	revivedAt time.Time
 	// unmarkedAt is when a drain mark was last taken back, which a deregistration may cross on its way.
 	unmarkedAt time.Time
 	// splits are the times of the newest writes of the annotation.
@@ -94,13 +99,33 @@ func (l *laws) unmarked() excuse {
 
 // crossed: two calls of ours were on their way at once, and one of them carries a weight that others want.
 func (l *laws) crossed(forward model.Forward, other time.Time) excuse {
-	intended, err := split.Decode(l.w.shownAction)
-	weight, _ := intended.Weight(canaryService)
 	e := excuse{name: "a foreign weight crossed a deregistration", window: time.Second}
-	if err != nil || l.weights(placed{forward: forward})[canaryService] != weight {
+	if l.stray(forward) {
 		e.at = other
 	}
 	return e
+}
+
+// revived: the plan was made when no group had a healthy target.
+func (l *laws) revived() excuse {
+	return excuse{"a target became healthy while a call was on its way", l.revivedAt, 2 * time.Second}
+}
+
+// stranded: nodes still have a foreign weight when a late call empties its group.
+func (l *laws) stranded() excuse {
+	return excuse{"a late call met a foreign weight", l.strandedAt, l.w.config.Settle}
+}
+
+// reviving is called before a target is shown healthy.
+func (l *laws) reviving() {
+	for _, g := range l.w.aws.groups {
+		for _, t := range g.targets {
+			if t.state == "healthy" {
+				return
+			}
+		}
+	}
+	l.revivedAt = l.w.now()
 }
 
 // broken notes that a law is broken, unless an excuse holds; how many runs need one is counted.
@@ -233,12 +258,22 @@ func (l *laws) hash(service string) string {
 	return s.hash
 }
 
+// stray: the forward gives weights that Lockstep does not want.
+func (l *laws) stray(forward model.Forward) bool {
+	intended, err := split.Decode(l.w.shownAction)
+	weight, _ := intended.Weight(canaryService)
+	return err != nil || l.weights(placed{forward: forward})[canaryService] != weight
+}
+
 // modified: law 1, no share rises to a group without healthy targets while another has some.
 func (l *laws) modified(before *model.Forward, actions []model.Action) {
 	if before == nil || !l.on() || actions[0].Forward == nil {
 		return
 	}
 	after := actions[0].Forward
+	if l.stray(*after) {
+		l.strayedAt = l.w.now()
+	}
 	share := func(f *model.Forward, arn string) (float64, bool) {
 		total, own, named := int32(0), int32(0), false
 		for _, t := range f.TargetGroups {
@@ -270,7 +305,7 @@ func (l *laws) modified(before *model.Forward, actions []model.Action) {
 	for _, t := range after.TargetGroups {
 		was, _ := share(before, t.ARN)
 		if now, _ := share(after, t.ARN); now > was && healthy(t.ARN) == 0 && others > 0 {
-			l.broken(1, []excuse{l.crossed(*after, l.leftAt)}, "AWS is told to give %.0f %% to the group of %s, which has no healthy target, while others have %d", 100*now, l.w.aws.group(t.ARN).service, others)
+			l.broken(1, []excuse{l.crossed(*after, l.leftAt), l.revived()}, "AWS is told to give %.0f %% to the group of %s, which has no healthy target, while others have %d", 100*now, l.w.aws.group(t.ARN).service, others)
 		}
 	}
 }
@@ -278,6 +313,9 @@ func (l *laws) modified(before *model.Forward, actions []model.Action) {
 // deregistering: law 3, a target that is alive leaves a group that serves only when enough others are healthy.
 func (l *laws) deregistering(g *group, targets []model.Target) {
 	defer func() { l.leftAt = l.w.now() }()
+	if l.lateAt.Equal(l.w.now()) && l.lately(l.strayedAt, l.w.config.Settle) {
+		l.strandedAt = l.w.now()
+	}
 	if !l.on() || !l.serves(g) {
 		return
 	}

@@ -1,6 +1,7 @@
 package simulation
 
 import (
+	"maps"
 	"slices"
 	"strconv"
 	"time"
@@ -42,6 +43,8 @@ type seen struct {
 	number int
 	at     time.Time
 	wrote  time.Time
+	// leaving are the addresses whose deregistration was sent since the read.
+	leaving map[string]bool
 }
 
 func newMirror(w *world) *mirror {
@@ -168,7 +171,7 @@ func (m *mirror) readTargets(arn string) error {
 		return err
 	}
 	s := m.targets[arn]
-	s.health, s.at, s.number = m.w.aws.health(arn), m.w.now(), s.number+1
+	s.health, s.at, s.number, s.leaving = m.w.aws.health(arn), m.w.now(), s.number+1, nil
 	m.targets[arn] = s
 	return nil
 }
@@ -177,6 +180,20 @@ func (m *mirror) readTargets(arn string) error {
 func (m *mirror) wroteTargets(arn string) {
 	s := m.targets[arn]
 	s.wrote = m.w.now()
+	m.targets[arn] = s
+}
+
+// sent notes that targets are about to be deregistered; until the next read plans count them as draining.
+func (m *mirror) sent(arn string, targets []model.Target) {
+	s := m.targets[arn]
+	leaving := maps.Clone(s.leaving)
+	if leaving == nil {
+		leaving = map[string]bool{}
+	}
+	for _, t := range targets {
+		leaving[t.ID] = true
+	}
+	s.leaving = leaving
 	m.targets[arn] = s
 }
 
@@ -260,7 +277,13 @@ func (m *mirror) healths() map[string]plan.Health {
 	out := map[string]plan.Health{}
 	for arn, s := range m.targets {
 		if !s.at.IsZero() {
-			out[arn] = plan.HealthOf(s.health, s.at)
+			health := slices.Clone(s.health)
+			for i, t := range health {
+				if s.leaving[t.ID] {
+					health[i].State = "draining"
+				}
+			}
+			out[arn] = plan.HealthOf(health, s.at)
 		}
 	}
 	return out

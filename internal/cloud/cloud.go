@@ -127,6 +127,7 @@ type Cloud struct {
 	network networkCache
 	filled  filledSet
 	poll    pollers
+	leaving departures
 	again   rereads
 	late    lateCalls
 	delayed delays

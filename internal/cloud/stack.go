@@ -287,9 +287,7 @@ func (c *Cloud) assembleTargetGroup(arn string) model.ObservedTargetGroup {
 	group.Tags, group.Attributes = c.tagsOf(arn), c.attributesOf(arn)
 	group.ResourceID = group.Tags[model.TagResource]
 	group.LoadBalancerARNs = slices.Clone(group.LoadBalancerARNs)
-	if health, at, seen := c.have.targets.Seen(arn); seen {
-		group.Targets, group.TargetsSeenAt = slices.Clone(health), at.Time
-	}
+	group.Targets, group.TargetsSeenAt = c.believedHealth(arn)
 	return group
 }
 

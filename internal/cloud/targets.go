@@ -29,9 +29,11 @@ func (c *Cloud) RegisterTargets(ctx context.Context, targetGroupARN string, targ
 	})
 }
 
-// DeregisterTargets deregisters targets, 200 with each call; see RegisterTargets.
+// DeregisterTargets deregisters targets, 200 with each call; see RegisterTargets. Until the next read Stack counts
+// them as draining.
 func (c *Cloud) DeregisterTargets(ctx context.Context, targetGroupARN string, targets []model.Target) error {
 	return c.writeTargets(targetGroupARN, targets, func(part []model.Target) error {
+		c.leaving.add(targetGroupARN, part)
 		_, err := writeELB(ctx, c, budget.Targets, targetGroupARN, (*elb.Client).DeregisterTargets,
 			&elb.DeregisterTargetsInput{TargetGroupArn: aws.String(targetGroupARN), Targets: toTargets(part)})
 		return err
@@ -83,6 +85,7 @@ func (c *Cloud) readTargets(ctx context.Context, lane budget.Lane, arn string, n
 			}
 			before := c.have.targets.Version(arn)
 			c.have.targets.Read(arn, begun, c.now(), fromHealth(out.TargetHealthDescriptions))
+			c.leaving.forget(arn, func() bool { return c.have.targets.Fresh(arn, time.Time{}) })
 			if c.have.targets.Version(arn) != before {
 				c.poll.changed(arn, c.now())
 				c.notify(Change{StackID: c.stackOf(arn), TargetGroupARN: arn, Kind: ChangeTargets})
@@ -90,6 +93,65 @@ func (c *Cloud) readTargets(ctx context.Context, lane budget.Lane, arn string, n
 			return nil
 		})
 	})
+}
+
+// departures are the targets by group whose deregistration was sent since the last read that knows of all our
+// writes. A weight that somebody else wants must not be raised over them on the word of the read before.
+type departures struct {
+	mu   sync.Mutex
+	list map[string]map[targetKey]bool
+}
+
+// targetKey is what AWS tells the targets of a group apart by; the zone is not always told back.
+type targetKey struct {
+	id   string
+	port int32
+}
+
+// add notes targets; a write to the group must have begun.
+func (d *departures) add(arn string, targets []model.Target) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.list == nil {
+		d.list = map[string]map[targetKey]bool{}
+	}
+	if d.list[arn] == nil {
+		d.list[arn] = map[targetKey]bool{}
+	}
+	for _, t := range targets {
+		d.list[arn][targetKey{t.ID, t.Port}] = true
+	}
+}
+
+// forget drops a group's targets if a read tells what has become of them.
+func (d *departures) forget(arn string, told func() bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if told() {
+		delete(d.list, arn)
+	}
+}
+
+// believedHealth is what plans are made with: the last read, in which targets whose deregistration was sent
+// since are draining. A call that AWS refused is put right by the next read.
+func (c *Cloud) believedHealth(arn string) (health []model.TargetHealth, seenAt time.Time) {
+	fresh := c.have.targets.Fresh(arn, time.Time{})
+	health, at, seen := c.have.targets.Seen(arn)
+	if !seen {
+		return nil, time.Time{}
+	}
+	health = slices.Clone(health)
+	if fresh {
+		return health, at.Time
+	}
+	c.leaving.mu.Lock()
+	defer c.leaving.mu.Unlock()
+	for i, t := range health {
+		if c.leaving.list[arn][targetKey{t.ID, t.Port}] {
+			health[i].State = "draining"
+		}
+	}
+	return health, at.Time
 }
 
 // overlaps is how often a read is made again because a write of ours overlapped it.

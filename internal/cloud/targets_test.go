@@ -54,3 +54,48 @@ func testTargetsAreWatched(t *testing.T) {
 		t.Errorf("%d reads of what nobody watches", n)
 	}
 }
+
+// A plan is made with what was sent, though no read has shown it yet.
+func TestTargetsThatAreToLeaveAreNoHealth(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := virtualAccount(t)
+		c := a.connect(t, cloud.Settings{})
+		w := create(t, c)
+		states := func() map[string]string {
+			out := map[string]string{}
+			for _, group := range must(c.Stack(t.Context(), stackID))(t).TargetGroups {
+				for _, health := range group.Targets {
+					if group.ARN == w.stable {
+						out[health.ID] = health.State
+					}
+				}
+			}
+			return out
+		}
+		read := func() {
+			t.Helper()
+			if health, _, err := c.TargetHealth(t.Context(), w.stable, time.Now()); err != nil || len(health) != 2 {
+				t.Fatal(health, err)
+			}
+		}
+		read()
+		reads := a.calls("DescribeTargetHealth")
+		leaving := []model.Target{{ID: "10.78.0.10", Port: 8080}}
+		check(t, c.DeregisterTargets(t.Context(), w.stable, leaving))
+		got := states()
+		if got["10.78.0.10"] != "draining" || len(got) != 2 {
+			t.Errorf("after the deregistration was sent the targets are %v", got)
+		}
+		if n := a.calls("DescribeTargetHealth") - reads; n != 0 {
+			t.Fatalf("%d reads in between, which show it anyway", n)
+		}
+		check(t, c.RegisterTargets(t.Context(), w.stable, leaving))
+		if got := states(); got["10.78.0.10"] != "draining" {
+			t.Errorf("registered again, but not read again, the targets are %v", got)
+		}
+		read()
+		if got := states(); got["10.78.0.10"] != "initial" {
+			t.Errorf("AWS's own word does not count again: %v", got)
+		}
+	})
+}
