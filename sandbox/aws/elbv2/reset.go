@@ -23,6 +23,7 @@ func (s *Service) Reset() {
 	clear(s.rules)
 	clear(s.targetGroups)
 	clear(s.secrets)
+	clear(s.secrets)
 	s.mu.Unlock()
 	var closing sync.WaitGroup
 	for _, n := range nodes {
