@@ -308,14 +308,17 @@ func (d *delivery) do(decision *canary.Decision, from *seenRollout, index int) b
 		from.replicaSets.set(op.Name, version)
 		return true
 	case canary.ScaleReplicaSet:
-		w.laws.scaling(op)
-		return setRS(op.Name, func(rs *replicaSet) {
+		if !setRS(op.Name, func(rs *replicaSet) {
 			rs.replicas, rs.desired = op.To, op.DesiredReplicas
 			rs.generation++
 			if op.To == 0 {
 				rs.deadline = time.Time{}
 			}
-		})
+		}) {
+			return false // what the API server refuses breaks no law
+		}
+		w.laws.scaling(op)
+		return true
 	case canary.SyncReplicaSet:
 		return setRS(op.Name, func(rs *replicaSet) {
 			rs.revision, rs.desired, rs.minReady = op.Revision, op.DesiredReplicas, op.MinReadySeconds

@@ -418,7 +418,8 @@ func (l *laws) publishing(old, status v1alpha1.RolloutStatus) {
 	}
 	newest := l.w.aws.shown[len(l.w.aws.shown)-1]
 	shown := l.weights(newest)
-	if len(old.Traffic) > 0 && !l.shownLately(old.Traffic[0].Intended) && l.stepped(old, status) {
+	// What was seen may be published only by the look after the next, which waits for a cache that lags.
+	if len(old.Traffic) > 0 && !l.shownWithin(old.Traffic[0].Intended, 4*time.Second+longestLag) && l.stepped(old, status) {
 		l.w.violate(4, "step %d counts as done though AWS has %v and intended was %v", *old.CurrentStepIndex, shown, old.Traffic[0].Intended)
 	}
 	if maps.Equal(shown, status.Traffic[0].Intended) {
@@ -454,11 +455,16 @@ func (l *laws) weights(p placed) map[string]int32 {
 // shownLately: AWS had these weights at some moment of the last seconds. The next split may have been written,
 // and even have reached AWS, before the status of the last one is published.
 func (l *laws) shownLately(weights map[string]int32) bool {
+	return l.shownWithin(weights, 3*time.Second)
+}
+
+// shownWithin: AWS had these weights at some moment of the window.
+func (l *laws) shownWithin(weights map[string]int32, window time.Duration) bool {
 	for i := len(l.w.aws.shown) - 1; i >= 0; i-- {
 		if maps.Equal(l.weights(l.w.aws.shown[i]), weights) {
 			return true
 		}
-		if l.lately(l.w.aws.shown[i].since, 3*time.Second) {
+		if l.lately(l.w.aws.shown[i].since, window) {
 			continue
 		}
 		return false
