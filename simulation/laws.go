@@ -116,6 +116,11 @@ func (l *laws) stranded() excuse {
 	return excuse{"a late call met a foreign weight", l.strandedAt, l.w.config.Settle}
 }
 
+// late: a call of a former leader was decided on what was true then.
+func (l *laws) late() excuse {
+	return excuse{"a late call of a former leader", l.lateAt, time.Millisecond}
+}
+
 // reviving is called before a target is shown healthy.
 func (l *laws) reviving() {
 	for _, g := range l.w.aws.groups {
@@ -305,7 +310,7 @@ func (l *laws) modified(before *model.Forward, actions []model.Action) {
 	for _, t := range after.TargetGroups {
 		was, _ := share(before, t.ARN)
 		if now, _ := share(after, t.ARN); now > was && healthy(t.ARN) == 0 && others > 0 {
-			l.broken(1, []excuse{l.crossed(*after, l.leftAt), l.revived()}, "AWS is told to give %.0f %% to the group of %s, which has no healthy target, while others have %d", 100*now, l.w.aws.group(t.ARN).service, others)
+			l.broken(1, []excuse{l.crossed(*after, l.leftAt), l.revived(), l.late()}, "AWS is told to give %.0f %% to the group of %s, which has no healthy target, while others have %d", 100*now, l.w.aws.group(t.ARN).service, others)
 		}
 	}
 }
