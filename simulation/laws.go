@@ -210,7 +210,7 @@ func (l *laws) writing(s split.Split) {
 	if err != nil || now <= was || !l.on() {
 		return
 	}
-	excuses := []excuse{l.lost(time.Minute), l.sized(5 * time.Minute)}
+	excuses := []excuse{l.lost(time.Minute), l.sized(5 * time.Minute), l.late()}
 	g, service := l.w.aws.groupOf(canaryService), l.hash(canaryService)
 	healthy, others := 0, 0
 	for _, t := range g.targets {
