@@ -77,11 +77,13 @@ func (e *Emulator) adminHandler() http.Handler {
 	mux.HandleFunc("GET "+adminPath+"faults", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, e.faults.List()) })
 	mux.HandleFunc("POST "+adminPath+"faults", e.addFault)
 	mux.HandleFunc("DELETE "+adminPath+"faults", func(w http.ResponseWriter, _ *http.Request) {
-		e.faults.Clear()
+		for _, f := range e.faults.List() {
+			e.EndFault(f.ID)
+		}
 		w.WriteHeader(http.StatusNoContent)
 	})
 	mux.HandleFunc("DELETE "+adminPath+"faults/{id}", func(w http.ResponseWriter, r *http.Request) {
-		if !e.faults.Remove(r.PathValue("id")) {
+		if !e.EndFault(r.PathValue("id")) {
 			http.Error(w, fmt.Sprintf("there is no fault %q", r.PathValue("id")), http.StatusNotFound)
 			return
 		}

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/dataplane"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/fault"
@@ -28,7 +29,20 @@ func (e *Emulator) AddFault(f fault.Fault) (id string, err error) {
 			return "", fmt.Errorf("there is no node %q: take one of %s", f.Resource, strings.Join(names, ", "))
 		}
 	}
-	return e.faults.Add(f)
+	if id, err = e.faults.Add(f); err == nil {
+		f.ID = id
+		e.record("FaultAdded", time.Now(), f)
+	}
+	return id, err
+}
+
+// EndFault ends a fault by hand; the journal tells of it, as it does of AddFault. It is false if there is none of that id.
+func (e *Emulator) EndFault(id string) bool {
+	if !e.faults.Remove(id) {
+		return false
+	}
+	e.record("FaultEnded", time.Now(), map[string]string{"id": id})
+	return true
 }
 
 // firewall lets load balancer nodes ask what is between two addresses: zones that are gone, then security groups.

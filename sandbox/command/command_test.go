@@ -97,6 +97,7 @@ func TestFaultsComeAndGoByCommand(t *testing.T) {
 		t.Errorf("after the fault: %v", err)
 	}
 	want(t, run, "fault remove --all")
+	want(t, run, "journal --event Fault*", "FaultAdded", `"id":"late"`, "FaultEnded")
 	if out := want(t, run, "fault list"); strings.Contains(out, "late") {
 		t.Errorf("left over: %s", out)
 	}
