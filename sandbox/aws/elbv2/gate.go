@@ -60,17 +60,17 @@ func (s *Service) gateOIDC(a types.Action) (types.Action, error) {
 		return a, wire.Errorf("ValidationError", "A client secret and UseExistingClientSecret cannot both be specified")
 	case c.ClientSecret == nil && !(deref(c.UseExistingClientSecret) && known):
 		return a, wire.Errorf("ValidationError", "A client secret must be specified")
-	case !known:
-		s.secrets[client] = *c.ClientSecret
-	case c.ClientSecret != nil:
-		s.secrets[client] = *c.ClientSecret
 	}
+	secret := c.ClientSecret
 	c.ClientSecret, c.UseExistingClientSecret = nil, nil
 	var err error
 	c.OnUnauthenticatedRequest = cmp.Or(c.OnUnauthenticatedRequest, types.AuthenticateOidcActionConditionalBehaviorEnumAuthenticate)
 	if c.Scope, c.SessionCookieName, c.SessionTimeout, err = sessionDefaults(
 		string(c.OnUnauthenticatedRequest), c.AuthenticationRequestExtraParams, c.Scope, c.SessionCookieName, c.SessionTimeout); err != nil {
 		return a, err
+	}
+	if secret != nil { // Only of an action that is taken.
+		s.secrets[client] = *secret
 	}
 	a.AuthenticateOidcConfig = &c
 	return a, nil
