@@ -192,6 +192,7 @@ func TestReplicas(t *testing.T) {
 		"WebhooksOfALeaderAreLeftAlone":             webhooksOfALeaderAreLeftAlone,
 		"AbandonedWebhooksAreWithdrawn":             abandonedWebhooksAreWithdrawn,
 		"WebhooksGoWithTheLastReplica":              webhooksGoWithTheLastReplica,
+		"AConflictDoesNotEndTheProcess":             aConflictDoesNotEndTheProcess,
 		"AnEmptiedConfigurationIsGivenBack":         anEmptiedConfigurationIsGivenBack,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, config, c) })

@@ -24,6 +24,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/util/retry"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
@@ -170,14 +171,31 @@ func nameOf(entry any) string {
 
 // adopt points the configuration's webhooks here, with the selectors that its user has chosen, and takes out
 // those of the same controller that are not served here, since nobody answers them any more. What it said
-// before is noted on it.
+// before is noted on it. Where somebody else writes it at the same time, it is read again.
 func (s *webhookServer) adopt(ctx context.Context, u *unstructured.Unstructured, entries []any) error {
+	stale := false
+	err := retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+		if stale {
+			if err := s.client.Get(ctx, client.ObjectKeyFromObject(u), u); err != nil {
+				return err
+			}
+		}
+		stale = true
+		return s.redirect(ctx, u, entries)
+	})
+	if err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("cannot take over %s %s: %w", u.GetKind(), u.GetName(), err)
+	}
+	return nil
+}
+
+func (s *webhookServer) redirect(ctx context.Context, u *unstructured.Unstructured, entries []any) error {
 	was := u.DeepCopy()
 	annotations := u.GetAnnotations()
 	if _, noted := annotations[annotationBefore]; !noted {
 		note, err := json.Marshal(before{Webhooks: webhooksOf(u), Inject: annotations[annotationInject]})
 		if err != nil {
-			return fmt.Errorf("cannot note what %s %s says: %w", u.GetKind(), u.GetName(), err)
+			return fmt.Errorf("cannot note what it says: %w", err)
 		}
 		if annotations == nil {
 			annotations = map[string]string{}
@@ -204,7 +222,7 @@ func (s *webhookServer) adopt(ctx context.Context, u *unstructured.Unstructured,
 		return nil
 	}
 	if err := s.client.Update(ctx, u, client.FieldOwner(fieldOwner)); err != nil {
-		return fmt.Errorf("cannot take over %s %s: %w", u.GetKind(), u.GetName(), err)
+		return err
 	}
 	s.options.Logger.Info("webhooks are taken over", "kind", u.GetKind(), "configuration", u.GetName())
 	return nil

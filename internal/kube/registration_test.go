@@ -4,6 +4,9 @@ import (
 	"context"
 	"log/slog"
 	"net"
+	"net/http"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -131,6 +134,48 @@ func webhooksOfTheFormerControllerAreTakenOver(t *testing.T, config *rest.Config
 	if diff := cmp.Diff(theirs.Annotations, given.Annotations); diff != "" {
 		t.Errorf("the annotations are not given back (-want +got):\n%s", diff)
 	}
+}
+
+// roundTripper sees each request of a process before it is sent.
+type roundTripper struct {
+	http.RoundTripper
+	before func(*http.Request)
+}
+
+func (r roundTripper) RoundTrip(request *http.Request) (*http.Response, error) {
+	r.before(request)
+	return r.RoundTripper.RoundTrip(request)
+}
+
+// Somebody else writes the configuration at the same time, as an authority's injector does: the process starts all
+// the same.
+func aConflictDoesNotEndTheProcess(t *testing.T, config *rest.Config, c client.Client) {
+	theirs := &registration.MutatingWebhookConfiguration{
+		ObjectMeta: metav1.ObjectMeta{Name: "aws-load-balancer-webhook", Annotations: map[string]string{"lockstep.dev/webhooks-before": `{"webhooks":[]}`}},
+		Webhooks: []registration.MutatingWebhook{{Name: "mpod.elbv2.k8s.aws", Rules: podHook().Rules, SideEffects: new(registration.SideEffectClassNone), AdmissionReviewVersions: []string{"v1"},
+			FailurePolicy: new(registration.Ignore), ClientConfig: registration.WebhookClientConfig{URL: new("https://127.0.0.1:1/")}}}}
+	create(t, c, theirs)
+	contended := rest.CopyConfig(config)
+	writes := 0
+	contended.Wrap(func(next http.RoundTripper) http.RoundTripper {
+		return roundTripper{next, func(r *http.Request) {
+			if r.Method != http.MethodPut || !strings.HasSuffix(r.URL.Path, "/"+theirs.Name) {
+				return
+			}
+			if writes++; writes <= 2 {
+				theirs.Labels = map[string]string{"written": strconv.Itoa(writes)}
+				if err := c.Update(t.Context(), theirs); err != nil {
+					t.Error(err)
+				}
+			}
+		}}
+	})
+	r := startReplica(t, contended, nil, podHook())
+	have, _ := hooksOf(t, c, theirs.Name)
+	if *have.Webhooks[0].ClientConfig.URL == "https://127.0.0.1:1/" || have.Labels["written"] != "2" {
+		t.Errorf("taken over after two conflicts is %+v with %v", have.Webhooks, have.Labels)
+	}
+	r.stop()
 }
 
 // As long as another controller may answer its webhooks, they are its own.
