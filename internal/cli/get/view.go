@@ -104,8 +104,11 @@ func (v view) actualWeight(w v1alpha1.TrafficWeights) int32 {
 	return w.Canary.Weight
 }
 
-// setWeight is the weight of the nearest setWeight step at or before the current one.
+// setWeight is the weight of the nearest setWeight step at or before the current one, and 0 of an aborted update.
 func (v view) setWeight() int32 {
+	if v.rollout.Status.Abort {
+		return 0
+	}
 	steps := v.rollout.Spec.Strategy.Canary.Steps
 	index := int(*v.rollout.Status.CurrentStepIndex)
 	if index >= len(steps) {

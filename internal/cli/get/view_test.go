@@ -183,3 +183,14 @@ func TestColoursMoveNothing(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+func TestAnAbortedUpdateIsToHaveNothing(t *testing.T) {
+	v := midCanary()
+	if got := v.setWeight(); got != 50 {
+		t.Errorf("before the abort: %d", got)
+	}
+	v.rollout.Status.Abort = true
+	if got := v.setWeight(); got != 0 {
+		t.Errorf("after the abort: %d", got)
+	}
+}
