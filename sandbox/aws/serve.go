@@ -6,6 +6,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -175,14 +176,22 @@ func (e *Emulator) countMissing(name string) {
 	}
 }
 
+// secret ends the names of the parameters whose values the journal does not show.
+var secret = regexp.MustCompile(`(^|\.)(ClientSecret|PrivateKey|WebIdentityToken)$`)
+
 // recorded are the parameters of a call that the journal keeps.
 func recorded(all map[string]string) map[string]string {
-	if len(all) <= maxRecorded {
-		return all
+	names := slices.Sorted(maps.Keys(all))
+	kept := make(map[string]string, min(len(all), maxRecorded+1))
+	if len(names) > maxRecorded {
+		kept["..."] = fmt.Sprintf("%d parameters in all", len(all))
+		names = names[:maxRecorded]
 	}
-	kept := map[string]string{"...": fmt.Sprintf("%d parameters in all", len(all))}
-	for _, name := range slices.Sorted(maps.Keys(all))[:maxRecorded] {
+	for _, name := range names {
 		kept[name] = all[name]
+		if secret.MatchString(name) {
+			kept[name] = "(not shown)"
+		}
 	}
 	return kept
 }
