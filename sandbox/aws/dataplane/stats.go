@@ -1,0 +1,72 @@
+package dataplane
+
+import "time"
+
+// TargetUsage is what one node has sent to one target.
+type TargetUsage struct {
+	// Requests handed to the target.
+	Requests uint64
+	// InFlight counts requests that have chosen the target and are not over, those still connecting included.
+	InFlight uint64
+	// Status counts the target's own responses by class: Status[2] is 2xx.
+	Status [6]uint64
+	// ConnectErrors counts requests (not among Requests) for which no connection could be made; BrokenResponses those whose
+	// connection ended, timed out or made no sense before the response was complete.
+	ConnectErrors, BrokenResponses uint64
+	// FirstRequest and LastRequest are when the first and the newest request were handed over, LastDone when
+	// the newest answer was complete. Zero: never.
+	FirstRequest, LastRequest, LastDone time.Time
+}
+
+// Stats is what a node has done since it began.
+type Stats struct {
+	LoadBalancer, Zone string
+	// ConfigVersion is the NodeConfig in force.
+	ConfigVersion uint64
+	// Requests that a listener received.
+	Requests uint64
+	// Generated counts the responses that the node made itself because of an error, by status (502, 503,
+	// 504, 460 ...). Fixed responses and redirects are counted apart.
+	Generated        map[int]uint64
+	Fixed, Redirects uint64
+	// Groups tells how many requests each group was drawn for, by ARN.
+	Groups map[string]GroupStats
+	// Targets holds each target that the node knows or has known (the newest 10,000 of those that are gone).
+	Targets []TargetStats
+	// Network holds what only a Network Load Balancer counts. Nil for others. Requests are new flows there, and Generated is empty.
+	Network *NetworkStats `json:",omitempty"`
+}
+
+// NetworkStats are the counts of a node of a Network Load Balancer, with the meaning of its CloudWatch metrics.
+type NetworkStats struct {
+	// By protocol, TCP, TLS or UDP: flows that are open, flows that began, and bytes to and from targets.
+	ActiveFlows, NewFlows, ProcessedBytes map[Protocol]uint64
+	// Flows that ended by an RST, by who sent it.
+	ClientResets, TargetResets, ELBResets uint64
+	// TLS handshakes that did not succeed.
+	ClientTLSErrors, TargetTLSErrors uint64
+	// PortAllocationErrors counts connects to targets for which no source port was left.
+	PortAllocationErrors uint64
+	// UnhealthyRoutingFlows went to a target of a group that failed open.
+	UnhealthyRoutingFlows uint64
+	// BlockedInbound and BlockedOutbound are new flows that security groups dropped, by protocol: from clients, and to targets.
+	BlockedInbound, BlockedOutbound map[Protocol]uint64
+}
+
+// GroupStats is what became of the requests for a group on one node.
+type GroupStats struct {
+	// Requests for which the group was chosen, by weight or by cookie.
+	Requests uint64
+	// Generated counts those that the node had to answer itself, by status.
+	Generated map[int]uint64
+}
+
+// TargetStats is the usage of one registration of a target.
+type TargetStats struct {
+	Group  string
+	Target TargetKey
+	// Gone is true when the node no longer knows this registration.
+	Gone   bool
+	Health TargetHealth
+	Usage  TargetUsage
+}
