@@ -153,7 +153,7 @@ func New(config Config) (*Emulator, error) {
 	})
 	balancing := elbv2.Config{
 		Region: config.Region, AccountID: config.AccountID, Network: e.ec2, IDs: e.ids, Draws: draws, Log: config.Log,
-		Certificate: func(arn string) (tls.Certificate, bool) { return e.acm.Certificate(arn) },
+		Certificate: func(arn string) (pair tls.Certificate, issued, known bool) { return e.acm.Certificate(arn) },
 		Applied:     func(a elbv2.Application) { e.record("NodeApplied", a.Taken, a) },
 		Hold:        e.faults.Holds,
 	}

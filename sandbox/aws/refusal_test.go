@@ -172,9 +172,12 @@ func TestELBv2RefusesWithTheCodesOfAWS(t *testing.T) {
 		{"unknown certificate", "CertificateNotFound", createListener(func(in *elb.CreateListenerInput) {
 			in.Protocol, in.Certificates = types.ProtocolEnumHttps, []types.Certificate{{CertificateArn: new("mine")}}
 		})},
+		{"made-up certificate", "CertificateNotFound", createListener(func(in *elb.CreateListenerInput) {
+			in.Protocol, in.Certificates = types.ProtocolEnumHttps, []types.Certificate{{CertificateArn: new("arn:aws:acm:eu-west-1:123456789012:certificate/1")}}
+		})},
 		{"unknown policy", "SSLPolicyNotFound", createListener(func(in *elb.CreateListenerInput) {
 			in.Protocol, in.SslPolicy = types.ProtocolEnumHttps, new("strong")
-			in.Certificates = []types.Certificate{{CertificateArn: new("arn:aws:acm:eu-west-1:123456789012:certificate/1")}}
+			in.Certificates = []types.Certificate{{CertificateArn: new("arn:aws:iam::123456789012:server-certificate/web")}}
 		})},
 		{"listener of an unknown load balancer", "LoadBalancerNotFound", createListener(func(in *elb.CreateListenerInput) { in.LoadBalancerArn = &gone })},
 		{"HTTP group on an NLB", "IncompatibleProtocols", createListener(func(in *elb.CreateListenerInput) {

@@ -71,19 +71,19 @@ func (s *Service) Operations() wire.Operations[eventual.Reader] {
 	)
 }
 
-// Certificate is what a load balancer shows for the ARN of an issued certificate.
-func (s *Service) Certificate(arn string) (tls.Certificate, bool) {
+// Certificate is what a load balancer shows for the ARN of a certificate. A certificate that is known and not issued has no pair.
+func (s *Service) Certificate(arn string) (pair tls.Certificate, issued, known bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c := s.certificates[arn]
 	if c == nil {
-		return tls.Certificate{}, false
+		return tls.Certificate{}, false, false
 	}
 	s.settle(c)
 	if c.pair == nil {
-		return tls.Certificate{}, false
+		return tls.Certificate{}, false, true
 	}
-	return *c.pair, true
+	return *c.pair, true, true
 }
 
 // Tagged are the tags of all certificates by ARN.

@@ -11,6 +11,7 @@ import (
 	"math/big"
 	"regexp"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -24,24 +25,66 @@ import (
 
 const maxCertificates = 25 // per load balancer, default ones not counted
 
-var certificateARN = regexp.MustCompile(`^arn:aws[a-z-]*:(acm:[a-z0-9-]+:[0-9]{12}:certificate/[0-9a-zA-Z-]+|iam::[0-9]{12}:server-certificate/.+)$`)
+var (
+	managedARN = regexp.MustCompile(`^arn:aws[a-z-]*:acm:[a-z0-9-]+:[0-9]{12}:certificate/[0-9a-zA-Z-]+$`)
+	serverARN  = regexp.MustCompile(`^arn:aws[a-z-]*:iam::[0-9]{12}:server-certificate/.+$`)
+)
 
-// certificate is what a node shows for the ARN of a certificate: that of the certificate manager, or else
-// one that the emulator signs itself, so that an ARN of another account can be used.
+// certificate is what a node shows for the ARN of a certificate: that of the certificate manager, or one that the emulator
+// signs itself for a server certificate of IAM, a service that it does not have.
 func (s *Service) certificate(arn string) (tls.Certificate, bool) {
-	if !certificateARN.MatchString(arn) {
-		return tls.Certificate{}, false
+	managed := managedARN.MatchString(arn)
+	if managed && s.config.Certificate != nil {
+		pair, issued, _ := s.config.Certificate(arn)
+		return pair, issued
 	}
-	if s.config.Certificate != nil {
-		if managed, ok := s.config.Certificate(arn); ok {
-			return managed, true
-		}
+	if !managed && !serverARN.MatchString(arn) {
+		return tls.Certificate{}, false
 	}
 	signed, err := selfSigned()
 	if err != nil {
 		s.config.Log.Error("cannot make a certificate", "arn", arn, "error", err)
 	}
 	return signed, err == nil
+}
+
+// lookUp asks for the certificates of a request. It must be called without the lock: the certificate manager may look at
+// records of Route 53, which in turn may just be asking for a load balancer.
+func (s *Service) lookUp(certificates []types.Certificate) map[string]error {
+	found := map[string]error{}
+	for _, c := range certificates {
+		found[deref(c.CertificateArn)] = s.checkCertificate(deref(c.CertificateArn))
+	}
+	return found
+}
+
+// checkCertificate says whether a listener can take a certificate. AWS has no code for one that is not issued yet in its
+// model; UnsupportedCertificate is what users see.
+func (s *Service) checkCertificate(arn string) error {
+	managed := managedARN.MatchString(arn)
+	if !managed && !serverARN.MatchString(arn) {
+		return wire.Errorf("CertificateNotFound", "Certificate '%.200s' not found", arn)
+	}
+	if !managed || s.config.Certificate == nil {
+		return nil
+	}
+	pair, issued, known := s.config.Certificate(arn)
+	switch {
+	case !known:
+		return wire.Errorf("CertificateNotFound", "Certificate '%s' not found", arn)
+	case !issued || !qualified(pair):
+		return wire.Errorf("UnsupportedCertificate", "The certificate '%s' must have a fully-qualified domain name, a supported signature, and a supported key size.", arn)
+	}
+	return nil
+}
+
+// qualified says whether a certificate is for a name with a dot, or for nobody can say which.
+func qualified(pair tls.Certificate) bool {
+	if pair.Leaf == nil {
+		return true
+	}
+	names := append([]string{pair.Leaf.Subject.CommonName}, pair.Leaf.DNSNames...)
+	return slices.ContainsFunc(names, func(name string) bool { return strings.Contains(name, ".") })
 }
 
 // selfSigned is one certificate for everything, made when it is first needed.
@@ -61,17 +104,21 @@ var selfSigned = sync.OnceValues(func() (tls.Certificate, error) {
 
 // AddListenerCertificates adds certificates to choose from by server name.
 func (s *Service) AddListenerCertificates(r eventual.Reader, in *elb.AddListenerCertificatesInput) (*elb.AddListenerCertificatesOutput, error) {
+	found := s.lookUp(in.Certificates)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	l, err := s.securedListener(r, in.ListenerArn)
 	if err != nil {
 		return nil, err
 	}
+	if len(in.Certificates) == 0 {
+		return nil, wire.Errorf("ValidationError", "At least one certificate must be specified")
+	}
 	list := slices.Clone(l.certificates)
 	for _, c := range in.Certificates {
 		arn := deref(c.CertificateArn)
-		if _, ok := s.certificate(arn); !ok {
-			return nil, wire.Errorf("CertificateNotFound", "Certificate '%s' not found", arn)
+		if err := found[arn]; err != nil {
+			return nil, err
 		}
 		if !slices.Contains(list, arn) {
 			list = append(list, arn)

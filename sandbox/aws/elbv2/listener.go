@@ -22,6 +22,7 @@ const (
 // CreateListener opens a port of a load balancer. An identical second call returns the first one's
 // listener.
 func (s *Service) CreateListener(r eventual.Reader, in *elb.CreateListenerInput) (*elb.CreateListenerOutput, error) {
+	found := s.lookUp(in.Certificates)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	lb, err := s.balancer(r, in.LoadBalancerArn)
@@ -32,7 +33,7 @@ func (s *Service) CreateListener(r eventual.Reader, in *elb.CreateListenerInput)
 		LoadBalancerArn: new(lb.arn), Port: in.Port, Protocol: in.Protocol, SslPolicy: in.SslPolicy,
 		Certificates: in.Certificates, AlpnPolicy: in.AlpnPolicy, MutualAuthentication: in.MutualAuthentication,
 	}
-	if err := s.checkListener(lb, &v); err != nil {
+	if err := s.checkListener(lb, &v, found); err != nil {
 		return nil, err
 	}
 	if v.DefaultActions, err = s.actions(r, lb, in.DefaultActions); err != nil {
@@ -90,8 +91,9 @@ var protocolsOf = map[types.LoadBalancerTypeEnum][]types.ProtocolEnum{
 	types.LoadBalancerTypeEnumNetwork:     {types.ProtocolEnumTcp, types.ProtocolEnumTls, types.ProtocolEnumUdp, types.ProtocolEnumTcpUdp, types.ProtocolEnumQuic, types.ProtocolEnumTcpQuic},
 }
 
-// checkListener validates port, protocol and certificates, and fills in defaults.
-func (s *Service) checkListener(lb *loadBalancer, v *types.Listener) error {
+// checkListener validates port, protocol and certificates, and fills in defaults. Found says of each certificate that the request
+// gives what is wrong with it.
+func (s *Service) checkListener(lb *loadBalancer, v *types.Listener, found map[string]error) error {
 	kind := lb.value.Get().Type
 	switch {
 	case v.Port == nil || *v.Port < 1 || *v.Port > 65535:
@@ -112,11 +114,14 @@ func (s *Service) checkListener(lb *loadBalancer, v *types.Listener) error {
 		}
 		return nil
 	}
-	if len(v.Certificates) != 1 {
-		return wire.Errorf("ValidationError", "Exactly one certificate must be specified for %s listeners", v.Protocol)
+	switch {
+	case len(v.Certificates) == 0:
+		return wire.Errorf("ValidationError", "A certificate must be specified for %s listeners", v.Protocol)
+	case len(v.Certificates) > 1:
+		return wire.Errorf("TooManyCertificates", "Exactly one certificate can be specified for %s listeners, which is the default one", v.Protocol)
 	}
-	if _, ok := s.certificate(deref(v.Certificates[0].CertificateArn)); !ok {
-		return wire.Errorf("CertificateNotFound", "Certificate '%s' not found", deref(v.Certificates[0].CertificateArn))
+	if err := found[deref(v.Certificates[0].CertificateArn)]; err != nil {
+		return err
 	}
 	v.Certificates = []types.Certificate{{CertificateArn: v.Certificates[0].CertificateArn}}
 	v.SslPolicy = new(cmp.Or(deref(v.SslPolicy), defaultSSLPolicy))
@@ -131,6 +136,7 @@ func (s *Service) checkListener(lb *loadBalancer, v *types.Listener) error {
 
 // ModifyListener replaces what is given of a listener and leaves the rest alone.
 func (s *Service) ModifyListener(r eventual.Reader, in *elb.ModifyListenerInput) (*elb.ModifyListenerOutput, error) {
+	found := s.lookUp(in.Certificates)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	l, err := s.listener(r, in.ListenerArn)
@@ -160,7 +166,7 @@ func (s *Service) ModifyListener(r eventual.Reader, in *elb.ModifyListenerInput)
 	if in.MutualAuthentication != nil {
 		v.MutualAuthentication = in.MutualAuthentication
 	}
-	if err := s.checkListener(l.balancer, &v); err != nil {
+	if err := s.checkListener(l.balancer, &v, found); err != nil {
 		return nil, err
 	}
 	for _, other := range l.balancer.listeners {

@@ -52,8 +52,9 @@ type Config struct {
 	// NewNode begins to carry traffic for a load balancer in one zone. Nil: nothing is
 	// carried.
 	NewNode func(NodeSpec) Node
-	// Certificate finds a certificate by ARN. Nil: there is no certificate manager.
-	Certificate func(arn string) (tls.Certificate, bool)
+	// Certificate asks the certificate manager of the account for a certificate: it may be unknown, or known and not (yet)
+	// issued. Nil: there is no certificate manager, and every ARN of the right form is taken.
+	Certificate func(arn string) (pair tls.Certificate, issued, known bool)
 	// Applied is told each time a node has taken a change. May be nil; must not block.
 	Applied func(Application)
 	// Hold says for how long a node hears of no change before it asks again; 0: it hears at once. Nil: always at once.
