@@ -1,0 +1,505 @@
+// Package desync reads the head of an HTTP/1 request as an Application Load Balancer does before it lets the request in: how dangerous is it,
+// how is its body framed, and what is left of it when everything that two parsers could read in different ways is taken out.
+//
+// The classes and the names of reasons are those that AWS's user guide gives for desync mitigation and access logs. The package reads bytes
+// and decides nothing: which class is let in is the mode of the load balancer.
+//
+// Start reading at Parse. Body (chunked.go) finds where the body of a request ends.
+package desync
+
+import (
+	"bytes"
+	"net/url"
+	"strings"
+)
+
+// Class says how far a request is from what RFC 7230 allows, and how dangerous that is.
+type Class int
+
+// The classes, from harmless to dangerous.
+const (
+	// Compliant requests are what the RFC says.
+	Compliant Class = iota
+	// Acceptable ones are not, and harmless.
+	Acceptable
+	// Ambiguous ones are read differently by different servers.
+	Ambiguous
+	// Severe ones are malformed, or made to deceive.
+	Severe
+)
+
+// The limits of a head (user guide, quotas of Application Load Balancers).
+const (
+	LineLimit   = 16 << 10
+	HeaderLimit = 16 << 10
+	HeadLimit   = 64 << 10
+)
+
+// Field is a header as it was sent.
+type Field struct{ Name, Value string }
+
+// Head is what the head of a request says.
+type Head struct {
+	Class Class
+	// Reason is the worst that was found, in the words of AWS's access logs.
+	Reason string
+	// Status is that of the answer to a request that cannot be served in any mode (400, 414, 501, 505); 0: it can.
+	Status int
+	// Clean is the head in a form that all parsers read in the same way. It is the head itself when nothing had to be changed, and nil when
+	// Status is set.
+	Clean []byte
+	// Length is that of the body in bytes; Chunked when its chunks say it.
+	Length int64
+	// Raw are headers that cannot be in Clean since they are none (a name with characters that names do not have, a value with control
+	// characters). A load balancer that does not drop them sends them as they are.
+	Raw []Field
+	// Hosts are the Host headers after the first.
+	Hosts []string
+	// Continue is true when the client waits for 100 before it sends the body.
+	Continue bool
+	// Upgrade is true when the client wants to change the protocol.
+	Upgrade bool
+	// Old is true for a request of HTTP/0.9, whose answer has no head.
+	Old bool
+}
+
+// Chunked is the Length of a body in chunks.
+const Chunked = -1
+
+// End finds the length of the first head in b. 0: it is not complete yet.
+func End(b []byte) int {
+	line := bytes.IndexByte(b, '\n')
+	if line < 0 {
+		return 0
+	}
+	if bytes.HasPrefix(b, []byte("GET /")) && old(string(bytes.TrimSuffix(b[:line], []byte("\r")))) {
+		return line + 1
+	}
+	for at := line; ; {
+		rest := b[at+1:]
+		switch {
+		case len(rest) > 0 && rest[0] == '\n':
+			return at + 2
+		case len(rest) > 1 && rest[0] == '\r' && rest[1] == '\n':
+			return at + 3
+		}
+		next := bytes.IndexByte(rest, '\n')
+		if next < 0 {
+			return 0
+		}
+		at += 1 + next
+	}
+}
+
+// TooLong is the status for the beginning of a head that is longer than any head may be, and 0 while it may still become one.
+func TooLong(b []byte) int {
+	line := bytes.IndexByte(b, '\n')
+	switch {
+	case line < 0 && len(b) > LineLimit, line > LineLimit:
+		return 414
+	case len(b)-line > HeadLimit+HeaderLimit:
+		return 400
+	}
+	return 0
+}
+
+// old says whether a request line is one of HTTP/0.9.
+func old(line string) bool {
+	path, ok := strings.CutPrefix(line, "GET /")
+	return ok && !strings.Contains(path, " ")
+}
+
+// reader collects what is known of a head while its lines are read.
+type reader struct {
+	Head
+	dirty bool // and it has to be written anew
+
+	method, uri, version string
+	fields               []Field
+	store                [32]Field // for fields, so that an ordinary request needs no memory for them
+	hosts                int
+	lengths              []string
+	codings              []string
+	suspicious           bool
+	size                 int
+}
+
+// Parse reads a head that End has found.
+func Parse(head []byte) Head {
+	r := reader{}
+	r.fields = r.store[:0]
+	line, rest := cut(string(head))
+	if !r.requestLine(line) {
+		return r.Head
+	}
+	for len(rest) > 0 {
+		ended := strings.HasSuffix(rest, "\n")
+		line, rest = cut(rest)
+		if len(line) == 0 && ended {
+			break
+		}
+		if !r.header(line) {
+			return r.Head
+		}
+	}
+	if r.size > HeadLimit {
+		r.refuse(400, Compliant, "")
+		return r.Head
+	}
+	if !r.framing() || !r.host() {
+		return r.Head
+	}
+	r.Clean = head
+	if r.dirty {
+		r.Clean = r.write()
+	}
+	return r.Head
+}
+
+// cut takes a line, without its end, from text.
+func cut(text string) (line, rest string) {
+	line, rest, _ = strings.Cut(text, "\n")
+	return strings.TrimSuffix(line, "\r"), rest
+}
+
+// note keeps the worst finding.
+func (r *reader) note(c Class, reason string) {
+	if c > r.Class {
+		r.Class, r.Reason = c, reason
+	}
+}
+
+// refuse ends the reading; it returns false, so that callers can return it.
+func (r *reader) refuse(status int, c Class, reason string) bool {
+	r.note(c, reason)
+	r.Status = status
+	return false
+}
+
+func (r *reader) requestLine(line string) bool {
+	if len(line) > LineLimit {
+		return r.refuse(414, Compliant, "")
+	}
+	if old(line) {
+		r.note(Acceptable, "NonCompliantVersion")
+		r.Old, r.dirty = true, true
+		r.method, r.uri, r.version = "GET", strings.TrimPrefix(line, "GET "), "HTTP/1.0"
+		return r.target()
+	}
+	first, last := strings.IndexByte(line, ' '), strings.LastIndex(line, " HTTP/")
+	switch {
+	case first <= 0 || !token(line[:first]):
+		return r.refuse(400, Severe, "BadMethod")
+	case last <= first:
+		return r.refuse(400, Severe, "BadVersion")
+	}
+	r.method, r.uri, r.version = line[:first], line[first+1:last], line[last+1:]
+	return r.protocol() && r.target()
+}
+
+func (r *reader) protocol() bool {
+	if trimmed := strings.TrimRight(r.version, " "); len(trimmed) < len(r.version) {
+		r.note(Acceptable, "NonCompliantVersion")
+		r.version, r.dirty = trimmed, true
+	}
+	switch v := r.version; {
+	case v == "HTTP/1.1", v == "HTTP/1.0":
+	case len(v) == len("HTTP/1.1") && v[:7] == "HTTP/1." && digit(v[7]):
+		r.note(Acceptable, "NonCompliantVersion")
+		r.version, r.dirty = "HTTP/1.1", true
+	case len(v) > len("HTTP/") && strings.Trim(v[len("HTTP/"):], ".0123456789") == "" && digit(v[len(v)-1]):
+		return r.refuse(505, Acceptable, "NonCompliantVersion")
+	default:
+		return r.refuse(400, Severe, "BadVersion")
+	}
+	return true
+}
+
+// target looks at the URI and writes it so that it has no characters that a URI cannot have.
+func (r *reader) target() bool {
+	spaces, controls, look := false, false, len(r.uri) > 0 && r.uri[0] != '/'
+	for _, c := range []byte(r.uri) {
+		switch {
+		case c == 0 || c == '\r':
+			return r.refuse(400, Severe, "BadUri")
+		case c == ' ' || c == '\t':
+			spaces = true
+		case c < ' ' || c == 0x7f:
+			controls = true
+		case c == '%':
+			look = true
+		}
+	}
+	if spaces {
+		r.note(Acceptable, "SpaceInUri")
+	}
+	if controls {
+		r.note(Ambiguous, "AmbiguousUri")
+	}
+	if spaces || controls {
+		r.uri, r.dirty = escaped(r.uri), true
+	}
+	if len(r.uri) == 0 {
+		return r.refuse(400, Severe, "BadUri")
+	}
+	if look {
+		text := r.uri
+		if r.method == "CONNECT" && text[0] != '/' {
+			text = "http://" + text
+		}
+		if _, err := url.ParseRequestURI(text); err != nil {
+			return r.refuse(400, Severe, "BadUri")
+		}
+	}
+	return true
+}
+
+func escaped(uri string) string {
+	const digits = "0123456789ABCDEF"
+	var out []byte
+	for _, c := range []byte(uri) {
+		if c <= ' ' || c == 0x7f {
+			out = append(out, '%', digits[c>>4], digits[c&15])
+		} else {
+			out = append(out, c)
+		}
+	}
+	return string(out)
+}
+
+func (r *reader) header(line string) bool {
+	if len(line) > HeaderLimit {
+		return r.refuse(400, Compliant, "")
+	}
+	r.size += len(line)
+	if strings.TrimLeft(line, " \t\r") == "" {
+		r.note(Ambiguous, "EmptyHeader")
+		r.dirty = true
+		return true
+	}
+	if line[0] == ' ' || line[0] == '\t' {
+		return r.refuse(400, Severe, "BadHeader") // the continuation of a line, which is a line break within a header
+	}
+	colon := strings.IndexByte(line, ':')
+	if colon < 0 {
+		return r.refuse(400, Severe, "BadHeader")
+	}
+	if colon == 0 {
+		r.note(Ambiguous, "EmptyHeader")
+		r.dirty = true
+		return true
+	}
+	f := Field{line[:colon], strings.Trim(line[colon+1:], " \t")}
+	odd := false
+	for i := range f.Value {
+		switch c := f.Value[i]; {
+		case c == 0 || c == '\r':
+			return r.refuse(400, Severe, "BadHeader")
+		case c < ' ' && c != '\t', c == 0x7f:
+			odd = true
+			r.note(Acceptable, "NonCompliantHeader")
+		case c >= 0x80:
+			r.note(Acceptable, "NonCompliantHeader")
+		}
+	}
+	return r.field(f, odd)
+}
+
+// field takes one header, with control characters in its value if it is odd.
+func (r *reader) field(f Field, odd bool) bool {
+	if strings.ContainsAny(f.Name, "\x00\r") {
+		return r.refuse(400, Severe, "BadHeader")
+	}
+	if !token(f.Name) {
+		r.suspect(f)
+		r.Raw, r.dirty = append(r.Raw, f), true
+		return true
+	}
+	switch name := essential(f.Name); {
+	case name == "":
+		r.suspect(f)
+		if odd {
+			r.Raw, r.dirty = append(r.Raw, f), true
+			return true
+		}
+	case odd:
+		return r.refuse(400, Severe, "BadHeader")
+	case name == "host":
+		r.hosts++
+		if r.hosts > 1 {
+			r.Hosts, r.dirty = append(r.Hosts, f.Value), true
+			return true
+		}
+		if strings.Trim(f.Value, hostCharacters) != "" {
+			return r.refuse(400, Severe, "BadHeader")
+		}
+	case name == "content-length":
+		r.lengths = append(r.lengths, f.Value)
+		return true
+	case name == "transfer-encoding":
+		r.codings = append(r.codings, f.Value)
+		return true
+	case name == "expect":
+		r.Continue, r.dirty = r.Continue || strings.EqualFold(f.Value, "100-continue"), true
+		return true
+	case name == "upgrade":
+		r.Upgrade = true
+	}
+	r.fields = append(r.fields, f)
+	return true
+}
+
+const hostCharacters = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!$%&()*+,-.:;=['_]~"
+
+// suspect notes a header that becomes one of those that frame bodies when it is written more carelessly.
+func (r *reader) suspect(f Field) {
+	if len(f.Name) < len("content-length") {
+		return
+	}
+	plain := strings.ToLower(strings.Map(func(c rune) rune {
+		if 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' {
+			return c
+		}
+		return -1
+	}, f.Name))
+	if plain == "contentlength" || plain == "transferencoding" {
+		r.suspicious = true
+		r.note(Ambiguous, "SuspiciousHeader")
+	}
+}
+
+// framing decides how long the body is.
+func (r *reader) framing() bool {
+	if r.suspicious && len(r.lengths)+len(r.codings) > 0 {
+		r.note(Severe, "SuspiciousTeClPresent")
+	}
+	if !r.lengthOf() || !r.codingOf() {
+		return false
+	}
+	if r.method != "GET" && r.method != "HEAD" {
+		return true
+	}
+	switch {
+	case r.Length == Chunked:
+		r.note(Ambiguous, "UndefinedTransferEncodingSemantics")
+	case r.Length > 0:
+		r.note(Ambiguous, "UndefinedContentLengthSemantics")
+	case len(r.lengths) > 0:
+		r.note(Acceptable, "GetHeadZeroContentLength")
+	}
+	return true
+}
+
+func (r *reader) lengthOf() bool {
+	for i, text := range r.lengths {
+		if text == "" || len(text) > 18 || strings.Trim(text, "0123456789") != "" {
+			return r.refuse(400, Severe, "BadContentLength")
+		}
+		n := int64(0)
+		for _, c := range []byte(text) {
+			n = 10*n + int64(c-'0')
+		}
+		if i > 0 {
+			if n != r.Length {
+				return r.refuse(400, Severe, "MultipleContentLength")
+			}
+			r.note(Ambiguous, "DuplicateContentLength")
+			r.dirty = true
+		}
+		r.Length = n
+	}
+	return true
+}
+
+func (r *reader) codingOf() bool {
+	chunks := 0
+	for _, text := range r.codings {
+		switch strings.ToLower(text) {
+		case "chunked":
+			chunks++
+		case "identity":
+			r.dirty = true
+		default:
+			if token(text) && !strings.Contains(strings.ToLower(text), "chunked") {
+				return r.refuse(501, Compliant, "")
+			}
+			return r.refuse(400, Severe, "BadTransferEncoding")
+		}
+	}
+	switch {
+	case chunks == 0:
+		return true
+	case chunks > 1:
+		return r.refuse(400, Severe, "MultipleTransferEncodingChunked")
+	case r.version == "HTTP/1.0":
+		return r.refuse(400, Severe, "BadTransferEncoding") // chunks came with HTTP/1.1
+	case len(r.lengths) > 0:
+		r.note(Ambiguous, "BothTeClPresent")
+		r.dirty = true
+	}
+	r.Length = Chunked
+	return true
+}
+
+func (r *reader) host() bool {
+	if r.hosts == 0 && r.version == "HTTP/1.1" && r.method != "CONNECT" {
+		return r.refuse(400, Compliant, "")
+	}
+	return true
+}
+
+// write writes the head anew.
+func (r *reader) write() []byte {
+	var b bytes.Buffer
+	b.WriteString(r.method)
+	b.WriteByte(' ')
+	b.WriteString(r.uri)
+	b.WriteByte(' ')
+	b.WriteString(r.version)
+	b.WriteString("\r\n")
+	for _, f := range r.fields {
+		b.WriteString(f.Name + ": " + f.Value + "\r\n")
+	}
+	switch {
+	case r.Length == Chunked:
+		b.WriteString("Transfer-Encoding: chunked\r\n")
+	case len(r.lengths) > 0:
+		b.WriteString("Content-Length: " + r.lengths[0] + "\r\n")
+	}
+	b.WriteString("\r\n")
+	return b.Bytes()
+}
+
+// essential is the name of a header that says what the request is or where it ends, in lower case, and empty for others.
+func essential(name string) string {
+	switch len(name) {
+	case len("host"), len("expect"), len("upgrade"), len("connection"), len("content-length"), len("transfer-encoding"):
+	default:
+		return ""
+	}
+	for _, known := range [...]string{"host", "expect", "upgrade", "connection", "content-length", "transfer-encoding"} {
+		if len(name) == len(known) && strings.EqualFold(name, known) {
+			return known
+		}
+	}
+	return ""
+}
+
+func digit(c byte) bool { return '0' <= c && c <= '9' }
+
+// token says whether text is one of RFC 7230.
+func token(text string) bool {
+	for i := range len(text) {
+		if !tokens[text[i]] {
+			return false
+		}
+	}
+	return text != ""
+}
+
+var tokens = func() (table [256]bool) {
+	for _, c := range []byte("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ") {
+		table[c] = true
+	}
+	return table
+}()
