@@ -190,6 +190,7 @@ func TestReplicas(t *testing.T) {
 		"WebhooksOfASuccessorStay":                  webhooksOfASuccessorStay,
 		"WebhooksOfTheFormerControllerAreTakenOver": webhooksOfTheFormerControllerAreTakenOver,
 		"WebhooksOfALeaderAreLeftAlone":             webhooksOfALeaderAreLeftAlone,
+		"WebhooksOfALeaderOutliveAStandby":          webhooksOfALeaderOutliveAStandby,
 		"AbandonedWebhooksAreWithdrawn":             abandonedWebhooksAreWithdrawn,
 		"WebhooksGoWithTheLastReplica":              webhooksGoWithTheLastReplica,
 		"AConflictDoesNotEndTheProcess":             aConflictDoesNotEndTheProcess,

@@ -55,9 +55,16 @@ type before struct {
 }
 
 // register tells the API server about the webhooks. A configuration of the controller whose place is taken
-// stays in force until this process, or another replica, leads: only then nobody else answers its webhooks.
+// stays in force until this process, or another replica, leads: only then nobody else answers its webhooks. Without
+// a Service each process has an address of its own, and what one that answers has registered is left to it until this one leads.
 func (s *webhookServer) register(ctx context.Context, authority []byte) error {
 	for _, kind := range configurationKinds {
+		if left, err := s.leftToAnother(ctx, kind); err != nil || left {
+			if err != nil {
+				return err
+			}
+			continue
+		}
 		entries, err := s.entries(kind == configurationKinds[0], bytes.TrimSpace(authority))
 		if err != nil {
 			return err
@@ -90,6 +97,27 @@ func (s *webhookServer) register(ctx context.Context, authority []byte) error {
 		}
 	}
 	return nil
+}
+
+// leftToAnother reports that another process, at an address of its own, answers the webhooks while this one does not lead.
+func (s *webhookServer) leftToAnother(ctx context.Context, kind string) (bool, error) {
+	if s.options.Service != nil || s.leads() {
+		return false, nil
+	}
+	all, err := configurations(ctx, s.client, kind)
+	if err != nil {
+		return false, err
+	}
+	for _, u := range all {
+		_, adopted := u.GetAnnotations()[annotationBefore]
+		if !adopted && u.GetName() != WebhookConfiguration || slices.ContainsFunc(webhooksOf(&u), s.pointsHere) {
+			continue
+		}
+		if alive, err := anyAnswered(ctx, s.client, &u); alive || err != nil {
+			return alive, err
+		}
+	}
+	return false, nil
 }
 
 // leads reports that this process has been elected.

@@ -80,7 +80,12 @@ func webhooksGoWithTheProcess(t *testing.T, config *rest.Config, c client.Client
 
 func webhooksOfASuccessorStay(t *testing.T, config *rest.Config, c client.Client) {
 	first := startReplica(t, config, nil, podHook())
+	was, _ := hooksOf(t, c, kube.WebhookConfiguration)
 	second := startReplica(t, config, nil, podHook())
+	until(t, "the second process, which leads as well, has registered its own", func() bool {
+		have, _ := hooksOf(t, c, kube.WebhookConfiguration)
+		return have.ResourceVersion != was.ResourceVersion
+	})
 	first.stop()
 	if _, found := hooksOf(t, c, kube.WebhookConfiguration); !found {
 		t.Error("the end of one process has removed the webhooks that another one answers")
@@ -201,6 +206,32 @@ func webhooksOfALeaderAreLeftAlone(t *testing.T, config *rest.Config, c client.C
 		return *have.Webhooks[0].ClientConfig.URL != "https://127.0.0.1:1/"
 	})
 	r.stop()
+}
+
+// Without a Service each process has an address of its own: one that waits for its turn neither takes the leader's webhooks nor, when
+// it ends, removes them.
+func webhooksOfALeaderOutliveAStandby(t *testing.T, config *rest.Config, c client.Client) {
+	leases, err := kube.FindLeases(t.Context(), c, "default", kube.LeaseLoadBalancer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leader := startReplica(t, config, leases, podHook())
+	within(t, 20*time.Second, "the election", leader.elected)
+	until(t, "the leader's webhooks are registered", func() bool { _, found := hooksOf(t, c, kube.WebhookConfiguration); return found })
+	before, _ := hooksOf(t, c, kube.WebhookConfiguration)
+	standby := startReplica(t, config, leases, podHook())
+	standby.stop()
+	if have, _ := hooksOf(t, c, kube.WebhookConfiguration); have.ResourceVersion != before.ResourceVersion {
+		t.Errorf("a process that never led has written %+v", have.Webhooks)
+	}
+	next := startReplica(t, config, leases, podHook())
+	leader.stop()
+	within(t, 20*time.Second, "the election of the next process", next.elected)
+	until(t, "the next leader registers its own", func() bool {
+		have, found := hooksOf(t, c, kube.WebhookConfiguration)
+		return found && *have.Webhooks[0].ClientConfig.URL != *before.Webhooks[0].ClientConfig.URL
+	})
+	next.stop()
 }
 
 // A process that serves no webhooks takes back what a crashed one has left, and nothing else.
