@@ -216,7 +216,7 @@ func (s *Service) DescribeLoadBalancerAttributes(r eventual.Reader, in *elb.Desc
 	if err != nil {
 		return nil, err
 	}
-	return &elb.DescribeLoadBalancerAttributesOutput{Attributes: balancerList(lb.attributes)}, nil
+	return &elb.DescribeLoadBalancerAttributesOutput{Attributes: balancerList(lb.formerly.attributes.read(r, lb.attributes))}, nil
 }
 
 func balancerList(values map[string]string) []types.LoadBalancerAttribute {
@@ -243,11 +243,16 @@ func (s *Service) ModifyLoadBalancerAttributes(r eventual.Reader, in *elb.Modify
 	if err != nil {
 		return nil, err
 	}
+	const secondary = "secondary_ips.auto_assigned.per_subnet"
+	if number(values[secondary]) < number(lb.attributes[secondary]) {
+		return nil, wire.Errorf("InvalidConfigurationRequest", "The number of secondary addresses per subnet, %s, cannot be decreased", lb.attributes[secondary])
+	}
 	for _, logs := range []string{"access_logs", "connection_logs", "health_check_logs"} {
 		if values[logs+".s3.enabled"] == "true" && values[logs+".s3.bucket"] == "" {
 			return nil, wire.Errorf("InvalidConfigurationRequest", "The S3 bucket of %s must be specified when it is enabled", logs)
 		}
 	}
+	lb.formerly.attributes.replace(s.model, "attributes/"+lb.arn, lb.attributes, values)
 	lb.attributes = values
 	s.propagate(lb, change{key: lb.attributeChange(), what: "ModifyLoadBalancerAttributes " + lb.arn, lane: "attributes", apply: func(n *node) {
 		n.attributes, n.stale = values, true
@@ -266,7 +271,7 @@ func (s *Service) DescribeTargetGroupAttributes(r eventual.Reader, in *elb.Descr
 	if err != nil {
 		return nil, err
 	}
-	return &elb.DescribeTargetGroupAttributesOutput{Attributes: groupList(g.attributes)}, nil
+	return &elb.DescribeTargetGroupAttributesOutput{Attributes: groupList(g.formerly.attributes.read(r, g.attributes))}, nil
 }
 
 func groupList(values map[string]string) []types.TargetGroupAttribute {
@@ -297,6 +302,7 @@ func (s *Service) ModifyTargetGroupAttributes(r eventual.Reader, in *elb.ModifyT
 	if err := groupRules(v, values); err != nil {
 		return nil, err
 	}
+	g.formerly.attributes.replace(s.model, "attributes/"+g.arn, g.attributes, values)
 	g.attributes = values
 	s.changeSettings(g, "ModifyTargetGroupAttributes "+g.arn)
 	return &elb.ModifyTargetGroupAttributesOutput{Attributes: groupList(values)}, nil
@@ -339,7 +345,7 @@ func (s *Service) DescribeListenerAttributes(r eventual.Reader, in *elb.Describe
 	if err != nil {
 		return nil, err
 	}
-	return &elb.DescribeListenerAttributesOutput{Attributes: listenerList(l.attributes)}, nil
+	return &elb.DescribeListenerAttributesOutput{Attributes: listenerList(l.formerly.attributes.read(r, l.attributes))}, nil
 }
 
 func listenerList(values map[string]string) []types.ListenerAttribute {
@@ -367,6 +373,7 @@ func (s *Service) ModifyListenerAttributes(r eventual.Reader, in *elb.ModifyList
 	if err != nil {
 		return nil, err
 	}
+	l.formerly.attributes.replace(s.model, "attributes/"+l.arn, l.attributes, values)
 	l.attributes = values
 	s.changeListenerAt(l.balancer.attributeChange(), l, "ModifyListenerAttributes "+l.arn)
 	return &elb.ModifyListenerAttributesOutput{Attributes: listenerList(values)}, nil

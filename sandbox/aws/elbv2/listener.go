@@ -36,6 +36,9 @@ func (s *Service) CreateListener(r eventual.Reader, in *elb.CreateListenerInput)
 	if err := s.checkListener(lb, &v, found); err != nil {
 		return nil, err
 	}
+	if err := s.checkMutual(r, &v); err != nil {
+		return nil, err
+	}
 	if v.DefaultActions, err = s.actions(r, lb, in.DefaultActions); err != nil {
 		return nil, err
 	}
@@ -128,9 +131,6 @@ func (s *Service) checkListener(lb *loadBalancer, v *types.Listener, found map[s
 	if !slices.ContainsFunc(sslPolicies, func(p types.SslPolicy) bool { return *p.Name == *v.SslPolicy }) {
 		return wire.Errorf("SSLPolicyNotFound", "SSL policy '%s' not found", *v.SslPolicy)
 	}
-	if v.MutualAuthentication == nil && v.Protocol == types.ProtocolEnumHttps {
-		v.MutualAuthentication = &types.MutualAuthenticationAttributes{Mode: new("off")}
-	}
 	return nil
 }
 
@@ -169,6 +169,11 @@ func (s *Service) ModifyListener(r eventual.Reader, in *elb.ModifyListenerInput)
 	if err := s.checkListener(l.balancer, &v, found); err != nil {
 		return nil, err
 	}
+	if in.MutualAuthentication != nil || v.MutualAuthentication == nil {
+		if err := s.checkMutual(r, &v); err != nil {
+			return nil, err
+		}
+	}
 	for _, other := range l.balancer.listeners {
 		if other != l && *other.value.Get().Port == *v.Port {
 			return nil, wire.Errorf("DuplicateListener", "A listener already exists on port %d of load balancer '%s'", *v.Port, l.balancer.name)
@@ -189,7 +194,7 @@ func (s *Service) ModifyListener(r eventual.Reader, in *elb.ModifyListenerInput)
 		return nil, err
 	}
 	if protocol := l.value.Get().Protocol; protocol != v.Protocol {
-		l.attributes = listenerDefaults(v.Protocol)
+		l.attributes, l.formerly.attributes = listenerDefaults(v.Protocol), earlier{}
 	}
 	pace := l.balancer.listenerChange(l.value.Get(), v)
 	l.value.Put(v)

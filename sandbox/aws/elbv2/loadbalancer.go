@@ -97,6 +97,13 @@ func (s *Service) newBalancer(r eventual.Reader, in *elb.CreateLoadBalancerInput
 		return none, nil, err
 	}
 	lb.AvailabilityZones = shownZones(lb.Type, placements)
+	if lb.IpamPools, err = checkPools(lb, in.IpamPools); err != nil {
+		return none, nil, err
+	}
+	if in.CustomerOwnedIpv4Pool != nil && lb.Type != types.LoadBalancerTypeEnumApplication {
+		return none, nil, wire.Errorf("InvalidConfigurationRequest", "A customer-owned address pool is for application load balancers on Outposts only")
+	}
+	lb.CustomerOwnedIpv4Pool = in.CustomerOwnedIpv4Pool
 	lb.SecurityGroups = in.SecurityGroups
 	if len(lb.SecurityGroups) == 0 && lb.Type == types.LoadBalancerTypeEnumApplication {
 		lb.SecurityGroups = []string{s.config.Network.DefaultSecurityGroup()}
@@ -217,7 +224,10 @@ func sameBalancer(have, want types.LoadBalancer) bool {
 		}
 		return ids
 	}
-	return have.Type == want.Type && have.Scheme == want.Scheme && have.IpAddressType == want.IpAddressType &&
+	pool := func(lb types.LoadBalancer) string {
+		return deref(deref(lb.IpamPools).Ipv4IpamPoolId) + deref(lb.CustomerOwnedIpv4Pool)
+	}
+	return pool(have) == pool(want) && have.Type == want.Type && have.Scheme == want.Scheme && have.IpAddressType == want.IpAddressType &&
 		slices.Equal(subnets(have), subnets(want)) &&
 		slices.Equal(slices.Sorted(slices.Values(have.SecurityGroups)), slices.Sorted(slices.Values(want.SecurityGroups)))
 }

@@ -59,6 +59,9 @@ func (s *Service) SetSubnets(r eventual.Reader, in *elb.SetSubnetsInput) (*elb.S
 	if err != nil {
 		return nil, err
 	}
+	if lb.capacity.pending() {
+		return nil, wire.Errorf("CapacityReservationPending", "The zones of load balancer '%s' cannot be changed while a capacity reservation is pending", lb.name)
+	}
 	v := lb.value.Get()
 	if in.IpAddressType != "" && in.IpAddressType != v.IpAddressType {
 		if err := checkAddressType(v.Type, v.Scheme, in.IpAddressType); err != nil {
@@ -74,6 +77,9 @@ func (s *Service) SetSubnets(r eventual.Reader, in *elb.SetSubnetsInput) (*elb.S
 		return nil, err
 	}
 	lb.value.Put(v)
+	if lb.capacity.units > 0 {
+		s.reserve(lb, types.CapacityReservationStateEnumRebalancing)
+	}
 	return &elb.SetSubnetsOutput{AvailabilityZones: v.AvailabilityZones, IpAddressType: v.IpAddressType}, nil
 }
 

@@ -10,7 +10,7 @@ import (
 
 // What other services ask of this one: nothing here is stale.
 
-// Tagged are the tags of all load balancers, target groups, listeners and rules by ARN.
+// Tagged are the tags of all load balancers, target groups, listeners, rules and trust stores by ARN.
 func (s *Service) Tagged() map[string]map[string]string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -22,6 +22,9 @@ func (s *Service) Tagged() map[string]map[string]string {
 	}
 	for arn, g := range s.targetGroups {
 		all[arn] = maps.Clone(g.tags)
+	}
+	for arn, t := range s.trustStores {
+		all[arn] = maps.Clone(t.tags)
 	}
 	for arn, l := range s.listeners {
 		all[arn] = maps.Clone(l.tags)

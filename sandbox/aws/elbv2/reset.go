@@ -22,7 +22,7 @@ func (s *Service) Reset() {
 	clear(s.listeners)
 	clear(s.rules)
 	clear(s.targetGroups)
-	clear(s.secrets)
+	clear(s.trustStores)
 	clear(s.secrets)
 	s.mu.Unlock()
 	var closing sync.WaitGroup

@@ -55,6 +55,8 @@ type Config struct {
 	// Certificate asks the certificate manager of the account for a certificate: it may be unknown, or known and not (yet)
 	// issued. Nil: there is no certificate manager, and every ARN of the right form is taken.
 	Certificate func(arn string) (pair tls.Certificate, issued, known bool)
+	// Object reads an object of S3: trust stores are made of such. Nil: there are none.
+	Object func(bucket, key, version string) ([]byte, bool)
 	// Applied is told each time a node has taken a change. May be nil; must not block.
 	Applied func(Application)
 	// Hold says for how long a node hears of no change before it asks again; 0: it hears at once. Nil: always at once.
@@ -73,6 +75,7 @@ type Service struct {
 	listeners    map[string]*listener
 	rules        map[string]*rule
 	targetGroups map[string]*targetGroup
+	trustStores  map[string]*trustStore
 	timers       map[*time.Timer]struct{}
 	secrets      map[clientOf]string // of clients of issuers
 }
@@ -89,6 +92,7 @@ func New(config Config) *Service {
 		listeners:    map[string]*listener{},
 		rules:        map[string]*rule{},
 		targetGroups: map[string]*targetGroup{},
+		trustStores:  map[string]*trustStore{},
 		timers:       map[*time.Timer]struct{}{},
 		secrets:      map[clientOf]string{},
 	}
@@ -133,6 +137,21 @@ func (s *Service) Operations() wire.Operations[eventual.Reader] {
 		wire.Of(s.DescribeTags),
 		wire.Of(s.DescribeAccountLimits),
 		wire.Of(s.DescribeSSLPolicies),
+		wire.Of(s.DescribeCapacityReservation),
+		wire.Of(s.ModifyCapacityReservation),
+		wire.Of(s.ModifyIpPools),
+		wire.Of(s.CreateTrustStore),
+		wire.Of(s.DescribeTrustStores),
+		wire.Of(s.ModifyTrustStore),
+		wire.Of(s.DeleteTrustStore),
+		wire.Of(s.DescribeTrustStoreAssociations),
+		wire.Of(s.DeleteSharedTrustStoreAssociation),
+		wire.Of(s.GetTrustStoreCaCertificatesBundle),
+		wire.Of(s.AddTrustStoreRevocations),
+		wire.Of(s.DescribeTrustStoreRevocations),
+		wire.Of(s.RemoveTrustStoreRevocations),
+		wire.Of(s.GetTrustStoreRevocationContent),
+		wire.Of(s.GetResourcePolicy),
 	)
 }
 
@@ -181,6 +200,8 @@ type loadBalancer struct {
 	name       string
 	attributes map[string]string
 	tags       map[string]string
+	formerly   former
+	capacity   reservation
 	listeners  map[string]*listener
 	nodes      []*node
 	// leaving are nodes of zones that were taken away: they serve until they have heard of it.
@@ -205,6 +226,7 @@ type listener struct {
 	balancer   *loadBalancer
 	attributes map[string]string
 	tags       map[string]string
+	formerly   former
 	rules      map[string]*rule
 	byDefault  *rule
 	// certificates are those besides the default one.
@@ -217,6 +239,7 @@ type rule struct {
 	arn      string
 	listener *listener
 	tags     map[string]string
+	formerly former
 }
 
 // targetGroup is a target group and what is registered in it.
@@ -226,12 +249,38 @@ type targetGroup struct {
 	name       string
 	attributes map[string]string
 	tags       map[string]string
+	formerly   former
 	targets    map[dataplane.TargetKey]*target
 	// balancer is the load balancer whose listeners and rules refer to the group; references are their ARNs.
 	balancer   *loadBalancer
 	references map[string]bool
 	// lingers is until when AWS still believes the group to be in use.
 	lingers time.Time
+}
+
+// former is what readers may still see of a resource's attributes and tags.
+type former struct{ attributes, tags earlier }
+
+// earlier is what readers may still see of attributes or tags that have changed. The zero value is nothing.
+type earlier struct {
+	value *eventual.Value[map[string]string]
+}
+
+// replace notes that before has become after. Neither map may be changed in place.
+func (e *earlier) replace(m *eventual.Model, id string, before, after map[string]string) {
+	if e.value == nil {
+		e.value = eventual.Settled(m, id, before)
+	}
+	e.value.Put(after)
+}
+
+// read is what a reader sees of what is now.
+func (e *earlier) read(r eventual.Reader, now map[string]string) map[string]string {
+	if e.value == nil {
+		return now
+	}
+	seen, _ := e.value.Read(r)
+	return seen
 }
 
 func (g *targetGroup) inUse() bool { return len(g.references) > 0 }

@@ -49,56 +49,73 @@ func newTags(given []types.Tag) (map[string]string, error) {
 
 func equalTags(a, b map[string]string) bool { return maps.Equal(a, b) }
 
+// tagged is the tags of one resource.
+type tagged struct {
+	arn      string
+	tags     *map[string]string
+	formerly *earlier
+}
+
+// set replaces the tags.
+func (t tagged) set(m *eventual.Model, tags map[string]string) {
+	t.formerly.replace(m, "tags/"+t.arn, *t.tags, tags)
+	*t.tags = tags
+}
+
 // tagsOf finds the tags of a resource that r sees.
-func (s *Service) tagsOf(r eventual.Reader, arn string) (map[string]string, error) {
+func (s *Service) tagsOf(r eventual.Reader, arn string) (tagged, error) {
 	switch {
 	case strings.Contains(arn, ":loadbalancer/"):
 		lb, err := s.balancer(r, &arn)
 		if err != nil {
-			return nil, err
+			return tagged{}, err
 		}
-		return lb.tags, nil
+		return tagged{arn, &lb.tags, &lb.formerly.tags}, nil
 	case strings.Contains(arn, ":listener/"):
 		l, err := s.listener(r, &arn)
 		if err != nil {
-			return nil, err
+			return tagged{}, err
 		}
-		return l.tags, nil
+		return tagged{arn, &l.tags, &l.formerly.tags}, nil
 	case strings.Contains(arn, ":listener-rule/"):
 		one, err := s.rule(r, &arn)
 		if err != nil {
-			return nil, err
+			return tagged{}, err
 		}
-		return one.tags, nil
+		return tagged{arn, &one.tags, &one.formerly.tags}, nil
 	case strings.Contains(arn, ":targetgroup/"):
 		g, err := s.targetGroup(r, &arn)
 		if err != nil {
-			return nil, err
+			return tagged{}, err
 		}
-		return g.tags, nil
+		return tagged{arn, &g.tags, &g.formerly.tags}, nil
 	case strings.Contains(arn, ":truststore/"):
-		return nil, wire.Errorf("TrustStoreNotFound", "Trust store '%s' not found", arn)
+		t, err := s.trustStore(r, &arn)
+		if err != nil {
+			return tagged{}, err
+		}
+		return tagged{arn, &t.tags, &t.formerly.tags}, nil
 	}
-	return nil, wire.Errorf("ValidationError", "'%.200s' is not a valid ARN of a load balancer, listener, rule or target group", arn)
+	return tagged{}, wire.Errorf("ValidationError", "'%.200s' is not a valid ARN of a load balancer, listener, rule, target group or trust store", arn)
 }
 
 // allTags finds the tags of several resources.
-func (s *Service) allTags(r eventual.Reader, arns []string) ([]map[string]string, error) {
+func (s *Service) allTags(r eventual.Reader, arns []string) ([]tagged, error) {
 	if len(arns) == 0 {
 		return nil, wire.Errorf("ValidationError", "At least one resource ARN must be specified")
 	}
-	var all []map[string]string
+	var all []tagged
 	for _, arn := range arns {
-		tags, err := s.tagsOf(r, arn)
+		one, err := s.tagsOf(r, arn)
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, tags)
+		all = append(all, one)
 	}
 	return all, nil
 }
 
-// AddTags adds tags to resources; present keys get the new value.
+// AddTags adds tags to resources; present keys get the new value. All resources get them, or none.
 func (s *Service) AddTags(r eventual.Reader, in *elb.AddTagsInput) (*elb.AddTagsOutput, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -113,34 +130,40 @@ func (s *Service) AddTags(r eventual.Reader, in *elb.AddTagsInput) (*elb.AddTags
 	if err != nil {
 		return nil, err
 	}
-	for _, tags := range all {
-		merged := maps.Clone(tags)
-		maps.Copy(merged, added)
-		if len(merged) > maxTags {
+	merged := make([]map[string]string, len(all))
+	for i, one := range all {
+		merged[i] = maps.Clone(*one.tags)
+		maps.Copy(merged[i], added)
+		if len(merged[i]) > maxTags {
 			return nil, wire.Errorf("TooManyTags", "A resource can have at most %d tags", maxTags)
 		}
 	}
-	for _, tags := range all {
-		maps.Copy(tags, added)
+	for i, one := range all {
+		one.set(s.model, merged[i])
 	}
 	return &elb.AddTagsOutput{}, nil
 }
 
-// RemoveTags removes tags by key.
+// RemoveTags removes tags by key. More keys than a resource can have tags are too many.
 func (s *Service) RemoveTags(r eventual.Reader, in *elb.RemoveTagsInput) (*elb.RemoveTagsOutput, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(in.TagKeys) == 0 {
+	switch {
+	case len(in.TagKeys) == 0:
 		return nil, wire.Errorf("ValidationError", "At least one tag key must be specified")
+	case len(in.TagKeys) > maxTags:
+		return nil, wire.Errorf("TooManyTags", "At most %d tag keys can be specified", maxTags)
 	}
 	all, err := s.allTags(r, in.ResourceArns)
 	if err != nil {
 		return nil, err
 	}
-	for _, tags := range all {
+	for _, one := range all {
+		left := maps.Clone(*one.tags)
 		for _, key := range in.TagKeys {
-			delete(tags, key)
+			delete(left, key)
 		}
+		one.set(s.model, left)
 	}
 	return &elb.RemoveTagsOutput{}, nil
 }
@@ -157,8 +180,8 @@ func (s *Service) DescribeTags(r eventual.Reader, in *elb.DescribeTagsInput) (*e
 		return nil, err
 	}
 	out := &elb.DescribeTagsOutput{TagDescriptions: []types.TagDescription{}}
-	for i, tags := range all {
-		list := []types.Tag{}
+	for i, one := range all {
+		tags, list := one.formerly.read(r, *one.tags), []types.Tag{}
 		for _, key := range slices.Sorted(maps.Keys(tags)) {
 			list = append(list, types.Tag{Key: new(key), Value: new(tags[key])})
 		}
