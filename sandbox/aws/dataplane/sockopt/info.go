@@ -1,0 +1,9 @@
+package sockopt
+
+// Info is what the kernel knows of a TCP connection.
+type Info struct {
+	// Closed is true when the kernel has given the connection up, which before we close it means an RST from the peer.
+	Closed bool
+	// Segments and Bytes have come in so far.
+	Segments, Bytes uint64
+}
