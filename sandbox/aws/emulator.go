@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"sync"
 	"time"
@@ -105,6 +106,7 @@ type Emulator struct {
 	cloudwatch *cloudwatch.Service
 	faults     *fault.Set
 	hosts      hosts
+	objects    objects
 	draws      *profile.Draws
 	tempo      sync.Mutex // serialises changes of draws
 	// gate is held for reading by whatever changes the account, and for writing by Reset; it guards generation.
@@ -154,8 +156,12 @@ func New(config Config) (*Emulator, error) {
 	balancing := elbv2.Config{
 		Region: config.Region, AccountID: config.AccountID, Network: e.ec2, IDs: e.ids, Draws: draws, Log: config.Log,
 		Certificate: func(arn string) (pair tls.Certificate, issued, known bool) { return e.acm.Certificate(arn) },
+		Object:      e.objects.read,
 		Applied:     func(a elbv2.Application) { e.record("NodeApplied", a.Taken, a) },
 		Hold:        e.faults.Holds,
+	}
+	if config.DataDir != "" {
+		e.objects.dir = filepath.Join(config.DataDir, "objects")
 	}
 	if !config.WithoutTraffic {
 		balancing.NewNode = e.newNode
