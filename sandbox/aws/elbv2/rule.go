@@ -178,13 +178,14 @@ func (s *Service) SetRulePriorities(r eventual.Reader, in *elb.SetRulePriorities
 		taken[priority] = arn
 	}
 	var changed []types.Rule
+	var values []*eventual.Value[types.Rule]
 	for _, pair := range in.RulePriorities {
 		one := l.rules[*pair.RuleArn]
 		v := one.value.Get()
 		v.Priority = new(wanted[one.arn])
-		one.value.Put(v)
-		changed = append(changed, v)
+		changed, values = append(changed, v), append(values, one.value)
 	}
+	eventual.PutAll(values, changed)
 	s.changeListener(l, "SetRulePriorities "+l.arn)
 	return &elb.SetRulePrioritiesOutput{Rules: changed}, nil
 }
@@ -230,11 +231,11 @@ func (s *Service) DescribeRules(r eventual.Reader, in *elb.DescribeRulesInput) (
 	if (deref(in.ListenerArn) == "") == (len(in.RuleArns) == 0) {
 		return nil, wire.Errorf("ValidationError", "You must specify either rule ARNs or a listener ARN")
 	}
-	all := []types.Rule{}
+	all, look := []types.Rule{}, eventual.NewLook(r)
 	for _, arn := range in.RuleArns {
 		one := s.rules[arn]
 		if one != nil {
-			if v, ok := one.value.Read(r); ok {
+			if v, ok := one.value.See(look); ok {
 				all = append(all, v)
 				continue
 			}
@@ -247,7 +248,7 @@ func (s *Service) DescribeRules(r eventual.Reader, in *elb.DescribeRulesInput) (
 			return nil, err
 		}
 		for _, one := range l.rules {
-			if v, ok := one.value.Read(r); ok {
+			if v, ok := one.value.See(look); ok {
 				all = append(all, v)
 			}
 		}

@@ -4,6 +4,8 @@
 // front end that has not heard of it: they miss a new resource, or show a changed one as it was. How
 // likely that is and for how long is in the profile.
 //
+// A write that changes several resources at once (PutAll) is seen whole or not at all by a call that reads them with one Look.
+//
 // A Value keeps a resource and the state that it had before its last change. It must hold a value that is
 // never changed in place: what was read stays what was read. Values are guarded by their owner's
 // lock.
@@ -46,9 +48,19 @@ type Value[T any] struct {
 	now     T
 	before  T
 	born    bool // the last change made the resource, before means nothing
-	changed time.Time
-	window  time.Duration
 	changes int
+	last    *change // nil: it has been there for ever
+}
+
+// change is one write. Several values share it if the write changed them together.
+type change struct {
+	event  string // the name under which random draws are made
+	at     time.Time
+	window time.Duration
+	joint  bool
+	// settled: one of the values has changed again, so that the write must have been seen by everybody: who saw it at another of the
+	// values as it was before would see a part of it.
+	settled bool
 	reads   int
 	seen    map[string]bool // callers that have seen the newest state, while the window is open
 }
@@ -57,7 +69,7 @@ type Value[T any] struct {
 // same in each run.
 func New[T any](m *Model, id string, value T) *Value[T] {
 	v := &Value[T]{model: m, id: id, born: true}
-	v.change(value)
+	v.change(value, nil)
 	return v
 }
 
@@ -72,41 +84,88 @@ func (v *Value[T]) Get() T { return v.now }
 // Put replaces the resource.
 func (v *Value[T]) Put(value T) {
 	v.before, v.born = v.now, false
-	v.change(value)
+	v.change(value, nil)
 }
 
-func (v *Value[T]) change(value T) {
+// PutAll replaces several resources at once: the first by the first of to, and so on.
+func PutAll[T any](values []*Value[T], to []T) {
+	var together *change
+	for i, v := range values {
+		v.before, v.born = v.now, false
+		v.change(to[i], together)
+		together = v.last
+		together.joint = true
+	}
+}
+
+// change notes a write. together is the write of another value that this one is a part of; nil: it is on its own.
+func (v *Value[T]) change(value T, together *change) {
 	v.now = value
 	v.changes++
-	v.changed = time.Now()
-	v.window = v.model.draws.Once(profile.ReadWindow, v.event())
-	v.seen = nil
+	if v.last != nil {
+		v.last.settled = true
+	}
+	v.last = together
+	if together == nil {
+		event := v.id + "#" + strconv.Itoa(v.changes)
+		v.last = &change{event: event, at: time.Now(), window: v.model.draws.Once(profile.ReadWindow, event)}
+	}
 }
 
-func (v *Value[T]) event() string { return v.id + "#" + strconv.Itoa(v.changes) }
+// Look is what one call sees of several resources.
+type Look struct {
+	reader Reader
+	old    map[*change]bool
+}
+
+// NewLook begins to look for r. Use it within one call only.
+func NewLook(r Reader) *Look { return &Look{reader: r} }
 
 // Read is what r sees; ok is false if it does not see the resource at all.
-func (v *Value[T]) Read(r Reader) (value T, ok bool) {
-	window, probability := v.window, v.probability()
+func (v *Value[T]) Read(r Reader) (value T, ok bool) { return v.See(NewLook(r)) }
+
+// See is what a look sees of the resource; ok is false if it does not see it at all.
+func (v *Value[T]) See(l *Look) (value T, ok bool) {
+	if v.last == nil || v.last.settled {
+		return v.now, true
+	}
+	old, decided := l.old[v.last]
+	if !decided {
+		old = v.last.hides(l.reader, v.model.draws, v.probability())
+		if v.last.joint {
+			if l.old == nil {
+				l.old = map[*change]bool{}
+			}
+			l.old[v.last] = old
+		}
+	}
+	if old {
+		return v.before, !v.born
+	}
+	return v.now, true
+}
+
+// hides says whether a reader does not see the change yet.
+func (c *change) hides(r Reader, draws *profile.Draws, probability float64) bool {
+	window := c.window
 	if r.Stale != nil {
 		window, probability = r.Stale.Window, r.Stale.Probability
 	}
-	if v.changes == 0 || time.Since(v.changed) >= window {
-		return v.now, true
+	if time.Since(c.at) >= window {
+		return false
 	}
-	p := v.model.draws.Profile()
-	if p.MonotonicReads && r.Stale == nil && v.seen[r.Caller] {
-		return v.now, true
+	if draws.Profile().MonotonicReads && r.Stale == nil && c.seen[r.Caller] {
+		return false
 	}
-	v.reads++
-	if v.model.draws.Chance(probability, v.event()+"/read/"+strconv.Itoa(v.reads)) {
-		return v.before, !v.born
+	c.reads++
+	if draws.Chance(probability, c.event+"/read/"+strconv.Itoa(c.reads)) {
+		return true
 	}
-	if v.seen == nil {
-		v.seen = map[string]bool{}
+	if c.seen == nil {
+		c.seen = map[string]bool{}
 	}
-	v.seen[r.Caller] = true
-	return v.now, true
+	c.seen[r.Caller] = true
+	return false
 }
 
 func (v *Value[T]) probability() float64 {

@@ -113,3 +113,28 @@ func TestStaleFaultOverridesTheProfile(t *testing.T) {
 		}
 	})
 }
+
+// One look at what one write changed sees all of it or nothing, also when a part of it changes once more.
+func TestOneWriteIsSeenWhole(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := model(t, func(p *profile.Profile) { p.MonotonicReads = false })
+		whole := map[string]int{}
+		for i := range 100 {
+			a, b := eventual.Settled(m, fmt.Sprint("a", i), "1"), eventual.Settled(m, fmt.Sprint("b", i), "2")
+			eventual.PutAll([]*eventual.Value[string]{a, b}, []string{"2", "1"})
+			look := eventual.NewLook(eventual.Reader{Caller: "me"})
+			first, _ := a.See(look)
+			second, _ := b.See(look)
+			whole[first+second]++
+			if i == 0 {
+				a.Put("3")
+				if seen := reads(b, 100, everyone); seen["1"] != 100 {
+					t.Errorf("a part of a write is seen though the rest has changed since: %v", seen)
+				}
+			}
+		}
+		if whole["12"] < 20 || whole["21"] < 20 || len(whole) != 2 {
+			t.Errorf("looks saw %v", whole)
+		}
+	})
+}
