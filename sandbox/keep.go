@@ -8,7 +8,7 @@ import (
 	"path/filepath"
 
 	"github.com/lockstep-delivery/lockstep/sandbox/address"
-	"github.com/lockstep-delivery/lockstep/sandbox/aws/history"
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/snapshot"
 )
 
 // claim takes the addresses of the VPC: those of the account that is kept, if there is one.
@@ -19,7 +19,7 @@ func (s *Sandbox) claim() (*address.VPC, error) {
 	if err := s.openDataDir(); err != nil {
 		return nil, err
 	}
-	account, err := history.Read(s.config.DataDir)
+	account, err := snapshot.Read(s.config.DataDir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return address.Claim()

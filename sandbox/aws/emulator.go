@@ -22,13 +22,13 @@ import (
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/ec2"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/elbv2"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/fault"
-	"github.com/lockstep-delivery/lockstep/sandbox/aws/history"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/imds"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/journal"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/policy"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/profile"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/resourceid"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/route53"
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/snapshot"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/sts"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/tagging"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/throttle"
@@ -79,7 +79,7 @@ type Config struct {
 	NewNode func(dataplane.Config) elbv2.Node
 
 	// DataDir is the folder in which the account is kept, so that the next one with the same folder has the same
-	// resources, tags and ids. Empty: it ends with the process. Instances that a cluster runs are not kept.
+	// resources, tags and ids. Empty: it ends with the process.
 	DataDir string
 	// JournalSize is how many records are kept in memory (default 20,000); JournalLines gets all of them
 	// as lines of JSON, if it is not nil.
@@ -112,8 +112,9 @@ type Emulator struct {
 	// gate is held for reading by whatever changes the account, and for writing by Reset; it guards generation.
 	gate       sync.RWMutex
 	generation uint64
-	history    *history.Keeper // nil: nothing is kept
-	resets     []func()        // of the services around load balancing
+	keeper     *snapshot.Keeper // nil: nothing is kept
+	states     []state          // what is kept, in the order in which it is restored
+	resets     []func()         // of the services around load balancing
 	buckets    *throttle.Buckets
 	journal    *journal.Journal
 	ids        *resourceid.Source
@@ -361,8 +362,8 @@ func (e *Emulator) Close() error {
 	}
 	e.reports.end()
 	e.elbv2.Close()
-	if e.history != nil {
-		return e.history.Close()
+	if e.keeper != nil {
+		return e.keeper.Close()
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package aws
 
 import (
 	"cmp"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -9,6 +10,8 @@ import (
 	"regexp"
 	"slices"
 	"sync"
+
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/snapshot"
 )
 
 // Host is a program outside of the sandbox that is to be a target: an instance of the account whose ports are really
@@ -80,7 +83,7 @@ func (e *Emulator) addHost(h Host) (Host, error) {
 		e.hosts.real[netip.AddrPortFrom(h.Address, port)] = real
 	}
 	e.hosts.byName[h.Name] = h
-	e.keepHost("AddHost", h)
+	e.keeper.Changed()
 	return h, nil
 }
 
@@ -103,7 +106,7 @@ func (e *Emulator) removeHost(name string) error {
 	}
 	e.unmap(h)
 	delete(e.hosts.byName, name)
-	e.keepHost("RemoveHost", h)
+	e.keeper.Changed()
 	return nil
 }
 
@@ -111,6 +114,28 @@ func (e *Emulator) unmap(h Host) {
 	for port := range h.Ports {
 		delete(e.hosts.real, netip.AddrPortFrom(h.Address, port))
 	}
+}
+
+// Export tells all hosts.
+func (h *hosts) Export() (json.RawMessage, error) {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return json.Marshal(h.byName)
+}
+
+// Import takes over the hosts that were exported. Their instances must be there.
+func (h *hosts) Import(text json.RawMessage) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if err := snapshot.Decode(text, &h.byName); err != nil {
+		return err
+	}
+	for _, one := range h.byName {
+		for port, real := range one.Ports {
+			h.real[netip.AddrPortFrom(one.Address, port)] = real
+		}
+	}
+	return nil
 }
 
 // Hosts lists the programs from outside, sorted by name.

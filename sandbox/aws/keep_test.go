@@ -18,8 +18,8 @@ import (
 
 	"github.com/lockstep-delivery/lockstep/sandbox/address"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws"
-	"github.com/lockstep-delivery/lockstep/sandbox/aws/history"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/profile"
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/snapshot"
 )
 
 // everything is what the API tells of an account, without the times at which things were made.
@@ -126,13 +126,20 @@ func TestAnAccountOfAnotherSeedOrVersionIsRefused(t *testing.T) {
 	if _, err := aws.New(config); err == nil || !strings.Contains(err.Error(), "its seed is 1, not 2") {
 		t.Errorf("another seed: %v", err)
 	}
+	const who = `"accountId": "123456789012", "region": "eu-west-1", "cluster": "lockstep",
+		"zones": ["eu-west-1a", "eu-west-1b", "eu-west-1c"], "seed": 2, "octet": 77`
 	for says, text := range map[string]string{
-		"it is of version 9": `{"version": 9}`,
-		"cannot read":        `{"version": 1, "writes": [}`,
-		"call 1, elasticloadbalancing CreateMagic: service elasticloadbalancing has no operation": `{"version": 1, "accountId": "123456789012", "region": "eu-west-1", "cluster": "lockstep",
-			"zones": ["eu-west-1a", "eu-west-1b", "eu-west-1c"], "seed": 2, "octet": 77, "writes": [{"service": "elasticloadbalancing", "operation": "CreateMagic", "input": {}}]}`,
+		"version 9, this program knows version 2: use the newer lockstep": `{"version": 9}`,
+		"version 1, this program":                     `{"version": 1, "writes": []}`,
+		"line 2, byte":                                "{\"version\": 2,\n \"services\": [}",
+		"account.json: line 1":                        "{\"version\": 2, \"services\": {\"ec2\"",
+		`unknown field "servicse"`:                    `{"version": 2, "servicse": {}}`,
+		"move the file away":                          "",
+		`services, ec2: json: unknown field "gruops"`: `{"version": 2, ` + who + `, "services": {"ec2": {"gruops": []}}}`,
+		`a service "sqs", which this`:                 `{"version": 2, ` + who + `, "services": {"sqs": {}}}`,
+		"is in subnet subnet-1, which":                `{"version": 2, ` + who + `, "services": {"ec2": {"interfaces": [{"id": "eni-1", "subnet": "subnet-1"}]}}}`,
 	} {
-		if err := os.WriteFile(filepath.Join(dir, history.File), []byte(text), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, snapshot.File), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := aws.New(config); err == nil || !strings.Contains(err.Error(), says) {

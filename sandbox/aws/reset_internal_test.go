@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	"github.com/lockstep-delivery/lockstep/sandbox/address"
-	"github.com/lockstep-delivery/lockstep/sandbox/aws/history"
 )
 
 // Each service has something that lists what it was given; after a reset it lists nothing of it.
@@ -19,7 +18,7 @@ func TestAResetReachesEveryService(t *testing.T) {
 	t.Cleanup(func() { _ = e.Close() })
 	call := func(service, operation, input string) string {
 		t.Helper()
-		output, err := e.carryOut(history.Write{Service: service, Operation: operation, Input: json.RawMessage(input)})
+		output, err := e.carryOut(service, operation, []byte(input))
 		if err != nil {
 			t.Fatalf("%s %s: %v", service, operation, err)
 		}

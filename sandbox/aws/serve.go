@@ -235,7 +235,7 @@ func (e *Emulator) run(r *http.Request, c *call) (*wire.Response, error) {
 		return operation.Run(eventual.Reader{
 			Caller: c.identity.accessKey + " " + c.record.UserAgent, AccessKey: c.identity.accessKey, Stale: effect.Stale,
 		}, input)
-	}, input)
+	})
 	if err != nil {
 		return nil, err
 	}

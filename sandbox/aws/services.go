@@ -54,6 +54,11 @@ func (e *Emulator) addServices(draws *profile.Draws) {
 	e.resets = []func(){
 		e.route53.Reset, e.acm.Reset, e.cloudwatch.Reset, accelerators.Reset, firewall.Reset, older.Reset, protections.Reset, e.tagging.Reset,
 	}
+	// What others refer to comes first: certificates need hosted zones, load balancers the network, certificates and hosts.
+	e.states = []state{
+		{"ec2", e.ec2}, {"hosts", &e.hosts}, {"route53", e.route53}, {"acm", e.acm}, {"elasticloadbalancing", e.elbv2},
+		{"wafv2", firewall}, {"waf-regional", older}, {"shield", protections}, {"globalaccelerator", accelerators}, {"tagging", e.tagging},
+	}
 	e.services = map[string]service{
 		"elasticloadbalancing": {codecs: []wire.Codec{wire.ELBv2}, operations: e.elbv2.Operations()},
 		"ec2":                  {codecs: []wire.Codec{wire.EC2}, operations: e.ec2.Operations(), strict: true},

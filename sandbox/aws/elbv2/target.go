@@ -29,6 +29,8 @@ type target struct {
 	zone    string // of the address, or all
 	// draining targets leave when the deregistration delay is over.
 	draining bool
+	// leaves is when a draining target is taken away.
+	leaves time.Time
 	// reports are what the nodes say of its health, by zone; shown is what the API says.
 	reports map[string]dataplane.TargetHealth
 	shown   types.TargetHealth
@@ -230,7 +232,7 @@ func (s *Service) drain(g *targetGroup, leaving []*target) {
 		return
 	}
 	for _, t := range leaving {
-		t.draining = true
+		t.draining, t.leaves = true, time.Now().Add(g.delay())
 		s.show(g, t)
 	}
 	s.changeTargets(g, "DeregisterTargets "+g.arn, g.balancer.either(profile.ALBDeregister, profile.NLBDeregister), leaving, dataplane.Draining)
