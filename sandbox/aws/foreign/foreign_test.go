@@ -1,0 +1,122 @@
+package foreign
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// install gets the Debian packages once, and says why it could not.
+var install = sync.OnceValue(func() string {
+	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, "./install.sh").CombinedOutput()
+	if err == nil {
+		return ""
+	}
+	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+	return lines[len(lines)-1]
+})
+
+// client is an installed release of a foreign program.
+type client struct{ generation, program, version string }
+
+// clients finds the program of Debian, and the one on the path if that is another release. Both tell their release on
+// the first line of what ask prints.
+func clients(t *testing.T, debian, name string, ask ...string) (found []client) {
+	t.Helper()
+	reason := install()
+	for _, c := range []client{{"debian", debian, ""}, {"path", name, ""}} {
+		program, err := exec.LookPath(c.program)
+		if err == nil {
+			var out []byte
+			out, err = exec.Command(program, ask...).CombinedOutput()
+			c.program, c.version = program, strings.TrimSpace(string(out))
+		}
+		switch {
+		case err == nil && (len(found) == 0 || c.version != found[0].version):
+			found = append(found, c)
+		case err != nil && c.program == debian:
+			t.Logf("SKIPPED: %s: %s", debian, reason)
+		}
+	}
+	if len(found) == 0 {
+		t.Skipf("SKIPPED: no %s here: %s", name, reason)
+	}
+	for _, c := range found {
+		t.Logf("%s: %s is %s", c.generation, c.program, c.version)
+	}
+	return found
+}
+
+// TestBoto3 runs the Python scripts. Each answer's names are compared with those of botocore's own models.
+func TestBoto3(t *testing.T) {
+	t.Parallel()
+	for _, c := range clients(t, "/usr/bin/python3", "python3", "-c", "import boto3; print('boto3', boto3.__version__)") {
+		scripts(t, c, "testdata/boto3/*.py", "account.py")
+	}
+}
+
+// TestCommandLine runs the shell scripts. Each call of the AWS CLI takes more than half a second of a processor.
+func TestCommandLine(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("SKIPPED: each call of the AWS CLI takes half a second")
+	}
+	for _, c := range clients(t, "/usr/bin/aws", "aws", "--version") {
+		scripts(t, c, "testdata/cli/*.sh", "account.sh")
+	}
+}
+
+// scripts runs each script with a client and an account of its own. One of them is only what the others share.
+func scripts(t *testing.T, c client, pattern, shared string) {
+	t.Helper()
+	files, err := filepath.Glob(pattern)
+	if err != nil || len(files) < 2 {
+		t.Fatalf("%s: there are no scripts: %v", pattern, err)
+	}
+	for _, file := range files {
+		name, extension, _ := strings.Cut(filepath.Base(file), ".")
+		if name+"."+extension == shared {
+			continue
+		}
+		t.Run(c.generation+"/"+name, func(t *testing.T) {
+			t.Parallel()
+			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+			defer cancel()
+			command := exec.CommandContext(ctx, c.program, file)
+			if extension == "sh" {
+				command = exec.CommandContext(ctx, "bash", file)
+			}
+			command.Env = append(newAccount(t, name), "AWS="+c.program)
+			out, err := command.CombinedOutput()
+			for line := range strings.Lines(string(out)) {
+				if strings.Contains(line, "SKIPPED") || strings.Contains(line, "skipped '") {
+					t.Log(strings.TrimSpace(line))
+				}
+			}
+			if err != nil || !strings.Contains("\n"+string(out), "\nOK") || strings.Contains(string(out), "Ran 0 tests") {
+				t.Errorf("%s with %s: %v\n%s", file, c.version, err, out)
+			}
+		})
+	}
+}
+
+// TestMain keeps the settings of whoever runs the tests away from the clients.
+func TestMain(m *testing.M) {
+	for _, variable := range os.Environ() {
+		if name, _, _ := strings.Cut(variable, "="); strings.HasPrefix(name, "AWS_") {
+			if err := os.Unsetenv(name); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				os.Exit(1)
+			}
+		}
+	}
+	os.Exit(m.Run())
+}

@@ -1,0 +1,27 @@
+# What the scripts share. AWS is the program, EMULATED_AWS the endpoint.
+set -euo pipefail
+exit_message() { [ $? = 0 ] && echo OK || echo "FAILED near line $LAST of $0"; }
+LAST=0
+trap exit_message EXIT
+trap 'LAST=$LINENO' DEBUG
+set -T
+
+aws() { command "$AWS" --endpoint-url "$EMULATED_AWS" "$@"; }
+
+# want TEXT COMMAND...: the command succeeds and prints the text; columns of tables are taken as words.
+want() {
+	local text=$1 got
+	shift
+	got=$("$@" 2>&1) || { echo "$*: fails: $got"; exit 1; }
+	got=$(echo $got)
+	[ "$got" = "$text" ] || { echo "$*: prints '$got', want '$text'"; exit 1; }
+}
+
+# refused CODE COMMAND...: the command fails, with the status that the CLI has for refusals (254; 255 in its first generation), naming the code.
+refused() {
+	local code=$1 got status=0
+	shift
+	got=$("$@" 2>&1) || status=$?
+	[ $status = 254 ] || [ $status = 255 ] || { echo "$*: ends with $status: $got"; exit 1; }
+	case $got in *"($code)"*) ;; *) echo "$*: says '$got', want $code"; exit 1 ;; esac
+}
