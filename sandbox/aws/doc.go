@@ -20,7 +20,6 @@
 // under the path /_lockstep/ (admin.go) and by Go methods, never by an AWS call.
 //
 // One process is one account in one region: every service answers for it under whatever region a request is
-// signed, and signatures in query strings (presigned URLs) are not read. What is
-// not modelled of a service stands in the doc of its package; calls of it are refused, counted and listed
-// by NotModelled.
+// signed. What is not modelled of a service stands in the doc of its package; calls of it are refused, counted and
+// listed by NotModelled.
 package aws

@@ -1,8 +1,10 @@
 package aws_test
 
 import (
+	"context"
 	"encoding/base64"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -11,6 +13,7 @@ import (
 	"time"
 
 	sdk "github.com/aws/aws-sdk-go-v2/aws"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
@@ -195,4 +198,66 @@ func TestWebIdentity(t *testing.T) {
 		t.Errorf("an unsigned AssumeRole: %v, %v", response, err)
 	}
 	response.Body.Close()
+}
+
+// Programs prove who they are to others with the URL of a call that they could make: tokens for clusters are such URLs.
+func TestPresignedCalls(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	key, err := w.emulator.STS().Issue("any", "url", time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := w.config(credentials.NewStaticCredentialsProvider(key.ID, key.Secret, key.Token))
+	signed := must(sts.NewPresignClient(sts.NewFromConfig(config)).PresignGetCallerIdentity(ctx, &sts.GetCallerIdentityInput{}, func(o *sts.PresignOptions) {
+		o.Presigner = expiring{v4.NewSigner(), "60"}
+	}))(w)
+	ended := must(sts.NewPresignClient(sts.NewFromConfig(config)).PresignGetCallerIdentity(ctx, &sts.GetCallerIdentityInput{}, func(o *sts.PresignOptions) {
+		o.Presigner = earlier{expiring{v4.NewSigner(), "60"}}
+	}))(w)
+	for _, tt := range []struct {
+		why, url, says string
+		status         int
+	}{
+		{"as it was made", signed.URL, "assumed-role/any/url", 200},
+		{"with something added", signed.URL + "&Other=1", "SignatureDoesNotMatch", 403},
+		{"with a longer life", strings.Replace(signed.URL, "Expires=60", "Expires=600", 1), "SignatureDoesNotMatch", 403},
+		{"with too long a life", strings.Replace(signed.URL, "Expires=60", "Expires=6000000", 1), "IncompleteSignature", 403},
+		{"without its token", strings.Replace(signed.URL, "X-Amz-Security-Token", "Other", 1), "InvalidClientTokenId", 403},
+		{"after its end", ended.URL, "SignatureDoesNotMatch", 403},
+	} {
+		request, err := http.NewRequestWithContext(ctx, signed.Method, tt.url, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response, err := http.DefaultClient.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(response.Body)
+		_ = response.Body.Close()
+		if err != nil || response.StatusCode != tt.status || !strings.Contains(string(body), tt.says) {
+			t.Errorf("%s: %d %s %v, want %d %s", tt.why, response.StatusCode, body, err, tt.status, tt.says)
+		}
+	}
+}
+
+// expiring makes URLs that end to work after some seconds, earlier ones that were made two minutes ago.
+type (
+	expiring struct {
+		sts.HTTPPresignerV4
+		seconds string
+	}
+	earlier struct{ sts.HTTPPresignerV4 }
+)
+
+func (p expiring) PresignHTTP(ctx context.Context, c sdk.Credentials, r *http.Request, hash, service, region string, at time.Time, o ...func(*v4.SignerOptions)) (string, http.Header, error) {
+	query := r.URL.Query()
+	query.Set("X-Amz-Expires", p.seconds)
+	r.URL.RawQuery = query.Encode()
+	return p.HTTPPresignerV4.PresignHTTP(ctx, c, r, hash, service, region, at, o...)
+}
+
+func (p earlier) PresignHTTP(ctx context.Context, c sdk.Credentials, r *http.Request, hash, service, region string, at time.Time, o ...func(*v4.SignerOptions)) (string, http.Header, error) {
+	return p.HTTPPresignerV4.PresignHTTP(ctx, c, r, hash, service, region, at.Add(-2*time.Minute), o...)
 }

@@ -17,44 +17,85 @@ import (
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/wire"
 )
 
-// maxSkew is how far the clocks of caller and AWS may differ.
-const maxSkew = 15 * time.Minute
+// maxSkew is how far the clocks of caller and AWS may differ; longestPresigned is for how long a URL may stand for its
+// maker, in seconds.
+const (
+	maxSkew          = 15 * time.Minute
+	longestPresigned = 7 * 24 * 60 * 60
+)
 
 const algorithm = "AWS4-HMAC-SHA256"
 
 // identity is what the Authorization header of a request says: algorithm, then
 // Credential=<key>/<date>/<region>/<service>/aws4_request, SignedHeaders=..., Signature=...
+// A presigned request says the same in its query string, X-Amz-Credential=... and so on.
 type identity struct {
 	accessKey, date, region, service string
 	signedHeaders                    []string
 	signature                        string
-	// present: there is a header, wellFormed: it has all parts.
+	// signedAt is the moment as it was sent, token that of a temporary key.
+	signedAt, token string
+	// seconds is for how long a presigned request can be sent; 0: the request is signed in a header.
+	seconds int
+	// present: there is a signature, wellFormed: it has all parts.
 	present, wellFormed bool
 }
 
 func identify(r *http.Request) identity {
 	header := r.Header.Get("Authorization")
-	id := identity{present: header != ""}
+	if header == "" && strings.Contains(r.URL.RawQuery, wire.Presigned+"Algorithm=") {
+		return identifyPresigned(r.URL.Query())
+	}
+	id := identity{present: header != "", signedAt: r.Header.Get("X-Amz-Date"), token: r.Header.Get("X-Amz-Security-Token")}
 	rest, ok := strings.CutPrefix(header, algorithm)
 	if !ok {
 		return id
 	}
 	for part := range strings.SplitSeq(rest, ",") {
 		name, value, _ := strings.Cut(strings.TrimSpace(part), "=")
-		switch name {
-		case "Credential":
-			scope := strings.Split(value, "/")
-			if len(scope) == 5 && scope[4] == "aws4_request" {
-				id.accessKey, id.date, id.region, id.service = scope[0], scope[1], scope[2], scope[3]
-			}
-		case "SignedHeaders":
-			id.signedHeaders = strings.Split(value, ";")
-		case "Signature":
-			id.signature = value
-		}
+		id.take(name, value)
 	}
-	id.wellFormed = id.service != "" && id.signature != "" && slices.Contains(id.signedHeaders, "host")
+	id.wellFormed = id.complete()
 	return id
+}
+
+func identifyPresigned(query url.Values) identity {
+	id := identity{present: true, signedAt: query.Get("X-Amz-Date"), token: query.Get("X-Amz-Security-Token")}
+	for _, name := range []string{"Credential", "SignedHeaders", "Signature"} {
+		id.take(name, query.Get(wire.Presigned+name))
+	}
+	seconds, err := strconv.Atoi(query.Get("X-Amz-Expires"))
+	id.seconds = seconds
+	id.wellFormed = id.complete() && query.Get("X-Amz-Algorithm") == algorithm && err == nil && seconds > 0 && seconds <= longestPresigned
+	return id
+}
+
+// take reads one part of a signature.
+func (id *identity) take(name, value string) {
+	switch name {
+	case "Credential":
+		scope := strings.Split(value, "/")
+		if len(scope) == 5 && scope[4] == "aws4_request" {
+			id.accessKey, id.date, id.region, id.service = scope[0], scope[1], scope[2], scope[3]
+		}
+	case "SignedHeaders":
+		id.signedHeaders = strings.Split(value, ";")
+	case "Signature":
+		id.signature = value
+	}
+}
+
+func (id *identity) complete() bool {
+	return id.service != "" && id.signature != "" && slices.Contains(id.signedHeaders, "host")
+}
+
+// late says whether a request comes too early or too late for its signature, and by how much.
+func (id *identity) late(signedAt time.Time) (by time.Duration, late bool) {
+	by = time.Since(signedAt)
+	if id.seconds > 0 {
+		return by, by < -maxSkew || by > time.Duration(id.seconds)*time.Second
+	}
+	return by.Abs(), by.Abs() > maxSkew
 }
 
 // refusal is a reason not to let a caller in, in the codes of each dialect.
@@ -100,18 +141,18 @@ func (e *Emulator) authenticate(r *http.Request, c *call) error {
 	case !id.present:
 		return unsigned.in(dialect, "The request must be signed")
 	case !id.wellFormed:
-		return incomplete.in(dialect, "The Authorization header must have Credential, SignedHeaders (with host) and Signature of %s", algorithm)
+		return incomplete.in(dialect, "The signature must have Credential, SignedHeaders (with host) and Signature of %s, and in a URL X-Amz-Expires", algorithm)
 	}
 	key, ok := e.sts.Key(id.accessKey)
-	if !ok || r.Header.Get("X-Amz-Security-Token") != key.Token {
+	if !ok || id.token != key.Token {
 		return unknownKey.in(dialect, "The security token included in the request is invalid: unknown access key, or not its session token")
 	}
-	signedAt, err := time.Parse("20060102T150405Z", r.Header.Get("X-Amz-Date"))
+	signedAt, err := time.Parse("20060102T150405Z", id.signedAt)
 	if err != nil || signedAt.Format("20060102") != id.date {
 		return incomplete.in(dialect, "X-Amz-Date must be there and of the day in the credential scope")
 	}
-	if skew := time.Since(signedAt).Abs(); skew > maxSkew {
-		return skewed.in(dialect, "Signature expired: the clocks differ by %s", skew.Round(time.Second))
+	if by, late := id.late(signedAt); late {
+		return skewed.in(dialect, "Signature expired: it was made %s ago, or the clocks differ", by.Round(time.Second))
 	}
 	if !hmac.Equal([]byte(id.signature), []byte(sign(r, c.request.Body, id, key.Secret))) {
 		return mismatch.in(dialect, "The request signature we calculated does not match the signature you provided.")
@@ -168,14 +209,18 @@ func sign(r *http.Request, body []byte, id identity, secret string) string {
 		}
 		headers.WriteString(name + ":" + strings.Join(strings.Fields(value), " ") + "\n")
 	}
+	query := r.URL.Query()
+	if id.seconds > 0 {
+		query.Del(wire.Presigned + "Signature")
+	}
 	payload := sha256.Sum256(body)
 	canonical := strings.Join([]string{
-		r.Method, canonicalPath(r.URL), strings.ReplaceAll(r.URL.Query().Encode(), "+", "%20"),
+		r.Method, canonicalPath(r.URL), strings.ReplaceAll(query.Encode(), "+", "%20"),
 		headers.String(), strings.Join(id.signedHeaders, ";"), hex.EncodeToString(payload[:]),
 	}, "\n")
 	digest := sha256.Sum256([]byte(canonical))
 	scope := strings.Join([]string{id.date, id.region, id.service, "aws4_request"}, "/")
-	text := strings.Join([]string{algorithm, r.Header.Get("X-Amz-Date"), scope, hex.EncodeToString(digest[:])}, "\n")
+	text := strings.Join([]string{algorithm, id.signedAt, scope, hex.EncodeToString(digest[:])}, "\n")
 	key := []byte("AWS4" + secret)
 	for _, part := range []string{id.date, id.region, id.service, "aws4_request", text} {
 		mac := hmac.New(sha256.New, key)

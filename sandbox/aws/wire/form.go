@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/xml"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"reflect"
@@ -27,10 +28,15 @@ func (q *Query) Addressed(r *Request) bool {
 	return q.Speaks(r) && values.Get("Version") == q.version
 }
 
+// Presigned begins the parameters that are the signature of a URL, and no parameters of an operation.
+const Presigned = "X-Amz-"
+
 // form reads the parameters of the query string, or of the body.
 func (r *Request) form() (url.Values, error) {
 	if r.Method == http.MethodGet || r.Method == http.MethodHead {
-		return url.ParseQuery(r.URL.RawQuery)
+		values, err := url.ParseQuery(r.URL.RawQuery)
+		maps.DeleteFunc(values, func(name string, _ []string) bool { return strings.HasPrefix(name, Presigned) })
+		return values, err
 	}
 	if strings.HasPrefix(r.Header.Get("Content-Type"), "application/x-www-form-urlencoded") {
 		content, err := r.content()
