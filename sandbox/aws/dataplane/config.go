@@ -72,8 +72,8 @@ type NodeConfig struct {
 // Attributes are the load balancer attributes that requests can feel. The zero value holds the
 // defaults of AWS.
 type Attributes struct {
-	// IdleTimeout is idle_timeout.timeout_seconds. Zero: 60 s. It is read at each use towards targets; a client
-	// connection keeps the value that was in force when its listener was opened.
+	// IdleTimeout is idle_timeout.timeout_seconds. Zero: 60 s. It is read at each use; only client connections that speak HTTP/2 keep the value
+	// that was in force when their listener was opened.
 	IdleTimeout time.Duration
 	// ClientKeepAlive is client_keep_alive.seconds: after it a connection is closed with the next
 	// response. Zero: 3600 s.
@@ -86,6 +86,8 @@ type Attributes struct {
 	PreserveHost bool
 	// DropInvalidHeaders is routing.http.drop_invalid_header_fields.enabled.
 	DropInvalidHeaders bool
+	// Desync is routing.http.desync_mitigation_mode. Empty: defensive.
+	Desync DesyncMode
 	// WithoutHTTP2 is routing.http2.enabled = false: HTTPS listeners agree to HTTP/1.1 only.
 	WithoutHTTP2 bool
 	// TLSHeaders is routing.http.x_amzn_tls_version_and_cipher_suite.enabled.

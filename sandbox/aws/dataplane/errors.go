@@ -73,7 +73,7 @@ func (e *bodyError) Unwrap() error { return e.err }
 // pages holds the bodies of the answers that a node makes itself.
 var pages = func() map[int][]byte {
 	all := map[int][]byte{}
-	for _, status := range []int{301, 302, 400, 401, 405, 408, 414, statusTooManyAddresses, statusWrongProtocol, 500, 502, 503, 504, statusIssuer} {
+	for _, status := range []int{301, 302, 400, 401, 405, 408, 414, statusTooManyAddresses, statusWrongProtocol, 500, 501, 502, 503, 504, 505, statusIssuer} {
 		title := strconv.Itoa(status)
 		if text := http.StatusText(status); text != "" {
 			title = fmt.Sprintf("%d %s", status, text)

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log"
@@ -170,6 +169,9 @@ func (n *Node) Stats() Stats {
 		LoadBalancer: n.config.LoadBalancer, Zone: n.config.Zone, ConfigVersion: n.routes.Load().version,
 		Requests: n.requests.Load(), Generated: map[int]uint64{}, Groups: map[string]GroupStats{},
 		Fixed: n.fixed.Load(), Redirects: n.redirects.Load(),
+		ClientConnections: n.clientConnections.Load(), NewConnections: n.newConnections.Load(), Rejected: n.rejected.Load(),
+		Processed: n.processed.Load(), ClientTLSErrors: n.clientTLSErrors.Load(), NonCompliant: n.nonCompliant.Load(),
+		InvalidForwarded: n.invalidForwards.Load(), InvalidDropped: n.invalidDropped.Load(),
 	}
 	for code := range n.generated {
 		if count := n.generated[code].Load(); count > 0 {
@@ -288,6 +290,9 @@ type socket struct {
 	port     uint16
 	listener net.Listener
 	server   *http.Server
+	ready    chan net.Conn
+	closing  chan struct{}
+	closed   sync.Once
 	// tunnels ends when connections that are no longer the server's, upgraded ones, have to close.
 	tunnels context.Context
 	cut     context.CancelFunc
@@ -302,7 +307,7 @@ func (n *Node) listen(port uint16, idle time.Duration) error {
 	if err != nil {
 		return fmt.Errorf("cannot listen on %s for %s of node %s: %w", real, at, n.config.LoadBalancer, err)
 	}
-	s := &socket{node: n, port: port, listener: l}
+	s := &socket{node: n, port: port, listener: l, ready: make(chan net.Conn), closing: make(chan struct{})}
 	s.tunnels, s.cut = context.WithCancel(n.ctx)
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
@@ -319,6 +324,7 @@ func (n *Node) listen(port uint16, idle time.Duration) error {
 		ConnContext:                  s.greet,
 	}
 	n.sockets[port] = s
+	n.work.Go(s.welcome)
 	n.work.Go(func() { _ = s.server.Serve(s) })
 	return nil
 }
@@ -332,21 +338,6 @@ func (p panics) Write(line []byte) (int, error) {
 		p.log.Error("a request to the load balancer was not served", "cause", string(line))
 	}
 	return len(line), nil
-}
-
-// Accept waits for the next client connection of the port that security groups let in.
-func (s *socket) Accept() (net.Conn, error) {
-	conn, err := s.listener.Accept()
-	for ; err == nil && !s.admits(conn); conn, err = s.listener.Accept() {
-		s.node.dropped.Swallow(conn)
-	}
-	if err != nil {
-		return nil, err
-	}
-	if l := s.node.routes.Load().listeners[s.port]; l != nil && l.tls != nil {
-		return tls.Server(conn, l.tls), nil
-	}
-	return conn, nil
 }
 
 func (s *socket) admits(conn net.Conn) bool {
@@ -367,9 +358,6 @@ func (n *Node) peer(conn net.Conn) netip.AddrPort {
 	return n.config.Peer(netip.AddrPortFrom(real.Addr().Unmap(), real.Port()))
 }
 
-// Close releases the port.
-func (s *socket) Close() error { return s.listener.Close() }
-
 // Addr is the real address of the port.
 func (s *socket) Addr() net.Addr { return s.listener.Addr() }
 
@@ -389,6 +377,8 @@ type client struct {
 	address  string // of peer, without port
 	accepted time.Time
 	requests atomic.Int64
+	// inspected is the connection itself, if it speaks HTTP/1.
+	inspected *inspected
 }
 
 type clientKey struct{}
@@ -396,5 +386,11 @@ type clientKey struct{}
 func (s *socket) greet(ctx context.Context, conn net.Conn) context.Context {
 	c := &client{accepted: time.Now(), peer: s.node.peer(conn)}
 	c.address = c.peer.Addr().String()
+	switch conn := conn.(type) {
+	case *inspected:
+		c.inspected = conn
+	case secured:
+		c.inspected = conn.inspected
+	}
 	return context.WithValue(ctx, clientKey{}, c)
 }

@@ -26,9 +26,10 @@ type exchange struct {
 	socket   *socket
 	uri      string // for the target, and so is hostname
 	hostname string
-	upgrade  string // the protocol to which the client wants to change
-	group    *group // once it is chosen
-	begun    bool   // the response has begun: no error page any more
+	upgrade  string   // the protocol to which the client wants to change
+	verdict  *verdict // nil for HTTP/2
+	group    *group   // once it is chosen
+	begun    bool     // the response has begun: no error page any more
 }
 
 // ServeHTTP is the way of one request: match, then act.
@@ -42,8 +43,19 @@ func (s *socket) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	n.requests.Add(1)
 	x := exchange{node: n, routes: routes, listener: l, w: w, r: r, start: time.Now(), socket: s, uri: r.RequestURI, hostname: r.Host}
 	x.client, _ = r.Context().Value(clientKey{}).(*client)
-	if x.start.Sub(x.client.accepted) > routes.attributes.ClientKeepAlive || x.client.requests.Add(1) >= requestsPerConnection {
+	if in := x.client.inspected; in != nil {
+		defer in.served.Store(true)
+		x.verdict = &in.verdict
+		if x.verdict.Continue && r.ContentLength != 0 && r.ProtoAtLeast(1, 1) {
+			w.WriteHeader(http.StatusContinue)
+		}
+	}
+	if x.apart() || x.start.Sub(x.client.accepted) > routes.attributes.ClientKeepAlive || x.client.requests.Add(1) >= requestsPerConnection {
 		w.Header().Set("Connection", "close") // which HTTP/2 says by GOAWAY
+	}
+	if x.verdict != nil && x.verdict.Status != 0 {
+		x.refuse(x.verdict.Status)
+		return
 	}
 	if status := unacceptable(r); status != 0 {
 		x.refuse(status)
@@ -80,11 +92,31 @@ func (s *socket) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// apart says whether the connections of the request serve no other one.
+func (x *exchange) apart() bool { return x.verdict != nil && x.verdict.apart }
+
 // unacceptable returns the status for a request that is answered before any rule is looked at, or 0.
 func unacceptable(r *http.Request) int {
 	if r.Method == http.MethodTrace {
 		return http.StatusMethodNotAllowed
 	}
+	if r.ProtoMajor == 2 {
+		if status := tooLong(r); status != 0 {
+			return status
+		}
+	}
+	addresses := 0
+	for _, v := range r.Header["X-Forwarded-For"] {
+		addresses += strings.Count(v, ",") + 1
+	}
+	if addresses > forwardedForLimit {
+		return statusTooManyAddresses
+	}
+	return 0
+}
+
+// tooLong is unacceptable for the limits of a request over HTTP/2; over HTTP/1 they have been looked at when its head was read.
+func tooLong(r *http.Request) int {
 	if len(r.Method)+len(r.RequestURI)+len(" HTTP/1.1 ") > requestLineLimit {
 		return http.StatusRequestURITooLong
 	}
@@ -100,13 +132,6 @@ func unacceptable(r *http.Request) int {
 	}
 	if all > requestHeadersLimit {
 		return http.StatusBadRequest
-	}
-	addresses := 0
-	for _, v := range r.Header["X-Forwarded-For"] {
-		addresses += strings.Count(v, ",") + 1
-	}
-	if addresses > forwardedForLimit {
-		return statusTooManyAddresses
 	}
 	return 0
 }
@@ -300,7 +325,7 @@ func (x *exchange) send(t *target, p *pool, f *forward) error {
 		t.usage.broke(err)
 		return err
 	}
-	fit = writeErr == nil && !res.Close && u.r.Buffered() == 0 && unhook()
+	fit = writeErr == nil && !res.Close && u.r.Buffered() == 0 && !x.apart() && unhook()
 	return nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/textproto"
 	"strconv"
 	"strings"
 	"sync"
@@ -64,17 +65,55 @@ func (x *exchange) request(u *upstream) error {
 // passed writes the headers of the client that go on to the target.
 func (x *exchange) passed(line func(name, value string)) {
 	connection := x.r.Header["Connection"]
+	invalid := false
 	for name, values := range x.r.Header {
 		if hopByHop[name] || x.overwritten(name) || len(connection) > 0 && named(connection, name) {
 			continue
 		}
-		if x.routes.attributes.DropInvalidHeaders && strings.Trim(name, "-0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ") != "" {
-			continue
+		if strange(name) {
+			invalid = true
+			if x.routes.attributes.DropInvalidHeaders {
+				continue
+			}
 		}
 		for _, v := range values {
 			line(name, v)
 		}
 	}
+	x.passedRaw(line, invalid)
+}
+
+// passedRaw writes the headers that net/http would not take as headers, and counts whether there were any that a load balancer calls invalid.
+func (x *exchange) passedRaw(line func(name, value string), invalid bool) {
+	if x.verdict != nil {
+		for _, f := range x.verdict.Raw {
+			invalid = invalid || strange(f.Name)
+			name := textproto.CanonicalMIMEHeaderKey(f.Name)
+			// What has a meaning here is not passed on by people who write it in a strange way.
+			reserved := hopByHop[name] || strings.HasPrefix(name, "X-Forwarded-") || strings.HasPrefix(name, "X-Amzn-")
+			if !reserved && !(strange(f.Name) && x.routes.attributes.DropInvalidHeaders) {
+				line(f.Name, f.Value)
+			}
+		}
+		if x.routes.attributes.PreserveHost {
+			for _, host := range x.verdict.Hosts {
+				line("Host", host)
+			}
+		}
+	}
+	if !invalid {
+		return
+	}
+	if x.routes.attributes.DropInvalidHeaders {
+		x.node.invalidDropped.Add(1)
+	} else {
+		x.node.invalidForwards.Add(1)
+	}
+}
+
+// strange says whether the name of a header is invalid for a load balancer.
+func strange(name string) bool {
+	return strings.Trim(name, "-0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ") != ""
 }
 
 // overwritten says whether the node writes a header itself, so that the client's is not copied.

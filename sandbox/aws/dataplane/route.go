@@ -80,6 +80,7 @@ func (a Attributes) withDefaults() Attributes {
 	a.IdleTimeout = cmp.Or(a.IdleTimeout, 60*time.Second)
 	a.ClientKeepAlive = cmp.Or(a.ClientKeepAlive, time.Hour)
 	a.ForwardedFor = cmp.Or(a.ForwardedFor, ForwardedForAppend)
+	a.Desync = cmp.Or(a.Desync, DesyncDefensive)
 	return a
 }
 

@@ -29,6 +29,17 @@ type Stats struct {
 	// 504, 460 ...). Fixed responses and redirects are counted apart.
 	Generated        map[int]uint64
 	Fixed, Redirects uint64
+	// ClientConnections are open now, NewConnections were made in all. Rejected ones could not be accepted.
+	ClientConnections        int64
+	NewConnections, Rejected uint64
+	// Processed are the bytes from and to clients.
+	Processed uint64
+	// ClientTLSErrors are handshakes that have failed.
+	ClientTLSErrors uint64
+	// NonCompliant are requests that RFC 7230 does not allow (package desync), let in or not.
+	NonCompliant uint64
+	// InvalidForwarded and InvalidDropped are requests with header names that are invalid for a load balancer.
+	InvalidForwarded, InvalidDropped uint64
 	// Groups tells how many requests each group was drawn for, by ARN.
 	Groups map[string]GroupStats
 	// Targets holds each target that the node knows or has known (the newest 10,000 of those that are gone).

@@ -25,6 +25,9 @@ func upgrade(r *http.Request) string {
 // tunnel passes on the answer that changes the protocol, and then bytes in both directions until somebody closes, nothing moves for the
 // idle timeout, or the target or the listener leaves.
 func (x *exchange) tunnel(u *upstream, res *http.Response, t *target, p *pool, f *forward) error {
+	if in := x.client.inspected; in != nil {
+		in.tunnel.Store(true) // what comes now are no requests
+	}
 	conn, early, err := http.NewResponseController(x.w).Hijack()
 	if err != nil {
 		return err

@@ -49,9 +49,15 @@ func moment(nanoseconds int64) time.Time {
 	return time.Unix(0, nanoseconds)
 }
 
-// counters count what a node answered by itself.
+// counters count what a node does itself.
 type counters struct {
 	requests         atomic.Uint64
 	generated        [600]atomic.Uint64
 	fixed, redirects atomic.Uint64
+
+	clientConnections               atomic.Int64 // open now
+	newConnections, rejected        atomic.Uint64
+	processed                       atomic.Uint64 // bytes from and to clients
+	clientTLSErrors, nonCompliant   atomic.Uint64
+	invalidDropped, invalidForwards atomic.Uint64
 }

@@ -103,6 +103,7 @@ func balancerAttributes(values map[string]string) dataplane.Attributes {
 		PreserveHost:        values["routing.http.preserve_host_header.enabled"] == "true",
 		DropInvalidHeaders:  values["routing.http.drop_invalid_header_fields.enabled"] == "true",
 		WithoutHTTP2:        values["routing.http2.enabled"] == "false",
+		Desync:              dataplane.DesyncMode(values["routing.http.desync_mitigation_mode"]),
 		TLSHeaders:          values["routing.http.x_amzn_tls_version_and_cipher_suite.enabled"] == "true",
 	}
 }
