@@ -107,3 +107,13 @@ func (s *Service) OwnedByBalancer(a netip.Addr) bool {
 	n := s.byAddress[a]
 	return n != nil && n.balancer
 }
+
+// SubnetHasIPv6 says whether a subnet has an IPv6 block.
+func (s *Service) SubnetHasIPv6(id string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := s.subnets[id]
+	return n != nil && slices.ContainsFunc(n.Ipv6CidrBlockAssociationSet, func(a types.SubnetIpv6CidrBlockAssociation) bool {
+		return a.Ipv6CidrBlockState == nil || a.Ipv6CidrBlockState.State == types.SubnetCidrBlockStateCodeAssociated
+	})
+}

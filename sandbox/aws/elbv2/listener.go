@@ -42,10 +42,7 @@ func (s *Service) CreateListener(r eventual.Reader, in *elb.CreateListenerInput)
 	if v.DefaultActions, err = s.actions(r, lb, in.DefaultActions); err != nil {
 		return nil, err
 	}
-	if err := checkGates(v.Protocol, v.DefaultActions); err != nil {
-		return nil, err
-	}
-	if err := s.checkProtocols(v); err != nil {
+	if err := s.fit(v, v.DefaultActions); err != nil {
 		return nil, err
 	}
 	tags, err := newTags(in.Tags)
@@ -187,10 +184,10 @@ func (s *Service) ModifyListener(r eventual.Reader, in *elb.ModifyListenerInput)
 			return nil, err
 		}
 	}
-	if err := checkGates(v.Protocol, v.DefaultActions); err != nil {
+	if err := s.fit(v, v.DefaultActions); err != nil {
 		return nil, err
 	}
-	if err := s.checkProtocols(v); err != nil {
+	if err := s.fitRules(l, v); err != nil {
 		return nil, err
 	}
 	if protocol := l.value.Get().Protocol; protocol != v.Protocol {
@@ -284,7 +281,7 @@ func (s *Service) dropListener(l *listener) {
 	delete(s.listeners, l.arn)
 }
 
-// groupQuota refuses actions that would give a load balancer too many target groups.
+// groupQuota refuses actions that would give a load balancer too many target groups, or with them too many targets.
 func (s *Service) groupQuota(lb *loadBalancer, actions []types.Action) error {
 	count := 0
 	for _, g := range s.targetGroups {
@@ -292,13 +289,15 @@ func (s *Service) groupQuota(lb *loadBalancer, actions []types.Action) error {
 			count++
 		}
 	}
+	var joining []*targetGroup
 	for _, arn := range groupsOf(actions) {
-		if s.targetGroups[arn].balancer != lb {
-			count++
+		if g := s.targetGroups[arn]; g.balancer != lb {
+			joining = append(joining, g)
 		}
 	}
+	count += len(joining)
 	if count > maxGroups {
 		return wire.Errorf("TooManyUniqueTargetGroupsPerLoadBalancer", "The maximum number of target groups of a load balancer, %d, has been reached", maxGroups)
 	}
-	return nil
+	return s.balancerQuotas(lb, joining, nil, nil)
 }

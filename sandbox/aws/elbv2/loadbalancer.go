@@ -21,6 +21,7 @@ import (
 const (
 	maxApplicationBalancers = 50
 	maxNetworkBalancers     = 50
+	maxSecurityGroups       = 5 // per network interface
 )
 
 var resourceName = regexp.MustCompile(`^[a-zA-Z0-9]([a-zA-Z0-9-]{0,30}[a-zA-Z0-9])?$`)
@@ -89,14 +90,17 @@ func (s *Service) newBalancer(r eventual.Reader, in *elb.CreateLoadBalancerInput
 	if !slices.Contains(lb.Scheme.Values(), lb.Scheme) {
 		return none, nil, wire.Errorf("InvalidScheme", "'%s' is not a valid scheme", lb.Scheme)
 	}
-	if err := checkAddressType(lb.Type, lb.Scheme, lb.IpAddressType); err != nil {
-		return none, nil, err
-	}
 	placements, err := s.placements(lb.Type, lb.Scheme, in.Subnets, in.SubnetMappings)
 	if err != nil {
 		return none, nil, err
 	}
 	lb.AvailabilityZones = shownZones(lb.Type, placements)
+	if err := s.checkAddressType(lb, lb.IpAddressType, "InvalidConfigurationRequest"); err != nil {
+		return none, nil, err
+	}
+	if lb.EnablePrefixForIpv6SourceNat, err = checkSourceNAT(lb, in.EnablePrefixForIpv6SourceNat); err != nil {
+		return none, nil, err
+	}
 	if lb.IpamPools, err = checkPools(lb, in.IpamPools); err != nil {
 		return none, nil, err
 	}
@@ -121,19 +125,26 @@ func invalidEnum[T ~string](name string, value T) error {
 	return wire.Errorf("ValidationError", "1 validation error detected: Value '%.80s' at '%s' failed to satisfy constraint: Member must satisfy enum value set", string(value), name)
 }
 
-func checkAddressType(kind types.LoadBalancerTypeEnum, scheme types.LoadBalancerSchemeEnum, t types.IpAddressType) error {
+// checkAddressType says whether a load balancer in some subnets can have a type of addresses. The code for subnets without IPv6 is that
+// of the operation: AWS's pages name two.
+func (s *Service) checkAddressType(lb types.LoadBalancer, t types.IpAddressType, without string) error {
 	switch t {
 	case types.IpAddressTypeIpv4:
 		return nil
 	case types.IpAddressTypeDualstack:
-		return wire.Errorf("InvalidConfigurationRequest", "IP address type dualstack needs subnets with IPv6 CIDR blocks")
 	case types.IpAddressTypeDualstackWithoutPublicIpv4:
-		if kind != types.LoadBalancerTypeEnumApplication || scheme != types.LoadBalancerSchemeEnumInternetFacing {
+		if lb.Type != types.LoadBalancerTypeEnumApplication || lb.Scheme != types.LoadBalancerSchemeEnumInternetFacing {
 			return wire.Errorf("InvalidConfigurationRequest", "IP address type %s is for internet-facing application load balancers only", t)
 		}
-		return wire.Errorf("InvalidConfigurationRequest", "IP address type %s needs subnets with IPv6 CIDR blocks", t)
+	default:
+		return invalidEnum("ipAddressType", t)
 	}
-	return invalidEnum("ipAddressType", t)
+	for _, z := range lb.AvailabilityZones {
+		if !s.config.Network.SubnetHasIPv6(*z.SubnetId) {
+			return wire.Errorf(without, "You must specify subnets with an associated IPv6 CIDR block: %s has none", *z.SubnetId)
+		}
+	}
+	return nil
 }
 
 // placement is one zone of a load balancer: a subnet and, for NLBs, an address that was asked for.
@@ -208,6 +219,9 @@ func shownZones(kind types.LoadBalancerTypeEnum, placements []placement) []types
 }
 
 func (s *Service) checkSecurityGroups(r eventual.Reader, ids []string) error {
+	if len(ids) > maxSecurityGroups {
+		return wire.Errorf("InvalidConfigurationRequest", "A load balancer can have at most %d security groups, not %d", maxSecurityGroups, len(ids))
+	}
 	for _, id := range ids {
 		if !s.config.Network.SecurityGroupExists(r, id) {
 			return wire.Errorf("InvalidSecurityGroup", "Security group '%s' does not exist", id)
@@ -264,7 +278,7 @@ func (s *Service) addBalancer(name string, v types.LoadBalancer, placements []pl
 	for _, p := range placements {
 		if err := s.addNode(lb, v, p); err != nil {
 			s.dropInterfaces(lb.nodes)
-			return nil, wire.Errorf("InvalidSubnet", "cannot place %s: %v", name, err)
+			return nil, unplaced(p, name, err)
 		}
 	}
 	lb.value = eventual.New(s.model, "lb/"+name, v)
@@ -276,6 +290,27 @@ func (s *Service) addBalancer(name string, v types.LoadBalancer, placements []pl
 	lb.dnsVisible = time.Now().Add(s.config.Draws.Once(profile.DNSVisible, "lb/"+arn))
 	s.after(s.config.Draws.Once(key, "lb/"+name), func() []*node { return s.activate(lb) })
 	return lb, nil
+}
+
+// unplaced is why a load balancer cannot be in a subnet: somebody has the address that was asked for, or there is none left.
+func unplaced(p placement, name string, err error) error {
+	if p.address.IsValid() {
+		return wire.Errorf("ResourceInUse", "The private address '%s' is in use: %v", p.address, err)
+	}
+	return wire.Errorf("InvalidSubnet", "cannot place %s: %v", name, err)
+}
+
+// checkSourceNAT validates whether a load balancer sends UDP over IPv6 from a prefix of each subnet.
+func checkSourceNAT(lb types.LoadBalancer, given types.EnablePrefixForIpv6SourceNatEnum) (types.EnablePrefixForIpv6SourceNatEnum, error) {
+	switch {
+	case given == "":
+		return lb.EnablePrefixForIpv6SourceNat, nil
+	case !slices.Contains(given.Values(), given):
+		return "", invalidEnum("enablePrefixForIpv6SourceNat", given)
+	case given == types.EnablePrefixForIpv6SourceNatEnumOn && (lb.Type != types.LoadBalancerTypeEnumNetwork || lb.IpAddressType != types.IpAddressTypeDualstack):
+		return "", wire.Errorf("InvalidConfigurationRequest", "A prefix for source NAT is for network load balancers of IP address type dualstack only")
+	}
+	return given, nil
 }
 
 // activate ends the provisioning of a load balancer: its nodes begin to serve.

@@ -12,11 +12,6 @@ import (
 
 // This file is what only Network Load Balancers have.
 
-const (
-	maxTargetsPerNetworkBalancer     = 3000
-	maxTargetsPerZoneNetworkBalancer = 500
-)
-
 // groupProtocols are the protocols of the groups that a listener of a Network Load Balancer can forward to.
 var groupProtocols = map[types.ProtocolEnum][]types.ProtocolEnum{
 	types.ProtocolEnumTcp:     {types.ProtocolEnumTcp, types.ProtocolEnumTcpUdp, types.ProtocolEnumTcpQuic},
@@ -110,7 +105,7 @@ func (s *Service) balancerTarget(g *targetGroup, t *target) error {
 	}
 	for _, other := range g.targets {
 		if other.key != t.key && !other.draining {
-			return wire.Errorf("InvalidTarget", "Target group '%s' has a load balancer as its target, and can have one only", g.name)
+			return wire.Errorf("TooManyTargets", "Target group '%s' has a load balancer as its target, and can have one only", g.name)
 		}
 	}
 	t.zone = "all"
@@ -151,37 +146,4 @@ func (s *Service) moveFront(lb *loadBalancer) {
 	}
 	nodes := slices.Clone(g.balancer.nodes)
 	s.after(0, func() []*node { return nodes })
-}
-
-// networkQuota counts the targets of a Network Load Balancer: in all, and per zone where zones keep to themselves.
-func (s *Service) networkQuota(g *targetGroup, added []*target) error {
-	total, zones := 0, map[string]int{}
-	count := func(of *targetGroup, t *target) {
-		total++
-		if !crossZone(of.attributes, of.balancer.attributes) {
-			zones[t.zone]++
-		}
-	}
-	for _, other := range s.targetGroups {
-		if other.balancer != g.balancer {
-			continue
-		}
-		for _, t := range other.targets {
-			count(other, t)
-		}
-	}
-	for _, t := range added {
-		if g.targets[t.key] == nil {
-			count(g, t)
-		}
-	}
-	if total > maxTargetsPerNetworkBalancer {
-		return wire.Errorf("TooManyTargets", "The maximum number of targets of a network load balancer, %d, would be exceeded", maxTargetsPerNetworkBalancer)
-	}
-	for zone, n := range zones {
-		if n > maxTargetsPerZoneNetworkBalancer {
-			return wire.Errorf("TooManyTargets", "The maximum number of targets of a network load balancer in Availability Zone %s, %d, would be exceeded", zone, maxTargetsPerZoneNetworkBalancer)
-		}
-	}
-	return nil
 }

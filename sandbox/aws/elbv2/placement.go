@@ -38,6 +38,9 @@ func (s *Service) SetSecurityGroups(r eventual.Reader, in *elb.SetSecurityGroups
 	}
 	v.SecurityGroups = slices.Clone(in.SecurityGroups)
 	out := &elb.SetSecurityGroupsOutput{SecurityGroupIds: v.SecurityGroups}
+	if e := in.EnforceSecurityGroupInboundRulesOnPrivateLinkTraffic; e != "" && !slices.Contains(e.Values(), e) {
+		return nil, invalidEnum("enforceSecurityGroupInboundRulesOnPrivateLinkTraffic", e)
+	}
 	if e := in.EnforceSecurityGroupInboundRulesOnPrivateLinkTraffic; e != "" {
 		v.EnforceSecurityGroupInboundRulesOnPrivateLinkTraffic = new(string(e))
 		out.EnforceSecurityGroupInboundRulesOnPrivateLinkTraffic = e
@@ -63,16 +66,18 @@ func (s *Service) SetSubnets(r eventual.Reader, in *elb.SetSubnetsInput) (*elb.S
 		return nil, wire.Errorf("CapacityReservationPending", "The zones of load balancer '%s' cannot be changed while a capacity reservation is pending", lb.name)
 	}
 	v := lb.value.Get()
-	if in.IpAddressType != "" && in.IpAddressType != v.IpAddressType {
-		if err := checkAddressType(v.Type, v.Scheme, in.IpAddressType); err != nil {
-			return nil, err
-		}
-	}
 	placements, err := s.placements(v.Type, v.Scheme, in.Subnets, in.SubnetMappings)
 	if err != nil {
 		return nil, err
 	}
 	v.AvailabilityZones = shownZones(v.Type, placements)
+	v.IpAddressType = cmp.Or(in.IpAddressType, v.IpAddressType)
+	if err := s.checkAddressType(v, v.IpAddressType, "InvalidSubnet"); err != nil {
+		return nil, err
+	}
+	if v.EnablePrefixForIpv6SourceNat, err = checkSourceNAT(v, in.EnablePrefixForIpv6SourceNat); err != nil {
+		return nil, err
+	}
 	if err := s.move(lb, v, placements); err != nil {
 		return nil, err
 	}
@@ -80,7 +85,7 @@ func (s *Service) SetSubnets(r eventual.Reader, in *elb.SetSubnetsInput) (*elb.S
 	if lb.capacity.units > 0 {
 		s.reserve(lb, types.CapacityReservationStateEnumRebalancing)
 	}
-	return &elb.SetSubnetsOutput{AvailabilityZones: v.AvailabilityZones, IpAddressType: v.IpAddressType}, nil
+	return &elb.SetSubnetsOutput{AvailabilityZones: v.AvailabilityZones, IpAddressType: v.IpAddressType, EnablePrefixForIpv6SourceNat: v.EnablePrefixForIpv6SourceNat}, nil
 }
 
 // move makes nodes for subnets that are new and ends those of subnets that have left.
@@ -102,7 +107,7 @@ func (s *Service) move(lb *loadBalancer, v types.LoadBalancer, placements []plac
 		if err := s.addNode(lb, v, p); err != nil {
 			s.dropInterfaces(added)
 			lb.nodes = append(kept, gone...)
-			return wire.Errorf("InvalidSubnet", "cannot place %s: %v", lb.name, err)
+			return unplaced(p, lb.name, err)
 		}
 		added = append(added, lb.nodes[len(lb.nodes)-1])
 	}
@@ -155,7 +160,7 @@ func (s *Service) rezone(lb *loadBalancer, left []string) {
 	s.moveFront(lb)
 }
 
-// SetIpAddressType changes the address type. Only ipv4 can be had, since the VPC has no IPv6.
+// SetIpAddressType changes the address type. Nodes answer on IPv4 whatever it is.
 func (s *Service) SetIpAddressType(r eventual.Reader, in *elb.SetIpAddressTypeInput) (*elb.SetIpAddressTypeOutput, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -164,7 +169,7 @@ func (s *Service) SetIpAddressType(r eventual.Reader, in *elb.SetIpAddressTypeIn
 		return nil, err
 	}
 	v := lb.value.Get()
-	if err := checkAddressType(v.Type, v.Scheme, in.IpAddressType); err != nil {
+	if err := s.checkAddressType(v, in.IpAddressType, "InvalidSubnet"); err != nil {
 		return nil, err
 	}
 	v.IpAddressType = in.IpAddressType

@@ -67,6 +67,11 @@ func (s *Service) nodeConfig(n *node) dataplane.NodeConfig {
 			ARN: d.arn, Port: d.port, Protocol: d.protocol, ALPN: d.alpn, FlowIdle: d.idle,
 			Certificates: s.certificates(d.certificates), Default: s.gatedAction(d.actions),
 		}
+		if !n.balancer.application() {
+			l.Default = s.gatedAction(d.networkActions())
+			config.Listeners = append(config.Listeners, l)
+			continue
+		}
 		for _, r := range d.rules {
 			priority, _ := strconv.Atoi(deref(r.Priority))
 			l.Rules = append(l.Rules, dataplane.Rule{

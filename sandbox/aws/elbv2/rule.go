@@ -26,8 +26,8 @@ func (s *Service) CreateRule(r eventual.Reader, in *elb.CreateRuleInput) (*elb.C
 	if err != nil {
 		return nil, err
 	}
-	if !l.balancer.application() {
-		return nil, wire.Errorf("UnsupportedProtocol", "Rules are not modelled for network load balancers yet")
+	if err := networkRule(l.balancer.value.Get(), in.Conditions, in.Transforms); err != nil {
+		return nil, err
 	}
 	if in.Priority == nil || *in.Priority < 1 || *in.Priority > maxPriority {
 		return nil, wire.Errorf("ValidationError", "A rule priority must be between 1 and %d", maxPriority)
@@ -42,7 +42,7 @@ func (s *Service) CreateRule(r eventual.Reader, in *elb.CreateRuleInput) (*elb.C
 	if v.Actions, err = s.actions(r, l.balancer, in.Actions); err != nil {
 		return nil, err
 	}
-	if err := checkGates(l.value.Get().Protocol, v.Actions); err != nil {
+	if err := s.fit(l.value.Get(), v.Actions); err != nil {
 		return nil, err
 	}
 	tags, err := newTags(in.Tags)
@@ -106,6 +106,9 @@ func (s *Service) ModifyRule(r eventual.Reader, in *elb.ModifyRuleInput) (*elb.M
 	if one == l.byDefault {
 		return nil, wire.Errorf("OperationNotPermitted", "Default rule '%s' cannot be modified: modify its listener", one.arn)
 	}
+	if err := networkRule(l.balancer.value.Get(), in.Conditions, in.Transforms); err != nil {
+		return nil, err
+	}
 	if err := checkTransforms(in.Transforms); err != nil {
 		return nil, err
 	}
@@ -123,7 +126,7 @@ func (s *Service) ModifyRule(r eventual.Reader, in *elb.ModifyRuleInput) (*elb.M
 		if v.Actions, err = s.actions(r, l.balancer, in.Actions); err != nil {
 			return nil, err
 		}
-		if err := checkGates(l.value.Get().Protocol, v.Actions); err != nil {
+		if err := s.fit(l.value.Get(), v.Actions); err != nil {
 			return nil, err
 		}
 		if err := s.groupQuota(l.balancer, v.Actions); err != nil {

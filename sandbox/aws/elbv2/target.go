@@ -3,6 +3,7 @@ package elbv2
 import (
 	"cmp"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -16,17 +17,14 @@ import (
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/wire"
 )
 
-const (
-	maxTargetsPerGroup    = 1000
-	maxTargetsPerBalancer = 1000
-	maxTargetsPerCall     = 200
-)
+const maxTargetsPerCall = 200
 
 // target is one registration.
 type target struct {
 	key     dataplane.TargetKey
 	address netip.Addr
 	zone    string // of the address, or all
+	server  string // its server ID, in groups with a QUIC protocol
 	// draining targets leave when the deregistration delay is over.
 	draining bool
 	// leaves is when a draining target is taken away.
@@ -90,7 +88,10 @@ func (s *Service) newTarget(g *targetGroup, d types.TargetDescription) (*target,
 	if port < 1 || port > 65535 {
 		return nil, wire.Errorf("ValidationError", "Port '%d' must be between 1 and 65535", port)
 	}
-	t := &target{key: dataplane.TargetKey{ID: deref(d.Id), Port: uint16(port)}, reports: map[string]dataplane.TargetHealth{}}
+	t := &target{key: dataplane.TargetKey{ID: deref(d.Id), Port: uint16(port)}, reports: map[string]dataplane.TargetHealth{}, server: deref(d.QuicServerId)}
+	if err := checkServer(g, t); err != nil {
+		return nil, err
+	}
 	switch v.TargetType {
 	case types.TargetTypeEnumInstance:
 		return t, s.instanceTarget(t)
@@ -104,6 +105,31 @@ func (s *Service) newTarget(g *targetGroup, d types.TargetDescription) (*target,
 		return nil, wire.Errorf("InvalidTarget", "Target '%s' is outside VPC '%s', which a target group with client IP preservation cannot use", t.key.ID, s.config.Network.VPC())
 	}
 	return t, nil
+}
+
+var serverID = regexp.MustCompile(`^0x[0-9a-f]{16}$`)
+
+// checkServer validates the server ID of a target: each has its own in a group with a QUIC protocol, and none elsewhere.
+func checkServer(g *targetGroup, t *target) error {
+	p := g.value.Get().Protocol
+	quic := p == types.ProtocolEnumQuic || p == types.ProtocolEnumTcpQuic
+	switch {
+	case !quic && t.server == "":
+		return nil
+	case !quic:
+		return wire.Errorf("ValidationError", "A server ID cannot be specified for target group '%s' with protocol %s", g.name, p)
+	case !serverID.MatchString(t.server):
+		return wire.Errorf("ValidationError", "The server ID '%.40s' of target '%s' must be 0x and 16 hexadecimal digits in lower case", t.server, t.key.ID)
+	}
+	for _, other := range g.targets {
+		if other.key != t.key && other.server == t.server && !other.draining {
+			return wire.Errorf("InvalidTarget", "The server ID '%s' is that of target '%s'", t.server, other.key.ID)
+		}
+	}
+	if known := g.targets[t.key]; known != nil && !known.draining && known.server != t.server {
+		return wire.Errorf("InvalidTarget", "The server ID of target '%s' cannot be changed while it is registered", t.key.ID)
+	}
+	return nil
 }
 
 func (s *Service) instanceTarget(t *target) error {
@@ -145,33 +171,6 @@ func (s *Service) addressTarget(t *target, zone string) error {
 		return wire.Errorf("ValidationError", "Target '%s' is in Availability Zone %s, not %s", a, home.Zone, zone)
 	default:
 		t.zone = home.Zone
-	}
-	return nil
-}
-
-func (s *Service) targetQuota(g *targetGroup, added []*target) error {
-	count := len(g.targets)
-	for _, t := range added {
-		if g.targets[t.key] == nil {
-			count++
-		}
-	}
-	if count > maxTargetsPerGroup {
-		return wire.Errorf("TooManyTargets", "The maximum number of targets of a target group, %d, would be exceeded", maxTargetsPerGroup)
-	}
-	if g.balancer == nil {
-		return nil
-	}
-	if !g.balancer.application() {
-		return s.networkQuota(g, added)
-	}
-	for _, other := range s.targetGroups {
-		if other != g && other.balancer == g.balancer {
-			count += len(other.targets)
-		}
-	}
-	if count > maxTargetsPerBalancer {
-		return wire.Errorf("TooManyTargets", "The maximum number of targets of a load balancer, %d, would be exceeded", maxTargetsPerBalancer)
 	}
 	return nil
 }
@@ -254,8 +253,18 @@ func (s *Service) DescribeTargetHealth(r eventual.Reader, in *elb.DescribeTarget
 	if err != nil {
 		return nil, err
 	}
+	for _, extra := range in.Include {
+		if !slices.Contains(extra.Values(), extra) {
+			return nil, invalidEnum("include", extra)
+		}
+	}
 	s.followInstances(g)
 	v := g.value.Get()
+	shown := func(t *target) types.TargetHealthDescription {
+		d := described(v, t)
+		g.extras(&d, in.Include)
+		return d
+	}
 	out := &elb.DescribeTargetHealthOutput{TargetHealthDescriptions: []types.TargetHealthDescription{}}
 	if len(in.Targets) == 0 {
 		all := make([]*target, 0, len(g.targets))
@@ -266,7 +275,7 @@ func (s *Service) DescribeTargetHealth(r eventual.Reader, in *elb.DescribeTarget
 			return cmp.Or(cmp.Compare(a.key.ID, b.key.ID), cmp.Compare(a.key.Port, b.key.Port))
 		})
 		for _, t := range all {
-			out.TargetHealthDescriptions = append(out.TargetHealthDescriptions, described(v, t))
+			out.TargetHealthDescriptions = append(out.TargetHealthDescriptions, shown(t))
 		}
 		return out, nil
 	}
@@ -283,9 +292,23 @@ func (s *Service) DescribeTargetHealth(r eventual.Reader, in *elb.DescribeTarget
 			out.TargetHealthDescriptions = append(out.TargetHealthDescriptions, unregistered(v, *d.Id, port))
 			continue
 		}
-		out.TargetHealthDescriptions = append(out.TargetHealthDescriptions, described(v, t))
+		out.TargetHealthDescriptions = append(out.TargetHealthDescriptions, shown(t))
 	}
 	return out, nil
+}
+
+// extras are what is told of a target besides its health: anomalies, of which none is ever found, if they are asked for; and
+// that nobody has shifted traffic away, for network load balancers and those for which that is enabled.
+func (g *targetGroup) extras(d *types.TargetHealthDescription, include []types.DescribeTargetHealthInputIncludeEnum) {
+	if layer7(g.value.Get().Protocol) && len(include) > 0 {
+		d.AnomalyDetection = &types.AnomalyDetection{Result: types.AnomalyResultEnumNormal, MitigationInEffect: types.MitigationInEffectEnumNo}
+	}
+	if g.balancer != nil && (!g.balancer.application() || g.balancer.attributes["zonal_shift.config.enabled"] == "true") {
+		d.AdministrativeOverride = &types.AdministrativeOverride{
+			State: types.TargetAdministrativeOverrideStateEnumNoOverride, Reason: types.TargetAdministrativeOverrideReasonEnumNoOverrideEngaged,
+			Description: new("No override is currently active on target"),
+		}
+	}
 }
 
 func described(v types.TargetGroup, t *target) types.TargetHealthDescription {
@@ -296,6 +319,9 @@ func described(v types.TargetGroup, t *target) types.TargetHealthDescription {
 	}
 	if v.TargetType == types.TargetTypeEnumIp {
 		d.Target.AvailabilityZone = new(t.zone)
+	}
+	if t.server != "" {
+		d.Target.QuicServerId = new(t.server)
 	}
 	return d
 }
