@@ -11,6 +11,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/feature/ec2/imds"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	elb "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
 	"github.com/prometheus/client_golang/prometheus"
@@ -27,9 +28,12 @@ type Config struct {
 	// EvidenceCluster is the ownership tag's value that evidence accepts, for a load balancer that another
 	// controller owns; empty means ClusterName, "*" any value.
 	EvidenceCluster string
-	// VPCID is the cluster's VPC. Required.
-	VPCID string
-	// Region is AWS's region; empty takes it from the SDK's default chain.
+	// VPCID is the cluster's VPC; empty: that with all of VPCTags, or else that of the instance by instance metadata, or else that of the
+	// instance whose id NodeName is.
+	VPCID    string
+	VPCTags  map[string]string
+	NodeName string
+	// Region is AWS's region; empty takes it from the SDK's default chain, and then from instance metadata.
 	Region string
 	// Endpoints maps the SDK's service id ("Elastic Load Balancing v2", "EC2") to a URL. Without an entry
 	// AWS_ENDPOINT_URL and its kin are honoured, as by every program that uses the SDK.
@@ -174,9 +178,6 @@ func New(ctx context.Context, cfg Config) (*Cloud, error) {
 	if cfg.ClusterName == "" {
 		return nil, fmt.Errorf("cannot reach AWS for a cluster without a name: set --cluster-name")
 	}
-	if cfg.VPCID == "" {
-		return nil, fmt.Errorf("cannot reach AWS for cluster %s without its VPC: set --aws-vpc-id", cfg.ClusterName)
-	}
 	if cfg.Clock == nil {
 		cfg.Clock = time.Now
 	}
@@ -209,18 +210,22 @@ func New(ctx context.Context, cfg Config) (*Cloud, error) {
 		c.lanes[lane] = c.newClients(sdk, lane)
 	}
 	c.background, c.stop = context.WithCancel(context.Background())
-	if c.vpc, err = c.patiently(ctx); err != nil {
+	if c.vpc, err = c.patiently(ctx, imds.NewFromConfig(sdk)); err != nil {
 		c.stop()
 		return nil, err
 	}
 	return c, nil
 }
 
-// patiently reads the VPC. It waits as long as AWS throttles the account: ending would lead to another start, and
+// patiently finds and reads the VPC. It waits as long as AWS throttles the account: ending would lead to another start, and
 // so to more calls.
-func (c *Cloud) patiently(ctx context.Context) (VPC, error) {
+func (c *Cloud) patiently(ctx context.Context, metadata *imds.Client) (VPC, error) {
 	for {
-		vpc, err := c.readVPC(ctx)
+		var vpc VPC
+		id, err := c.findVPC(ctx, metadata)
+		if err == nil {
+			vpc, err = c.readVPC(ctx, id)
+		}
 		again, soon := RetryAfter(err)
 		if !soon {
 			return vpc, err
@@ -244,13 +249,15 @@ func loadSDK(ctx context.Context, cfg Config) (aws.Config, error) {
 	if err != nil {
 		return sdk, fmt.Errorf("cannot read the AWS configuration: %w", err)
 	}
+	if sdk.Region == "" {
+		if sdk.Region, err = regionByMetadata(ctx, imds.NewFromConfig(sdk)); err != nil {
+			return sdk, fmt.Errorf("cannot reach AWS without a region (set --aws-region or AWS_REGION): %w", err)
+		}
+	}
 	if cfg.HTTPClient != nil { // not as an option of the chain: that would want to add AWS_CA_BUNDLE to it
 		sdk.HTTPClient = cfg.HTTPClient
 	}
 	sdk.HTTPClient = wholeRequests{sdk.HTTPClient}
-	if sdk.Region == "" {
-		return sdk, fmt.Errorf("cannot reach AWS without a region: set --aws-region or AWS_REGION")
-	}
 	return sdk, nil
 }
 

@@ -69,8 +69,7 @@ func question(about string, filters []types.Filter) string {
 }
 
 // readVPC goes on the most urgent lane: without it nothing else starts.
-func (c *Cloud) readVPC(ctx context.Context) (VPC, error) {
-	id := c.config.VPCID
+func (c *Cloud) readVPC(ctx context.Context, id string) (VPC, error) {
 	out, _, err := readEC2(ctx, c, budget.Traffic, id, (*ec2.Client).DescribeVpcs, &ec2.DescribeVpcsInput{VpcIds: []string{id}})
 	if err != nil {
 		return VPC{}, fmt.Errorf("cannot read VPC %s: %w", id, err)

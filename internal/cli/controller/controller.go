@@ -48,6 +48,7 @@ type options struct {
 	halves      []string
 	clusterName string
 	vpcID       string
+	vpcTags     map[string]string
 	region      string
 	endpoints   map[string]string
 	settle      time.Duration
@@ -98,8 +99,9 @@ func (o *options) bind(cmd *cobra.Command) {
 	o.connect.Bind(flags)
 	flags.StringSliceVar(&o.halves, "controllers", []string{balancing, delivery}, "which halves to run: balancing, delivery")
 	flags.StringVar(&o.clusterName, "cluster-name", "", "the cluster's name in ownership tags and names (required)")
-	flags.StringVar(&o.vpcID, "aws-vpc-id", "", "the cluster's VPC (required)")
-	flags.StringVar(&o.region, "aws-region", "", "AWS region (default from the SDK's chain)")
+	flags.StringVar(&o.vpcID, "aws-vpc-id", "", "the cluster's VPC (default that of --aws-vpc-tags, or of this instance by its metadata)")
+	flags.StringToStringVar(&o.vpcTags, "aws-vpc-tags", nil, "tags by all of which the VPC is found, where no id is given")
+	flags.StringVar(&o.region, "aws-region", "", "AWS region (default from the SDK's chain, or instance metadata)")
 	flags.StringToStringVar(&o.endpoints, "aws-api-endpoints", nil, "serviceID=URL pairs, such as EC2=http://127.0.0.1:4566")
 	flags.DurationVar(&o.settle, "settle-time", canary.DefaultSettings().Settle, "how long a weight must have been seen before an act that cannot be taken back")
 	flags.StringVar(&o.ingressClass, "ingress-class", "alb", "the class annotation that is served; empty serves Ingresses without a class too")
@@ -128,8 +130,6 @@ func (o *options) validate() error {
 		return cli.Usagef("--controllers is empty: use balancing, delivery or both")
 	case o.clusterName == "":
 		return cli.Usagef("--cluster-name is required: it is the cluster's name in the tags by which AWS resources are owned")
-	case o.vpcID == "":
-		return cli.Usagef("--aws-vpc-id is required: the VPC of the cluster's nodes")
 	case o.settle <= 0:
 		return cli.Usagef("--settle-time is %s: use more than 0, since AWS says when it took a weight and not when it acts on it", o.settle)
 	case !slices.Contains([]string{"instance", "ip"}, o.defaultTargetType):
@@ -207,7 +207,7 @@ func (o *options) run(ctx context.Context, flags *pflag.FlagSet) error {
 		return err
 	}
 	defer p.cloud.Close()
-	logger.Info("starting", "halves", o.halves, "cluster", o.clusterName, "vpc", o.vpcID, "settle", o.settle.String(), "webhooks", p.webhooks)
+	logger.Info("starting", "halves", o.halves, "cluster", o.clusterName, "vpc", p.cloud.VPC().ID, "settle", o.settle.String(), "webhooks", p.webhooks)
 	return p.manager.Start(ctx)
 }
 
@@ -225,7 +225,8 @@ func (o *options) assemble(ctx context.Context, config *rest.Config, logger *slo
 	}
 	crlog.SetLogger(m.GetLogger())
 	aws, err := cloud.New(ctx, cloud.Config{
-		ClusterName: o.clusterName, EvidenceCluster: o.evidenceCluster(), VPCID: o.vpcID, Region: o.region, Endpoints: o.endpoints,
+		ClusterName: o.clusterName, EvidenceCluster: o.evidenceCluster(), VPCID: o.vpcID, VPCTags: o.vpcTags,
+		NodeName: os.Getenv("NODENAME"), Region: o.region, Endpoints: o.endpoints,
 		Version: cli.Version(), Logger: logger.With("part", "cloud"), Metrics: metrics.Registry,
 	})
 	if err != nil {

@@ -23,7 +23,6 @@ func TestWrongFlags(t *testing.T) {
 		{[]string{"--controllers", "both"}, "--controllers"},
 		{[]string{"--controllers", ""}, "--controllers"},
 		{[]string{"--cluster-name", ""}, "--cluster-name"},
-		{[]string{"--aws-vpc-id", ""}, "--aws-vpc-id"},
 		{[]string{"--default-target-type", "pod"}, "--default-target-type"},
 		{[]string{"--default-load-balancer-scheme", "public"}, "--default-load-balancer-scheme"},
 		{[]string{"--webhook-bind-port", "65536"}, "--webhook-bind-port"},

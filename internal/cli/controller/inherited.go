@@ -147,7 +147,7 @@ const (
 // ineffective are the flags of the load balancer controller that have no effect (yet).
 var ineffective = []flag{
 	{"allowed-certificate-authority-arns", text, ""}, {"aws-api-throttle", text, ""}, {"aws-max-retries", number, ""},
-	{"aws-vpc-tag-key", text, "Name"}, {"aws-vpc-tags", text, ""}, {"default-pca-arn", text, ""}, {"disable-restricted-sg-rules", boolean, "false"},
+	{"aws-vpc-tag-key", text, "Name"}, {"default-pca-arn", text, ""}, {"disable-restricted-sg-rules", boolean, "false"},
 	{"enable-endpoint-slices", boolean, "true"}, {"enable-shield", boolean, "false"}, {"enable-waf", boolean, "false"}, {"enable-wafv2", boolean, "false"},
 	{"alb-gateway-max-concurrent-reconciles", number, ""}, {"nlb-gateway-max-concurrent-reconciles", number, ""},
 	{"gateway-class-max-concurrent-reconciles", number, ""}, {"globalaccelerator-max-concurrent-reconciles", number, ""},

@@ -64,7 +64,7 @@ func TestTheArgumentsOfAnExistingDeploymentAreAccepted(t *testing.T) {
 		"--enable-leader-election=true", "--leader-election-id=mine", "--leader-election-namespace=kube-system", "--log-level=debug",
 	)
 	want := []string{
-		"--allowed-certificate-authority-arns", "--aws-api-throttle", "--aws-max-retries", "--aws-vpc-tags", "--default-pca-arn", "--disable-restricted-sg-rules",
+		"--allowed-certificate-authority-arns", "--aws-api-throttle", "--aws-max-retries", "--default-pca-arn", "--disable-restricted-sg-rules",
 		"--enable-shield", "--enable-waf", "--alb-gateway-max-concurrent-reconciles", "--nlb-gateway-max-concurrent-reconciles",
 		"--gateway-class-max-concurrent-reconciles", "--globalaccelerator-max-concurrent-reconciles", "--globalaccelerator-max-exponential-backoff-delay",
 		"--kube-ca-pem-filepath", "--lb-stabilization-monitor-interval", "--load-balancer-class", "--quic-environment-variable-name",
