@@ -149,6 +149,7 @@ type Sandbox struct {
 	mu      sync.Mutex
 	err     error
 	closing bool
+	ready   bool // state tells all
 }
 
 // Up starts a sandbox and returns when all of it serves. When it fails, or ctx ends before that, nothing is left;
@@ -192,7 +193,9 @@ func (s *Sandbox) start(ctx context.Context) error {
 			return err
 		}
 	}
-	s.state = s.describe()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.state, s.ready = s.describe(), true
 	return s.state.write(s.dir)
 }
 
@@ -235,7 +238,7 @@ func (s *Sandbox) startAWS() error {
 		return err
 	}
 	s.emulator, err = aws.New(aws.Config{
-		DataDir: s.config.DataDir, JournalLines: s.journal,
+		DataDir: s.config.DataDir, JournalLines: s.journal, Rescaled: s.rescale,
 		Machines: s.machines, OpenSecurityGroups: s.config.OpenSecurityGroups,
 		VPC: s.vpc.Mapping, Region: Region, AccountID: AccountID, Cluster: ClusterName,
 		Profile: table, Seed: uint64(s.config.Seed), Scale: s.config.Scale, Anonymous: s.config.Anonymous, Log: s.config.Log,
@@ -354,7 +357,28 @@ func (s *Sandbox) describe() State {
 }
 
 // State is what other processes are told about the sandbox.
-func (s *Sandbox) State() State { return s.state }
+func (s *Sandbox) State() State {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.state
+}
+
+// rescale lets the kubelet go by another scale as well, and tells it to who asks for the state.
+func (s *Sandbox) rescale(scale float64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.kubelet != nil {
+		s.kubelet.SetScale(scale)
+	}
+	s.config.Scale = scale
+	if !s.ready || s.closing {
+		return
+	}
+	s.state.Scale = scale
+	if err := s.state.write(s.dir); err != nil {
+		s.config.Log.Error("the state does not tell the new scale", "error", err)
+	}
+}
 
 // Directory is the sandbox's folder; it stays when the sandbox ends, with its logs.
 func (s *Sandbox) Directory() string { return s.dir }

@@ -58,6 +58,12 @@ func TestTwoSandboxesRunSideBySideAndLeaveNothing(t *testing.T) {
 		}
 	}
 	aMachineFailsAndComesBack(t, second)
+	if err := second.AWS().SetScale(0.5); err != nil || second.Kubelet().Scale() != 0.5 || first.Kubelet().Scale() != 1 {
+		t.Errorf("a new scale is %v for the kubelet, and %v for another's: %v", second.Kubelet().Scale(), first.Kubelet().Scale(), err)
+	}
+	if told, err := Running("second"); err != nil || told.Scale != 0.5 {
+		t.Errorf("a new scale is told as %v: %v", told.Scale, err)
+	}
 	state, err := Running("first")
 	if err != nil || state.VPCCIDR == second.State().VPCCIDR {
 		t.Errorf("%+v: %v", state, err)

@@ -50,6 +50,8 @@ type Config struct {
 	// Seed makes a run repeatable, Scale multiplies every duration of the profile. Default of Scale: 1.
 	Seed  uint64
 	Scale float64
+	// Rescaled is told of each change of the scale. May be nil.
+	Rescaled func(scale float64)
 
 	// AccessKeyID and SecretAccessKey are the credentials of the account. Default: those of
 	// DefaultAccessKeyID and DefaultSecretAccessKey.

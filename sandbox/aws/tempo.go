@@ -36,6 +36,9 @@ func (e *Emulator) SetScale(scale float64) error {
 	e.tempo.Lock()
 	defer e.tempo.Unlock()
 	e.draws.Set(e.draws.Profile(), scale)
+	if e.config.Rescaled != nil {
+		e.config.Rescaled(scale)
+	}
 	return nil
 }
 

@@ -91,14 +91,14 @@ A file is a whole profile, as 'profile show' prints it, or names a base and only
 }
 
 func newScale(streams cli.Streams) *cobra.Command {
-	return group("scale", "Change the factor on every delay of AWS", newScaleSet(streams))
+	return group("scale", "Change the factor on every delay of AWS and of the kubelet", newScaleSet(streams))
 }
 
 func newScaleSet(streams cli.Streams) *cobra.Command {
 	var name string
 	cmd := &cobra.Command{
 		Use:     "set FACTOR",
-		Short:   "Set the factor on every delay of AWS from now on; that of the kubelet stays",
+		Short:   "Set the factor on every delay of AWS and of the kubelet from now on",
 		Example: "  lockstep sandbox scale set 0.1",
 		Args:    cli.Args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net/http"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -121,7 +123,9 @@ type Kubelet struct {
 	meter  meter
 	store  cache.Store // of the pods that the API server tells of
 	closed bool
-	files  string // the folder of the pods' folders, once there is one
+	// scaling is the scale in force, as bits of a float64.
+	scaling atomic.Uint64
+	files   string // the folder of the pods' folders, once there is one
 	// life ends with Run; background counts the goroutines that carry out probes and hooks within it.
 	life       context.Context
 	end        context.CancelFunc
@@ -156,6 +160,7 @@ func New(cfg Config) (*Kubelet, error) {
 		cfg:      cfg, client: client, http: hc, probes: make(chan struct{}, probesAtOnce),
 		ready: make(chan struct{}), nodes: map[string]*node{}, pods: map[types.UID]*pod{},
 	}
+	k.SetScale(cfg.Scale)
 	k.meter.every = max(k.scaled(usageEvery), usageLeast)
 	k.life, k.end = context.WithCancel(context.Background())
 	k.events = newRecorder(client)
@@ -342,8 +347,15 @@ func (k *Kubelet) spawn(f func()) {
 	}
 }
 
+// SetScale changes Config.Scale for what begins from now on: pulls, and containers that start. What is under way takes as long as it
+// would have.
+func (k *Kubelet) SetScale(scale float64) { k.scaling.Store(math.Float64bits(scale)) }
+
+// Scale is the factor in force.
+func (k *Kubelet) Scale() float64 { return math.Float64frombits(k.scaling.Load()) }
+
 func (k *Kubelet) scaled(d time.Duration) time.Duration {
-	return time.Duration(float64(d) * k.cfg.Scale)
+	return time.Duration(float64(d) * k.Scale())
 }
 
 func terminal(p *corev1.Pod) bool {

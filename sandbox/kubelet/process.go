@@ -376,7 +376,7 @@ func (p *pod) appConfig(v view, spec *corev1.Container) (app.Config, error) {
 			Pod: v.pod.Name, Namespace: v.pod.Namespace, UID: string(v.pod.UID), Container: spec.Name,
 			Node: p.node.name, Zone: p.node.zone, Version: image.Version,
 		},
-		Behaviour: withCommand(behaviour.Scaled(p.k.cfg.Scale), spec),
+		Behaviour: withCommand(behaviour.Scaled(p.k.Scale()), spec),
 		Listen:    listen,
 		Seed:      p.k.cfg.Seed ^ hash.Sum64(),
 	}, nil

@@ -32,6 +32,8 @@ type Config struct {
 	FirstFailureUnhealthy bool
 	// Scale multiplies the idle time-outs, that of UDP (120 s) and those of listeners. Zero: 1.
 	Scale float64
+	// ScaleNow is asked instead of Scale for each new flow, if it is not nil.
+	ScaleNow func() float64
 	// Delays are what a real node takes its time for.
 	Delays Delays
 
@@ -90,5 +92,9 @@ func (c Config) withDefaults() Config {
 
 // idle is the real length of an idle time-out.
 func (c Config) idle(d time.Duration) time.Duration {
-	return time.Duration(float64(d) * c.Scale)
+	scale := c.Scale
+	if c.ScaleNow != nil {
+		scale = c.ScaleNow()
+	}
+	return time.Duration(float64(d) * scale)
 }
