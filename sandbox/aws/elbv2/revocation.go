@@ -108,16 +108,16 @@ func (s *Service) newRevocation(c types.RevocationContent) (revocation, error) {
 	if c.RevocationType != "" && c.RevocationType != types.RevocationTypeCrl {
 		return one, invalidEnum("revocationContents.revocationType", c.RevocationType)
 	}
-	if one.object.bucket == "" || one.object.key == "" {
+	if one.object.Bucket == "" || one.object.Key == "" {
 		return one, wire.Errorf("ValidationError", "The S3 bucket and the S3 key of a revocation file must be specified")
 	}
 	text, ok := s.object(one.object)
 	if !ok {
-		return one, wire.Errorf("RevocationContentNotFound", "The revocation file s3://%s/%s was not found", one.object.bucket, one.object.key)
+		return one, wire.Errorf("RevocationContentNotFound", "The revocation file s3://%s/%s was not found", one.object.Bucket, one.object.Key)
 	}
 	count, err := countRevoked(text)
 	if err != nil {
-		return one, wire.Errorf("InvalidRevocationContent", "The revocation file s3://%s/%s is not valid: %v", one.object.bucket, one.object.key, err)
+		return one, wire.Errorf("InvalidRevocationContent", "The revocation file s3://%s/%s is not valid: %v", one.object.Bucket, one.object.Key, err)
 	}
 	one.shown = types.DescribeTrustStoreRevocation{RevocationType: types.RevocationTypeCrl, NumberOfRevokedEntries: &count}
 	return one, nil

@@ -22,6 +22,7 @@ type kept struct {
 	Balancers    []keptBalancer `json:"balancers"`
 	TargetGroups []keptGroup    `json:"targetGroups"`
 	Secrets      []keptSecret   `json:"secrets"`
+	TrustStores  []keptStore    `json:"trustStores,omitempty"`
 }
 
 type keptBalancer struct {
@@ -31,6 +32,7 @@ type keptBalancer struct {
 	// Changes goes on to name the draws of changes.
 	Changes    int            `json:"changes"`
 	DNSVisible time.Time      `json:"dnsVisible"`
+	Capacity   *keptCapacity  `json:"capacity,omitempty"`
 	Nodes      []keptNode     `json:"nodes"`
 	Listeners  []keptListener `json:"listeners"`
 }
@@ -68,6 +70,7 @@ type keptTarget struct {
 	Port    uint16     `json:"port"`
 	Address netip.Addr `json:"address,omitzero"`
 	Zone    string     `json:"zone"`
+	Server  string     `json:"server,omitempty"`
 	// Leaves is when a draining target leaves. Zero: it does not drain.
 	Leaves time.Time `json:"leaves,omitzero"`
 }
@@ -86,7 +89,7 @@ func (s *Service) Export() (json.RawMessage, error) {
 	var k kept
 	for _, arn := range slices.Sorted(maps.Keys(s.balancers)) {
 		lb := s.balancers[arn]
-		one := keptBalancer{LoadBalancer: lb.value.Get(), Attributes: lb.attributes, Tags: lb.tags, Changes: lb.changes, DNSVisible: lb.dnsVisible}
+		one := keptBalancer{LoadBalancer: lb.value.Get(), Attributes: lb.attributes, Tags: lb.tags, Changes: lb.changes, DNSVisible: lb.dnsVisible, Capacity: lb.capacity.kept()}
 		for _, n := range lb.nodes {
 			one.Nodes = append(one.Nodes, keptNode{n.zone, n.subnet, n.networkInterface, n.address})
 		}
@@ -99,10 +102,13 @@ func (s *Service) Export() (json.RawMessage, error) {
 		g := s.targetGroups[arn]
 		one := keptGroup{TargetGroup: g.value.Get(), Attributes: g.attributes, Tags: g.tags, Lingers: g.lingers}
 		for key, t := range g.targets {
-			one.Targets = append(one.Targets, keptTarget{key.ID, key.Port, t.address, t.zone, t.leaves})
+			one.Targets = append(one.Targets, keptTarget{key.ID, key.Port, t.address, t.zone, t.server, t.leaves})
 		}
 		slices.SortFunc(one.Targets, func(a, b keptTarget) int { return cmp.Or(cmp.Compare(a.ID, b.ID), cmp.Compare(a.Port, b.Port)) })
 		k.TargetGroups = append(k.TargetGroups, one)
+	}
+	for _, arn := range slices.Sorted(maps.Keys(s.trustStores)) {
+		k.TrustStores = append(k.TrustStores, s.trustStores[arn].kept())
 	}
 	for client, secret := range s.secrets {
 		k.Secrets = append(k.Secrets, keptSecret{client.endpoint, client.id, secret})
@@ -134,6 +140,9 @@ func (s *Service) Import(text json.RawMessage) error {
 	}
 	for _, one := range k.Secrets {
 		s.secrets[clientOf{one.Endpoint, one.Client}] = one.Secret
+	}
+	for _, one := range k.TrustStores {
+		s.restoreTrustStore(one)
 	}
 	for _, one := range k.TargetGroups {
 		s.restoreGroup(one)
@@ -176,7 +185,7 @@ func (s *Service) restoreGroup(one keptGroup) {
 	for _, t := range one.Targets {
 		key := dataplane.TargetKey{ID: t.ID, Port: t.Port}
 		g.targets[key] = &target{
-			key: key, address: t.Address, zone: t.Zone, draining: !t.Leaves.IsZero(), leaves: t.Leaves, reports: map[string]dataplane.TargetHealth{},
+			key: key, address: t.Address, zone: t.Zone, server: t.Server, draining: !t.Leaves.IsZero(), leaves: t.Leaves, reports: map[string]dataplane.TargetHealth{},
 		}
 	}
 	s.targetGroups[g.arn] = g
@@ -189,6 +198,7 @@ func (s *Service) restoreBalancer(one keptBalancer) *loadBalancer {
 		listeners: map[string]*listener{}, changes: one.Changes, dnsVisible: one.DNSVisible,
 	}
 	lb.value = eventual.Settled(s.model, "lb/"+lb.name, v)
+	s.restoreCapacity(lb, one.Capacity)
 	for _, n := range one.Nodes {
 		lb.nodes = append(lb.nodes, &node{
 			balancer: lb, zone: n.Zone, subnet: n.Subnet, networkInterface: n.Interface, address: n.Address,

@@ -37,18 +37,18 @@ type trustStore struct {
 }
 
 // storedObject is an object of S3.
-type storedObject struct{ bucket, key, version string }
+type storedObject struct{ Bucket, Key, Version string }
 
 // location is where AWS says that an object can be fetched. Nobody serves it here.
 func (s *Service) location(o storedObject) *string {
-	return new(fmt.Sprintf("https://%s.s3.%s.amazonaws.com/%s", o.bucket, s.config.Region, o.key))
+	return new(fmt.Sprintf("https://%s.s3.%s.amazonaws.com/%s", o.Bucket, s.config.Region, o.Key))
 }
 
 func (s *Service) object(o storedObject) ([]byte, bool) {
 	if s.config.Object == nil {
 		return nil, false
 	}
-	return s.config.Object(o.bucket, o.key, o.version)
+	return s.config.Object(o.Bucket, o.Key, o.Version)
 }
 
 // CreateTrustStore reads the certificates of authorities from S3. The trust store can be used when it is active.
@@ -82,28 +82,32 @@ func (s *Service) CreateTrustStore(_ eventual.Reader, in *elb.CreateTrustStoreIn
 	}
 	t.value = eventual.New(s.model, "truststore/"+name, v)
 	s.trustStores[t.arn] = t
-	// Nobody has told how long it takes; certificates are the nearest that have a pace of their own.
+	s.makeReady(t)
+	return &elb.CreateTrustStoreOutput{TrustStores: []types.TrustStore{v}}, nil
+}
+
+// makeReady lets a trust store become active. Nobody has told how long it takes; certificates are the nearest that have a pace.
+func (s *Service) makeReady(t *trustStore) {
 	s.after(s.config.Draws.Once(profile.ALBCertificate, "truststore/"+t.arn), func() []*node {
 		ready := t.value.Get()
 		ready.Status = types.TrustStoreStatusActive
 		t.value.Put(ready)
 		return nil
 	})
-	return &elb.CreateTrustStoreOutput{TrustStores: []types.TrustStore{v}}, nil
 }
 
 // authorities reads a bundle and counts its certificates.
 func (s *Service) authorities(bundle storedObject) (int32, error) {
-	if bundle.bucket == "" || bundle.key == "" {
+	if bundle.Bucket == "" || bundle.Key == "" {
 		return 0, wire.Errorf("ValidationError", "The S3 bucket and the S3 key of the CA certificates bundle must be specified")
 	}
 	text, ok := s.object(bundle)
 	if !ok {
-		return 0, wire.Errorf("CaCertificatesBundleNotFound", "The CA certificates bundle s3://%s/%s was not found", bundle.bucket, bundle.key)
+		return 0, wire.Errorf("CaCertificatesBundleNotFound", "The CA certificates bundle s3://%s/%s was not found", bundle.Bucket, bundle.Key)
 	}
 	count, err := countAuthorities(text)
 	if err != nil {
-		return 0, wire.Errorf("InvalidCaCertificatesBundle", "The CA certificates bundle s3://%s/%s is not valid: %v", bundle.bucket, bundle.key, err)
+		return 0, wire.Errorf("InvalidCaCertificatesBundle", "The CA certificates bundle s3://%s/%s is not valid: %v", bundle.Bucket, bundle.Key, err)
 	}
 	return count, nil
 }
