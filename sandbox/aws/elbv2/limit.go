@@ -8,7 +8,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
 
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/eventual"
-	"github.com/lockstep-delivery/lockstep/sandbox/aws/wire"
 )
 
 // limits are the quotas by the names of DescribeAccountLimits, sorted.
@@ -56,62 +55,4 @@ func (s *Service) DescribeAccountLimits(_ eventual.Reader, in *elb.DescribeAccou
 		return nil, err
 	}
 	return &elb.DescribeAccountLimitsOutput{Limits: found, NextMarker: next}, nil
-}
-
-// sslPolicies are the names of security policies. The local TLS library decides what they mean.
-var sslPolicies = func() []types.SslPolicy {
-	var list []types.SslPolicy
-	modern, old := []string{"TLSv1.2", "TLSv1.3"}, []string{"TLSv1", "TLSv1.1", "TLSv1.2"}
-	for name, protocols := range map[string][]string{
-		"ELBSecurityPolicy-2016-08":                     old,
-		"ELBSecurityPolicy-TLS-1-1-2017-01":             {"TLSv1.1", "TLSv1.2"},
-		"ELBSecurityPolicy-TLS-1-2-2017-01":             {"TLSv1.2"},
-		"ELBSecurityPolicy-TLS-1-2-Ext-2018-06":         {"TLSv1.2"},
-		"ELBSecurityPolicy-FS-2018-06":                  old,
-		"ELBSecurityPolicy-FS-1-1-2019-08":              {"TLSv1.1", "TLSv1.2"},
-		"ELBSecurityPolicy-FS-1-2-2019-08":              {"TLSv1.2"},
-		"ELBSecurityPolicy-FS-1-2-Res-2019-08":          {"TLSv1.2"},
-		"ELBSecurityPolicy-FS-1-2-Res-2020-10":          {"TLSv1.2"},
-		"ELBSecurityPolicy-TLS13-1-0-2021-06":           {"TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"},
-		"ELBSecurityPolicy-TLS13-1-1-2021-06":           {"TLSv1.1", "TLSv1.2", "TLSv1.3"},
-		"ELBSecurityPolicy-TLS13-1-2-2021-06":           modern,
-		"ELBSecurityPolicy-TLS13-1-2-Res-2021-06":       modern,
-		"ELBSecurityPolicy-TLS13-1-2-Ext1-2021-06":      modern,
-		"ELBSecurityPolicy-TLS13-1-2-Ext2-2021-06":      modern,
-		"ELBSecurityPolicy-TLS13-1-3-2021-06":           {"TLSv1.3"},
-		"ELBSecurityPolicy-TLS13-1-2-FIPS-2023-04":      modern,
-		"ELBSecurityPolicy-TLS13-1-3-FIPS-2023-04":      {"TLSv1.3"},
-		"ELBSecurityPolicy-TLS13-1-2-Res-PQ-2025-09":    modern,
-		"ELBSecurityPolicy-TLS13-1-2-Res-FIPS-2023-04":  modern,
-		"ELBSecurityPolicy-TLS13-1-2-Ext0-FIPS-2023-04": modern,
-	} {
-		list = append(list, types.SslPolicy{
-			Name: new(name), SslProtocols: protocols, Ciphers: []types.Cipher{}, SupportedLoadBalancerTypes: []string{"application", "network"},
-		})
-	}
-	slices.SortFunc(list, func(a, b types.SslPolicy) int {
-		if *a.Name < *b.Name {
-			return -1
-		}
-		return 1
-	})
-	return list
-}()
-
-// DescribeSSLPolicies lists security policies by name.
-func (s *Service) DescribeSSLPolicies(_ eventual.Reader, in *elb.DescribeSSLPoliciesInput) (*elb.DescribeSSLPoliciesOutput, error) {
-	all := slices.Clone(sslPolicies)
-	for _, name := range in.Names {
-		if !slices.ContainsFunc(all, func(p types.SslPolicy) bool { return *p.Name == name }) {
-			return nil, wire.Errorf("SSLPolicyNotFound", "SSL policy '%s' not found", name)
-		}
-	}
-	if len(in.Names) > 0 {
-		all = slices.DeleteFunc(all, func(p types.SslPolicy) bool { return !slices.Contains(in.Names, *p.Name) })
-	}
-	found, next, err := page(all, func(p types.SslPolicy) string { return *p.Name }, in.Marker, in.PageSize)
-	if err != nil {
-		return nil, err
-	}
-	return &elb.DescribeSSLPoliciesOutput{SslPolicies: found, NextMarker: next}, nil
 }

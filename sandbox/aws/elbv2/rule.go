@@ -257,7 +257,7 @@ func (s *Service) DescribeRules(r eventual.Reader, in *elb.DescribeRulesInput) (
 		}
 	}
 	slices.SortFunc(all, func(a, b types.Rule) int { return cmp.Compare(ruleKey(a), ruleKey(b)) })
-	found, next, err := page(all, ruleKey, in.Marker, in.PageSize)
+	found, next, err := rulePage(all, in.Marker, in.PageSize)
 	if err != nil {
 		return nil, err
 	}
