@@ -1,7 +1,10 @@
 package aws
 
 import (
+	"net/netip"
+
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/dataplane"
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/dataplane/sockopt"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/ec2"
 )
 
@@ -12,4 +15,37 @@ func (e *Emulator) admitted(p dataplane.Packet) bool {
 		q.Protocol = "udp"
 	}
 	return e.ec2.Passes(q)
+}
+
+// Announce implements dataplane.Announcer. Zones that a fault has taken away are not announced: who comes from there, or goes there, can
+// connect, and hears nothing.
+func (f firewall) Announce(to netip.AddrPort, sources func(sockopt.Filter)) (end func()) {
+	if f.config.OpenSecurityGroups {
+		sources(sockopt.Everybody)
+		return func() {}
+	}
+	return f.ec2.Watch(to, func(s ec2.Sources) { sources(f.filter(s)) })
+}
+
+// filter says of real addresses what s says of those of the VPC. Clients behind a Network Load Balancer that keeps their addresses are let in
+// as they come: only Passes knows that it is between.
+func (e *Emulator) filter(s ec2.Sources) sockopt.Filter {
+	f := sockopt.Filter{Relays: true}
+	vpc := e.config.VPC
+	for _, block := range s.Allowed {
+		switch real := vpc.RealAddr(block.Addr()); {
+		case real.IsValid() && block.Bits() >= vpc.CIDR().Bits():
+			f.Sources = append(f.Sources, netip.PrefixFrom(real, block.Bits()))
+		case block.Overlaps(vpc.CIDR()):
+			f.Sources = append(f.Sources, block, vpc.Loopback())
+		default:
+			f.Sources = append(f.Sources, block)
+		}
+	}
+	for _, a := range s.Denied {
+		if real := vpc.RealAddr(a); real.IsValid() {
+			f.Denied = append(f.Denied, real)
+		}
+	}
+	return f
 }

@@ -18,6 +18,7 @@ import (
 
 	"github.com/lockstep-delivery/lockstep/sandbox/address"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws"
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/dataplane/sockopt"
 )
 
 // networkWorld is an account whose load balancers carry traffic.
@@ -31,20 +32,23 @@ func networkWorld(t *testing.T) (*world, *address.VPC) {
 	return newWorld(t, func(c *aws.Config) { c.VPC, c.WithoutTraffic = vpc.Mapping, false }), vpc
 }
 
-// line connects from an address of the VPC and returns the first line that comes within a time; refused and silent connections have
-// names too.
+// line connects from an address of the VPC and returns the first line that comes within a time; attempts that are dropped, and
+// connections that are refused or silent, have names too.
 func (w *world) line(vpc *address.VPC, patience time.Duration, from netip.Addr, to netip.AddrPort) string {
 	w.Helper()
-	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: vpc.RealAddr(from).AsSlice()}}
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: vpc.RealAddr(from).AsSlice()}, Timeout: patience}
 	conn, err := d.DialContext(w.Context(), "tcp", to.String())
-	if err != nil {
+	var timeout net.Error
+	switch {
+	case err != nil && asNetError(err, &timeout) && timeout.Timeout():
+		return dropped
+	case err != nil:
 		return "refused"
 	}
 	defer conn.Close()
 	_ = conn.SetDeadline(time.Now().Add(patience))
 	_, _ = io.WriteString(conn, "hello\n")
 	text, err := bufio.NewReader(conn).ReadString('\n')
-	var timeout net.Error
 	switch {
 	case err == nil:
 		return strings.TrimSpace(text)
@@ -59,6 +63,9 @@ const (
 	short = 300 * time.Millisecond
 	long  = 20 * time.Second
 )
+
+// dropped is an attempt to connect that times out: what becomes of a client that no rule admits.
+var dropped = map[bool]string{true: "nothing", false: "silence"}[sockopt.Filters]
 
 func asNetError(err error, into *net.Error) bool {
 	e, ok := err.(net.Error)
@@ -127,14 +134,14 @@ func TestNetworkBalancerCarriesTraffic(t *testing.T) {
 	base := vpc.CIDR().Addr().As4()
 	good, bad := netip.AddrFrom4([4]byte{base[0], base[1], 250, 1}), netip.AddrFrom4([4]byte{base[0], base[1], 251, 1})
 	at := w.emulator.Endpoints()[0].Nodes[1].Real[9100]
-	if got := w.line(vpc, short, good, at); got != "silence" {
+	if got := w.line(vpc, short, good, at); got != dropped {
 		t.Errorf("before any rule admits it the client gets %q", got)
 	}
 	authorize(group, tcp(9100, 9100, netip.PrefixFrom(good, 24).Masked().String()))
 	if got := w.line(vpc, long, good, at); got != good.String() {
 		t.Errorf("the pod sees %q, want the client %s", got, good)
 	}
-	if got := w.line(vpc, short, bad, at); got != "silence" {
+	if got := w.line(vpc, short, bad, at); got != dropped {
 		t.Errorf("a client that no rule admits gets %q", got)
 	}
 	stats := w.emulator.Stats()[1].Network
@@ -201,7 +208,7 @@ func TestApplicationBehindNetworkBalancer(t *testing.T) {
 	for _, e := range w.emulator.Endpoints() {
 		real[e.Name] = e.Nodes[0].Real[80]
 	}
-	if got := w.line(vpc, short, client, real["web"]); got != "silence" {
+	if got := w.line(vpc, short, client, real["web"]); got != dropped {
 		t.Errorf("a client that does not come by way of the other load balancer gets %q", got)
 	}
 	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: vpc.RealAddr(client).AsSlice()}}

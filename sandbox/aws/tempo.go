@@ -26,6 +26,7 @@ func (e *Emulator) SetProfile(p *profile.Profile) {
 	e.tempo.Lock()
 	defer e.tempo.Unlock()
 	e.draws.Set(p, e.draws.Scale())
+	e.ec2.Refresh()
 }
 
 // SetScale sets the factor on every delay of the profile. It fails if that is negative.
@@ -36,6 +37,7 @@ func (e *Emulator) SetScale(scale float64) error {
 	e.tempo.Lock()
 	defer e.tempo.Unlock()
 	e.draws.Set(e.draws.Profile(), scale)
+	e.ec2.Refresh()
 	if e.config.Rescaled != nil {
 		e.config.Rescaled(scale)
 	}

@@ -8,7 +8,7 @@ import (
 	"sync"
 	"syscall"
 
-	"golang.org/x/sys/unix"
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/dataplane/sockopt"
 )
 
 // dialing is one way from a node to a target, in addresses of the VPC.
@@ -34,13 +34,8 @@ func dial(ctx context.Context, d dialing) (net.Conn, error) {
 	return dialer.DialContext(ctx, "tcp", d.endpoint(d.to).String())
 }
 
-// sharePorts lets the kernel choose the source port when it connects and not when it binds, so that one node
-// can have more than 28,000 connections in all, as long as no target has that many.
-func sharePorts(_, _ string, c syscall.RawConn) error {
-	return c.Control(func(fd uintptr) {
-		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
-	})
-}
+// sharePorts is how sockets to targets are made: one node can have more connections than there are ports.
+func sharePorts(_, _ string, c syscall.RawConn) error { return c.Control(sockopt.SharePorts) }
 
 var readers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, 4096) }}
 

@@ -303,7 +303,7 @@ type socket struct {
 func (n *Node) listen(port uint16, idle time.Duration) error {
 	at := netip.AddrPortFrom(n.config.Address, port)
 	real := n.config.Endpoint(at)
-	l, err := net.Listen("tcp", real.String())
+	l, err := OpenDoor(real, at, n.config.Firewall)
 	if err != nil {
 		return fmt.Errorf("cannot listen on %s for %s of node %s: %w", real, at, n.config.LoadBalancer, err)
 	}

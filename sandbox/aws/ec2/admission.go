@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/eventual"
-	"github.com/lockstep-delivery/lockstep/sandbox/aws/profile"
 )
 
 // felt is for how long after a change some interface may still go by what was before.
@@ -38,6 +37,12 @@ func (s *Service) change(value *eventual.Value[*securityGroup], g *securityGroup
 	for len(f.versions) > 1 && now.Sub(f.versions[1].since) > felt {
 		f.versions = slices.Delete(f.versions, 0, 1)
 	}
+	s.spread(g.id, f.changes)
+}
+
+// event names a change for the draws.
+func (f *inForce) event(number int) string {
+	return fmt.Sprintf("%s#%d", f.versions[0].group.name, number)
 }
 
 // feels is a group as an interface goes by it now.
@@ -49,7 +54,7 @@ func (s *Service) feels(n *networkInterface, id string) *securityGroup {
 	now := time.Now()
 	for _, v := range slices.Backward(f.versions[1:]) {
 		age := now.Sub(v.since)
-		if age > felt || age >= s.config.Draws.PerNode(profile.SecurityGroupRule, fmt.Sprintf("%s#%d", v.group.name, v.number), n.id) {
+		if age > felt || age >= s.reaches(n, id, v.number) {
 			return v.group
 		}
 	}
@@ -108,8 +113,13 @@ func (s *Service) permits(n *networkInterface, egress bool, p Packet, peer netip
 	return len(n.groups) == 0
 }
 
+// concerns says whether the rule is about the protocol and the port of a packet.
+func (r rule) concerns(p Packet) bool {
+	return r.protocol == "-1" || r.protocol == p.Protocol && int32(p.To.Port()) >= r.from && int32(p.To.Port()) <= r.to
+}
+
 func (r rule) permits(p Packet, peer netip.Addr, owner *networkInterface) bool {
-	if r.protocol != "-1" && (r.protocol != p.Protocol || int32(p.To.Port()) < r.from || int32(p.To.Port()) > r.to) {
+	if !r.concerns(p) {
 		return false
 	}
 	if r.group != "" {

@@ -88,6 +88,7 @@ func (s *Service) SetBalancerGroups(id string, groups []string) {
 	defer s.mu.Unlock()
 	if n := s.interfaces[id]; n != nil {
 		n.groups = slices.Clone(groups)
+		s.tellAll()
 	}
 }
 

@@ -85,6 +85,7 @@ func (s *Service) AssignPodAddress(instance string) (netip.Addr, error) {
 	}
 	n.secondary = append(n.secondary, a)
 	s.byAddress[a] = n
+	s.readdressed(n)
 	return a, nil
 }
 
@@ -98,6 +99,7 @@ func (s *Service) ReleasePodAddress(a netip.Addr) error {
 	}
 	n.secondary = slices.DeleteFunc(n.secondary, func(other netip.Addr) bool { return other == a })
 	delete(s.byAddress, a)
+	s.readdressed(n)
 	n.subnet.give(a)
 	return nil
 }

@@ -53,6 +53,7 @@ func (s *Service) addInterface(spec interfaceSpec) (*networkInterface, error) {
 	}
 	s.interfaces[n.id] = n
 	s.byAddress[a] = n
+	s.readdressed(n)
 	return n, nil
 }
 
@@ -63,6 +64,7 @@ func (s *Service) dropInterface(n *networkInterface) {
 	}
 	delete(s.interfaces, n.id)
 	delete(s.tags, n.id)
+	s.readdressed(n)
 }
 
 func (s *Service) interfacesOf(instance string) []*networkInterface {

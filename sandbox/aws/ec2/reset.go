@@ -44,6 +44,7 @@ func (s *Service) Reset() {
 	for _, n := range s.interfaces {
 		n.groups = []string{s.nodeGroup}
 	}
+	s.tellAll()
 	for id, machine := range s.instances {
 		if machine.State.Name == types.InstanceStateNameTerminated {
 			delete(s.instances, id)

@@ -43,6 +43,7 @@ type Service struct {
 	instances    map[string]*types.Instance
 	interfaces   map[string]*networkInterface
 	byAddress    map[netip.Addr]*networkInterface
+	watches      map[*watch]struct{}
 	tags         map[string]map[string]string // by resource id
 	nodeGroup    string
 	defaultGroup string
@@ -61,6 +62,7 @@ func New(config Config) *Service {
 		instances:   map[string]*types.Instance{},
 		interfaces:  map[string]*networkInterface{},
 		byAddress:   map[netip.Addr]*networkInterface{},
+		watches:     map[*watch]struct{}{},
 		tags:        map[string]map[string]string{},
 	}
 	s.build()

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/dataplane/blackhole"
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/dataplane/sockopt"
 )
 
 // idleSteps is how often in one idle time-out a stream is looked at.
@@ -28,19 +29,23 @@ func (s *stream) watchIdle(idle time.Duration) *idleWatcher {
 	w := &idleWatcher{stream: s, idle: idle, since: time.Now()}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.segments = w.received()
+	segments, told := w.received()
+	if !told { // by a system that does not count: no flow is idle there
+		w.stopped, w.timer = true, time.NewTimer(0)
+		return w
+	}
+	w.segments = segments
 	w.timer = time.AfterFunc(idle/idleSteps, w.look)
 	return w
 }
 
-// received counts the segments that have come in on both sides.
-func (w *idleWatcher) received() (segments uint64) {
+// received counts the segments that have come in on both sides, where the kernel does.
+func (w *idleWatcher) received() (segments uint64, told bool) {
 	for _, c := range []*net.TCPConn{w.stream.client, w.stream.server} {
-		if info := tcpInfo(c); info != nil {
-			segments += uint64(info.Segs_in)
-		}
+		info, ok := sockopt.Look(c)
+		segments, told = segments+info.Segments, told || ok
 	}
-	return segments
+	return segments, told
 }
 
 func (w *idleWatcher) stop() {
@@ -56,7 +61,8 @@ func (w *idleWatcher) look() {
 	if w.stopped {
 		return
 	}
-	segments, now := w.received(), time.Now()
+	segments, _ := w.received()
+	now := time.Now()
 	switch {
 	case segments != w.segments:
 		w.segments, w.since = segments, now

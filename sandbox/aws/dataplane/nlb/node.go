@@ -36,6 +36,7 @@ type Node struct {
 	gone      []dataplane.TargetStats
 	flows     map[*flow]struct{} // all that are not over, forgotten ones among them
 	counts    counts
+	doors     []*dataplane.Door // of ports that were ever opened
 	draws     uint64
 	closed    bool
 }
@@ -149,10 +150,18 @@ func (n *Node) bind(before, now map[uint16]*listener) error {
 	}
 	for number := range before {
 		if now[number] == nil {
+			n.ports[number].shut()
 			n.journal(dataplane.Event{Kind: dataplane.ListenerClosed, Port: number})
 		}
 	}
 	return errors.Join(failed...)
+}
+
+// enter notes a door, for its counts.
+func (n *Node) enter(d *dataplane.Door) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.doors = append(n.doors, d)
 }
 
 // ApplyGroup makes g the settings of a target group on this node. They hold for flows that begin from now on.

@@ -1,7 +1,6 @@
 package nlb
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -18,27 +17,28 @@ const acceptPause = 50 * time.Millisecond
 type port struct {
 	node   *Node
 	number uint16
-	tcp    net.Listener
+	tcp    *dataplane.Door
 	udp    *net.UDPConn
 }
 
 // open binds what a protocol needs and is not bound yet.
 func (p *port) open(protocol dataplane.Protocol) error {
 	at := netip.AddrPortFrom(p.node.config.Address, p.number)
-	real := p.node.config.Endpoint(at).String()
-	// Keep-alive probes of ours would make the answers to them look like activity of the peer.
-	config := net.ListenConfig{KeepAlive: -1}
-	config.SetMultipathTCP(false)
+	real := p.node.config.Endpoint(at)
 	if p.tcp == nil && protocol != dataplane.UDP {
-		l, err := config.Listen(context.Background(), "tcp", real)
+		door, err := dataplane.OpenDoor(real, at, p.node.config.Firewall)
 		if err != nil {
 			return fmt.Errorf("cannot listen on %s for %s of node %s: %w", real, at, p.node.config.LoadBalancer, err)
 		}
-		p.tcp = l
-		p.node.work.Go(func() { p.accept(l) })
+		p.tcp = door
+		p.node.enter(door)
+		p.node.work.Go(func() { p.accept(door) })
+	}
+	if p.tcp != nil {
+		p.tcp.Shut(protocol == dataplane.UDP)
 	}
 	if p.udp == nil && (protocol == dataplane.UDP || protocol == dataplane.TCPUDP) {
-		c, err := config.ListenPacket(context.Background(), "udp", real)
+		c, err := net.ListenPacket("udp", real.String())
 		if err != nil {
 			return fmt.Errorf("cannot receive at %s for %s of node %s: %w", real, at, p.node.config.LoadBalancer, err)
 		}
@@ -47,6 +47,13 @@ func (p *port) open(protocol dataplane.Protocol) error {
 		p.node.work.Go(receiver.receive)
 	}
 	return nil
+}
+
+// shut lets nobody in any more. The port stays bound, so that who tries it is dropped and not refused.
+func (p *port) shut() {
+	if p.tcp != nil {
+		p.tcp.Shut(true)
+	}
 }
 
 func (p *port) close() {

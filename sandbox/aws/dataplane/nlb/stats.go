@@ -93,6 +93,11 @@ func (n *Node) Stats() dataplane.Stats {
 		PortAllocationErrors: c.portAllocation, UnhealthyRoutingFlows: c.unhealthyRouting,
 		BlockedInbound: maps.Clone(c.blockedInbound), BlockedOutbound: maps.Clone(c.blockedOutbound),
 	}
+	for _, d := range n.doors {
+		if kept := d.Blocked(); kept > 0 {
+			network.BlockedInbound[dataplane.TCP] += kept
+		}
+	}
 	s := dataplane.Stats{
 		LoadBalancer: n.config.LoadBalancer, Zone: n.config.Zone, ConfigVersion: n.version,
 		Generated: map[int]uint64{}, Groups: map[string]dataplane.GroupStats{}, Targets: slices.Clone(n.gone), Network: network,

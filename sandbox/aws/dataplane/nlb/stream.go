@@ -17,6 +17,7 @@ import (
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/dataplane"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/dataplane/blackhole"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/dataplane/proxyproto"
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/dataplane/sockopt"
 )
 
 // stream is a TCP connection of a client, TLS or not, with the one to its target.
@@ -186,6 +187,7 @@ func (s *stream) relayFrom(from netip.Addr) func(string, string, syscall.RawConn
 	return func(_, _ string, c syscall.RawConn) error {
 		var failed error
 		err := c.Control(func(fd uintptr) {
+			sockopt.Relay(fd)
 			if failed = unix.Bind(int(fd), &unix.SockaddrInet4{Addr: from.As4()}); failed != nil {
 				return
 			}
@@ -210,13 +212,8 @@ func (s *stream) attach(server *net.TCPConn) bool {
 	return true
 }
 
-// sharePorts lets the kernel choose the source port when it connects and not when it binds, so that one address can have more than 28,000
-// connections in all, as long as no target has that many.
-func sharePorts(_, _ string, c syscall.RawConn) error {
-	return c.Control(func(fd uintptr) {
-		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
-	})
-}
+// sharePorts is how sockets to targets are made: one address can have more connections than there are ports.
+func sharePorts(_, _ string, c syscall.RawConn) error { return c.Control(sockopt.SharePorts) }
 
 // failed records that no connection to the target could be made, and lets a refusal count as a check.
 func (s *stream) failed(err error) {
@@ -319,22 +316,8 @@ func (s *stream) reset() {
 
 // gone says whether the kernel has given up a connection, which before we close it means an RST from the peer.
 func gone(c *net.TCPConn) bool {
-	const closed = 7 // TCP_CLOSE
-	info := tcpInfo(c)
-	return info != nil && info.State == closed
-}
-
-func tcpInfo(c *net.TCPConn) (info *unix.TCPInfo) {
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return nil
-	}
-	_ = raw.Control(func(fd uintptr) {
-		if i, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
-			info = i
-		}
-	})
-	return info
+	info, _ := sockopt.Look(c)
+	return info.Closed
 }
 
 // moved is how many bytes have come from both sides so far, while the stream lives.
@@ -346,9 +329,8 @@ func (s *stream) moved() uint64 {
 		if c == nil {
 			continue
 		}
-		if info := tcpInfo(c); info != nil {
-			sum += info.Bytes_received
-		}
+		info, _ := sockopt.Look(c)
+		sum += info.Bytes
 	}
 	return sum
 }

@@ -124,7 +124,7 @@ func TestIdleTimeOutOfTheListener(t *testing.T) {
 	w.wantReset(c)
 }
 
-// A port whose listener is gone drops, and does not refuse; flows that are there go on.
+// A port whose listener is gone drops attempts to connect, and does not refuse; flows that are there go on.
 func TestPortWithoutListener(t *testing.T) {
 	w := newWorld(t)
 	a := w.serve("a")
@@ -135,8 +135,13 @@ func TestPortWithoutListener(t *testing.T) {
 	if err := w.node.Apply(dataplane.NodeConfig{}); err != nil {
 		t.Fatal(err)
 	}
-	w.wantSilence(w.dial())
+	w.wantTimeout(address())
 	w.wantAnswer(old, "a")
+	w.listen(dataplane.UDP, to("g"))
+	w.wantTimeout(address())
+	if n := w.node.Stats().Network.BlockedInbound[dataplane.TCP]; n != 0 {
+		t.Errorf("%d flows are said to be blocked by security groups", n)
+	}
 	w.listen(dataplane.TCP, to("g"))
 	w.wantAnswer(w.dial(), "a")
 }

@@ -18,6 +18,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/dataplane"
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/dataplane/sockopt"
 )
 
 func TestMain(m *testing.M) {
@@ -344,6 +345,23 @@ func (w *world) wantSilence(c *client) {
 	_ = c.SetReadDeadline(time.Now().Add(150 * time.Millisecond))
 	if line, err := c.r.ReadString('\n'); !errors.Is(err, os.ErrDeadlineExceeded) {
 		w.Fatalf("the client reads %q, %v, want silence", line, err)
+	}
+}
+
+// wantTimeout checks that an attempt to connect is dropped: neither accepted nor refused.
+func (w *world) wantTimeout(from netip.Addr) {
+	w.Helper()
+	if !sockopt.Filters {
+		return
+	}
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: from.AsSlice()}, Timeout: 150 * time.Millisecond}
+	conn, err := d.DialContext(w.Context(), "tcp", w.at.String())
+	if err == nil {
+		_ = conn.Close()
+	}
+	var timeout net.Error
+	if !errors.As(err, &timeout) || !timeout.Timeout() {
+		w.Fatalf("the attempt to connect ends by %v, want a time-out", err)
 	}
 }
 

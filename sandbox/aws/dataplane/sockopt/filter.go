@@ -101,7 +101,9 @@ func disjoint(blocks []netip.Prefix) []netip.Prefix {
 			sorted = append(sorted, b.Masked())
 		}
 	}
-	slices.SortFunc(sorted, func(a, b netip.Prefix) int { return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits())) })
+	slices.SortFunc(sorted, func(a, b netip.Prefix) int {
+		return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
+	})
 	for _, b := range sorted {
 		if len(kept) == 0 || !kept[len(kept)-1].Overlaps(b) {
 			kept = append(kept, b)

@@ -7,6 +7,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// Filters says whether the kernel takes filters at all.
+const Filters = true
+
 // SetFilter gives a listening socket a filter, in the place of the one that it has. Connections that it accepts from then on have the filter
 // as well, until ClearFilter. It fails where the kernel takes no such program; then the socket has no filter.
 func SetFilter(socket syscall.Conn, f Filter) error {

@@ -1,0 +1,206 @@
+package aws_test
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
+	elb "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
+	"github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
+
+	"github.com/lockstep-delivery/lockstep/sandbox/address"
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/dataplane/sockopt"
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/profile"
+)
+
+// slowRules is the profile ideal, but for rules of security groups: packets feel those after half a second.
+func slowRules(t *testing.T) *profile.Profile {
+	t.Helper()
+	ideal, err := profile.Load("ideal")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := ideal.YAML()
+	if err != nil {
+		t.Fatal(err)
+	}
+	slow, err := profile.Parse([]byte(strings.Replace(text, "sg.rule: F(0)", "sg.rule: F(0.5)", 1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return slow
+}
+
+// knock tries to connect from an address of the VPC; the error is a time-out if nobody answers.
+func knock(vpc *address.VPC, patience time.Duration, from netip.Addr, to netip.AddrPort) (net.Conn, error) {
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: vpc.RealAddr(from).AsSlice()}, Timeout: patience}
+	return d.Dial("tcp", to.String())
+}
+
+func (w *world) wantTimeout(what string, err error) {
+	w.Helper()
+	var timeout net.Error
+	if !errors.As(err, &timeout) || !timeout.Timeout() {
+		w.Errorf("%s: %v, want a time-out", what, err)
+	}
+}
+
+// Section 6.3: what no rule admits is dropped, so that connects time out; an authorisation is felt a little later; a connection outlives the
+// revocation of the rule that let it in. Likewise at both kinds of load balancers.
+func TestConnectsFeelSecurityGroups(t *testing.T) {
+	if !sockopt.Filters {
+		t.Skip("the kernel of this system takes no filters")
+	}
+	for name, network := range map[string]bool{"application": false, "network": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w, vpc := networkWorld(t)
+			group := w.group("front")
+			at := w.echoBehind(vpc, group, network)
+			base := vpc.CIDR().Addr().As4()
+			client := netip.AddrFrom4([4]byte{base[0], base[1], 250, 1})
+			permission := []ec2types.IpPermission{tcp(80, 80, client.String()+"/32")}
+
+			w.emulator.SetProfile(slowRules(t))
+			_, err := knock(vpc, 100*time.Millisecond, client, at)
+			w.wantTimeout("before any rule admits the client", err)
+			begun := time.Now()
+			must(w.ec2.AuthorizeSecurityGroupIngress(ctx, &ec2.AuthorizeSecurityGroupIngressInput{GroupId: &group, IpPermissions: permission}))(w)
+			if _, err = knock(vpc, 100*time.Millisecond, client, at); time.Since(begun) < 500*time.Millisecond {
+				w.wantTimeout("before packets feel the rule", err)
+			}
+			var conn net.Conn
+			w.eventually("the client is let in", func() bool {
+				conn, err = knock(vpc, 100*time.Millisecond, client, at)
+				return err == nil
+			})
+			defer conn.Close()
+			if after := time.Since(begun); after < 500*time.Millisecond {
+				t.Errorf("let in %v after the call", after)
+			}
+			answers := func() {
+				t.Helper()
+				_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+				_, _ = io.WriteString(conn, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+				line, err := bufio.NewReader(conn).ReadString('\n')
+				if !strings.HasPrefix(line, "HTTP/1.1 200") && !strings.HasPrefix(line, "GET /") {
+					t.Fatalf("the connection says %q, %v", line, err)
+				}
+			}
+			answers()
+			must(w.ec2.RevokeSecurityGroupIngress(ctx, &ec2.RevokeSecurityGroupIngressInput{GroupId: &group, IpPermissions: permission}))(w)
+			w.eventually("the client is no longer let in", func() bool {
+				again, err := knock(vpc, 100*time.Millisecond, client, at)
+				if err == nil {
+					_ = again.Close()
+					return false
+				}
+				w.wantTimeout("after the revocation", err)
+				return true
+			})
+			answers()
+
+			// A group as source admits the addresses of its interfaces.
+			must(w.ec2.AuthorizeSecurityGroupIngress(ctx, &ec2.AuthorizeSecurityGroupIngressInput{GroupId: &group, IpPermissions: []ec2types.IpPermission{{
+				IpProtocol: new("-1"), UserIdGroupPairs: []ec2types.UserIdGroupPair{{GroupId: new(w.emulator.EC2().NodeSecurityGroup())}},
+			}}}))(w)
+			if err := w.emulator.SetScale(0); err != nil { // the rule is felt now
+				t.Fatal(err)
+			}
+			machine, err := w.emulator.EC2().AddInstance("eu-west-1b", "another")
+			if err != nil {
+				t.Fatal(err)
+			}
+			inside, err := knock(vpc, 10*time.Second, machine.Address, at)
+			if err != nil {
+				t.Fatalf("an instance of the group that is admitted: %v", err)
+			}
+			_ = inside.Close()
+			_, err = knock(vpc, 100*time.Millisecond, client, at)
+			w.wantTimeout("who is not of the group", err)
+		})
+	}
+}
+
+// echoBehind is a load balancer with a security group, and a listener on port 80 that answers each line: with itself or by 200.
+func (w *world) echoBehind(vpc *address.VPC, group string, network bool) netip.AddrPort {
+	w.Helper()
+	in := &elb.CreateLoadBalancerInput{Name: new("front"), Subnets: w.subnets(), Scheme: types.LoadBalancerSchemeEnumInternal, SecurityGroups: []string{group}}
+	if network {
+		in.Type = types.LoadBalancerTypeEnumNetwork
+	}
+	lb := *must(w.elb.CreateLoadBalancer(ctx, in))(w).LoadBalancers[0].LoadBalancerArn
+	if network {
+		pods := w.echoGroup(vpc, group)
+		w.listenWith(lb, types.ProtocolEnumTcp, forward(pods))
+		w.eventually("the pod is healthy", func() bool {
+			for _, h := range w.health(pods) {
+				return h.State == types.TargetHealthStateEnumHealthy
+			}
+			return false
+		})
+	} else {
+		w.listenWith(lb, types.ProtocolEnumHttp, fixed("200"))
+	}
+	var at netip.AddrPort
+	w.eventually("a node listens", func() bool {
+		for _, e := range w.emulator.Endpoints() {
+			for _, node := range e.Nodes {
+				at = node.Real[80]
+			}
+		}
+		return at.IsValid()
+	})
+	return at
+}
+
+func (w *world) listenWith(lb string, protocol types.ProtocolEnum, actions []types.Action) {
+	w.Helper()
+	must(w.elb.CreateListener(ctx, &elb.CreateListenerInput{LoadBalancerArn: &lb, Port: new(int32(80)), Protocol: protocol, DefaultActions: actions}))(w)
+}
+
+// echoGroup is a TCP group with a healthy pod that sends back what it gets.
+func (w *world) echoGroup(vpc *address.VPC, front string) string {
+	w.Helper()
+	network := w.emulator.EC2()
+	machine, err := network.AddInstance("eu-west-1a", "node")
+	if err != nil {
+		w.Fatal(err)
+	}
+	pod, err := network.AssignPodAddress(machine.ID)
+	if err != nil {
+		w.Fatal(err)
+	}
+	l, err := net.Listen("tcp", vpc.Real(netip.AddrPortFrom(pod, 9000)).String())
+	if err != nil {
+		w.Fatal(err)
+	}
+	w.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() { defer conn.Close(); _, _ = io.Copy(conn, conn) }()
+		}
+	}()
+	must(w.ec2.AuthorizeSecurityGroupIngress(ctx, &ec2.AuthorizeSecurityGroupIngressInput{GroupId: new(network.NodeSecurityGroup()), IpPermissions: []ec2types.IpPermission{{
+		IpProtocol: new("tcp"), FromPort: new(int32(9000)), ToPort: new(int32(9000)), UserIdGroupPairs: []ec2types.UserIdGroupPair{{GroupId: &front}},
+	}}}))(w)
+	group := *must(w.elb.CreateTargetGroup(ctx, &elb.CreateTargetGroupInput{
+		Name: new("pods"), Protocol: types.ProtocolEnumTcp, Port: new(int32(9000)), VpcId: new(w.vpc()), TargetType: types.TargetTypeEnumIp,
+	}))(w).TargetGroups[0].TargetGroupArn
+	must(w.elb.ModifyTargetGroupAttributes(ctx, &elb.ModifyTargetGroupAttributesInput{
+		TargetGroupArn: &group, Attributes: groupAttribute("load_balancing.cross_zone.enabled", "true"),
+	}))(w)
+	w.register(group, pod.String())
+	return group
+}
