@@ -160,6 +160,7 @@ func New(config Config) (*Emulator, error) {
 		Region: config.Region, AccountID: config.AccountID, Network: e.ec2, IDs: e.ids, Draws: draws, Log: config.Log,
 		Certificate: func(arn string) (pair tls.Certificate, issued, known bool) { return e.acm.Certificate(arn) },
 		Object:      e.objects.read,
+		Accepted:    func(a elbv2.Acceptance) { e.record("ChangeAccepted", a.Called, a) },
 		Applied:     func(a elbv2.Application) { e.record("NodeApplied", a.Taken, a) },
 		Hold:        e.faults.Holds,
 	}

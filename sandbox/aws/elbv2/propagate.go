@@ -35,12 +35,22 @@ type change struct {
 type Application struct {
 	LoadBalancer string `json:"loadBalancer"`
 	Zone         string `json:"zone"`
-	// Change is the operation and the resource.
+	// Change is the operation and the resource, Number its place among the changes of the load balancer.
 	Change string `json:"change"`
+	Number int    `json:"number"`
 	// Called is when the API accepted the change.
 	Called time.Time `json:"called"`
 	// Taken is when the node took it.
 	Taken time.Time `json:"taken"`
+}
+
+// Acceptance says that the API has accepted a change that nodes have to learn of. Numbers have the order of acceptance; a node that learns
+// of a newer change of the same thing first never takes the older one.
+type Acceptance struct {
+	LoadBalancer string    `json:"loadBalancer"`
+	Change       string    `json:"change"`
+	Number       int       `json:"number"`
+	Called       time.Time `json:"called"`
 }
 
 // event names the newest change of a load balancer for the draws: the same in each run.
@@ -52,6 +62,9 @@ func (s *Service) propagate(lb *loadBalancer, c change) {
 	lb.changes++
 	c.number = lb.changes
 	called := time.Now()
+	if s.config.Accepted != nil {
+		s.config.Accepted(Acceptance{LoadBalancer: lb.arn, Change: c.what, Number: c.number, Called: called})
+	}
 	for _, n := range lb.everyNode() {
 		delay := s.config.Draws.PerNode(c.key, lb.event(), n.zone)
 		s.after(delay, func() []*node { return s.take(n, c, called) })
@@ -74,7 +87,7 @@ func (s *Service) take(n *node, c change, called time.Time) []*node {
 	}
 	c.apply(n)
 	if s.config.Applied != nil {
-		s.config.Applied(Application{LoadBalancer: n.balancer.arn, Zone: n.zone, Change: c.what, Called: called, Taken: time.Now()})
+		s.config.Applied(Application{LoadBalancer: n.balancer.arn, Zone: n.zone, Change: c.what, Number: c.number, Called: called, Taken: time.Now()})
 	}
 	return []*node{n}
 }

@@ -57,6 +57,8 @@ type Config struct {
 	Certificate func(arn string) (pair tls.Certificate, issued, known bool)
 	// Object reads an object of S3: trust stores are made of such. Nil: there are none.
 	Object func(bucket, key, version string) ([]byte, bool)
+	// Accepted is told of each change that nodes have to learn of, in the order of acceptance. May be nil; must not block.
+	Accepted func(Acceptance)
 	// Applied is told each time a node has taken a change. May be nil; must not block.
 	Applied func(Application)
 	// Hold says for how long a node hears of no change before it asks again; 0: it hears at once. Nil: always at once.
