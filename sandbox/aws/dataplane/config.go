@@ -116,6 +116,9 @@ const (
 	TLS    Protocol = "TLS"
 	UDP    Protocol = "UDP"
 	TCPUDP Protocol = "TCP_UDP"
+	// QUIC is carried as UDP is: by addresses and ports, not by connection ids.
+	QUIC    Protocol = "QUIC"
+	TCPQUIC Protocol = "TCP_QUIC"
 )
 
 // The versions of HTTP that are spoken to targets; empty is HTTP1 too.

@@ -10,8 +10,9 @@
 // the caller may call at all, and how often, was decided before an operation runs.
 //
 // Not modelled: gateway load balancers, lambda targets, dual stack and what depends on it (rules on Network Load Balancers, IPv6 groups).
-// QUIC and TCP_QUIC listeners are kept and shown, and carry nothing. A target that is an instance is seen to have stopped or ended when its
-// health is asked for. How nodes agree on the health of a target is a guess: healthy when all say so, unhealthy when one does.
+// QUIC and TCP_QUIC listeners carry datagrams by addresses and ports, not by connection ids. A target that is an instance is seen to have
+// stopped or ended when its health is asked for. How nodes agree on the health of a target is a guess: healthy when all say so, unhealthy
+// when one does.
 //
 // Start reading at service.go; loadbalancer.go, listener.go, rule.go, targetgroup.go and target.go hold the
 // operations of one kind each, network.go what only Network Load Balancers have.

@@ -5,7 +5,6 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
 
-	"github.com/lockstep-delivery/lockstep/sandbox/aws/dataplane"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/profile"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/wire"
 )
@@ -45,7 +44,7 @@ func (s *Service) checkProtocols(v types.Listener) error {
 		return wire.Errorf("InvalidConfigurationRequest", "A TLS listener cannot forward to TCP and TLS target groups at the same time")
 	case deref(forward.TargetGroupStickinessConfig.Enabled) && v.Protocol == types.ProtocolEnumTls:
 		return wire.Errorf("InvalidConfigurationRequest", "Target group stickiness cannot be used by TLS listeners")
-	case len(protocols) > 1 && !carried(dataplane.Protocol(v.Protocol)):
+	case len(protocols) > 1 && (v.Protocol == types.ProtocolEnumQuic || v.Protocol == types.ProtocolEnumTcpQuic):
 		return wire.Errorf("InvalidConfigurationRequest", "Weighted target groups cannot be used by listeners with protocol %s", v.Protocol)
 	}
 	return nil

@@ -60,9 +60,6 @@ func (d listenerDocument) groups() []string {
 func (s *Service) nodeConfig(n *node) dataplane.NodeConfig {
 	config := dataplane.NodeConfig{Version: n.version, Attributes: balancerAttributes(n.attributes)}
 	for _, d := range n.listeners {
-		if !carried(d.protocol) {
-			continue
-		}
 		l := dataplane.Listener{
 			ARN: d.arn, Port: d.port, Protocol: d.protocol, ALPN: d.alpn, FlowIdle: d.idle,
 			Certificates: s.certificates(d.certificates), Default: s.gatedAction(d.actions),
@@ -82,11 +79,6 @@ func (s *Service) nodeConfig(n *node) dataplane.NodeConfig {
 		config.Listeners = append(config.Listeners, l)
 	}
 	return config
-}
-
-// carried says whether the data plane knows a protocol. QUIC listeners are kept, and nothing is behind them.
-func carried(p dataplane.Protocol) bool {
-	return p != dataplane.Protocol(types.ProtocolEnumQuic) && p != dataplane.Protocol(types.ProtocolEnumTcpQuic)
 }
 
 func (s *Service) certificates(arns []string) []tls.Certificate {

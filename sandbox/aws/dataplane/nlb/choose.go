@@ -42,16 +42,27 @@ func compile(l dataplane.Listener) (*listener, error) {
 	}
 	c := &listener{Listener: l, groups: l.Default.Forward.Groups, sticky: map[netip.Addr]stuck{}}
 	switch l.Protocol {
-	case dataplane.TCP, dataplane.UDP, dataplane.TCPUDP:
+	case dataplane.TCP, dataplane.UDP, dataplane.TCPUDP, dataplane.QUIC, dataplane.TCPQUIC:
 	case dataplane.TLS:
 		if len(l.Certificates) == 0 {
 			return nil, errors.New("protocol TLS without a certificate")
 		}
 		c.tls = &tls.Config{Certificates: l.Certificates, NextProtos: l.ALPN, MinVersion: tls.VersionTLS10}
 	default:
-		return nil, fmt.Errorf("protocol %s is not one of TCP, TLS, UDP and TCP_UDP", l.Protocol)
+		return nil, fmt.Errorf("protocol %s is not one of TCP, TLS, UDP, TCP_UDP, QUIC and TCP_QUIC", l.Protocol)
 	}
 	return c, nil
+}
+
+// carries says whether a listener of a protocol takes flows of a transport, TCP or UDP.
+func carries(listener, transport dataplane.Protocol) bool {
+	switch listener {
+	case dataplane.TCPUDP, dataplane.TCPQUIC:
+		return true
+	case dataplane.UDP, dataplane.QUIC:
+		return transport == dataplane.UDP
+	}
+	return transport == dataplane.TCP
 }
 
 func (l *listener) arns() []string {
@@ -95,7 +106,7 @@ func (n *Node) choose(f *flow, client netip.AddrPort, transport dataplane.Protoc
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	l := n.listeners[f.port]
-	if l == nil || n.closed || (transport == dataplane.UDP) != (l.Protocol == dataplane.UDP) && l.Protocol != dataplane.TCPUDP {
+	if l == nil || n.closed || !carries(l.Protocol, transport) {
 		return way{}, drop
 	}
 	if time.Now().Before(l.gap) {

@@ -162,6 +162,22 @@ func TestBothProtocolsOnOnePort(t *testing.T) {
 	w.wantAnswer(w.dial(), "a")
 }
 
+// QUIC is carried as the datagrams that it is made of, with TCP beside it or without.
+func TestDatagramsOfQUIC(t *testing.T) {
+	w := newWorld(t)
+	w.group("g", []*app{w.serve("a")}, datagramGroup, func(g *dataplane.Group) { g.Protocol = dataplane.TCPQUIC })
+	w.listen(dataplane.TCPQUIC, to("g"))
+	w.wantAnswer(w.dial(), "a")
+	if name, _ := w.exchange(w.socket()); name != "a" {
+		t.Errorf("%q answers a datagram", name)
+	}
+	w.listen(dataplane.QUIC, to("g"))
+	w.wantTimeout(address())
+	if name, _ := w.exchange(w.socket()); name != "a" {
+		t.Errorf("without TCP %q answers a datagram", name)
+	}
+}
+
 // Security groups drop datagrams of new flows, on both hops, and leave flows alone that are open.
 func TestSecurityGroupsDropDatagrams(t *testing.T) {
 	w := newWorld(t)

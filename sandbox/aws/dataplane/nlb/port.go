@@ -25,7 +25,7 @@ type port struct {
 func (p *port) open(protocol dataplane.Protocol) error {
 	at := netip.AddrPortFrom(p.node.config.Address, p.number)
 	real := p.node.config.Endpoint(at)
-	if p.tcp == nil && protocol != dataplane.UDP {
+	if p.tcp == nil && carries(protocol, dataplane.TCP) {
 		door, err := dataplane.OpenDoor(real, at, p.node.config.Firewall)
 		if err != nil {
 			return fmt.Errorf("cannot listen on %s for %s of node %s: %w", real, at, p.node.config.LoadBalancer, err)
@@ -35,9 +35,9 @@ func (p *port) open(protocol dataplane.Protocol) error {
 		p.node.work.Go(func() { p.accept(door) })
 	}
 	if p.tcp != nil {
-		p.tcp.Shut(protocol == dataplane.UDP)
+		p.tcp.Shut(!carries(protocol, dataplane.TCP))
 	}
-	if p.udp == nil && (protocol == dataplane.UDP || protocol == dataplane.TCPUDP) {
+	if p.udp == nil && carries(protocol, dataplane.UDP) {
 		c, err := net.ListenPacket("udp", real.String())
 		if err != nil {
 			return fmt.Errorf("cannot receive at %s for %s of node %s: %w", real, at, p.node.config.LoadBalancer, err)
