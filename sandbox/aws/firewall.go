@@ -17,6 +17,9 @@ func (e *Emulator) admitted(p dataplane.Packet) bool {
 	return e.ec2.Passes(q)
 }
 
+// ZoneOf is the availability zone of an address of the VPC, nothing for any other.
+func (e *Emulator) ZoneOf(a netip.Addr) string { return e.zoneOf(a) }
+
 // Announce implements dataplane.Announcer. Zones that a fault has taken away are not announced: who comes from there, or goes there, can
 // connect, and hears nothing.
 func (f firewall) Announce(to netip.AddrPort, sources func(sockopt.Filter)) (end func()) {

@@ -13,8 +13,21 @@ import (
 // maxChain bounds how many CNAMEs are followed.
 const maxChain = 8
 
-// Answer is the answer to a question; it sends nothing.
-func (s *Server) Answer(question *dns.Msg) *dns.Msg {
+// Answer is the answer to a question from somewhere outside of the VPC; it sends nothing.
+func (s *Server) Answer(question *dns.Msg) *dns.Msg { return s.AnswerTo(netip.Addr{}, question) }
+
+// asked is a server that answers one client.
+type asked struct {
+	*Server
+	client netip.Addr // real
+}
+
+// AnswerTo is the answer to a question from a real address: load balancers may prefer the zone that it is in.
+func (s *Server) AnswerTo(client netip.Addr, question *dns.Msg) *dns.Msg {
+	return asked{s, client}.answer(question)
+}
+
+func (s asked) answer(question *dns.Msg) *dns.Msg {
 	answer := new(dns.Msg)
 	answer.SetReply(question)
 	answer.Authoritative = false
@@ -67,7 +80,7 @@ func refuse(question *dns.Msg) int {
 }
 
 // follow answers for a name and, when that is a CNAME, for what it leads to.
-func (s *Server) follow(answer *dns.Msg, name string, kind uint16) {
+func (s asked) follow(answer *dns.Msg, name string, kind uint16) {
 	seen := map[string]bool{}
 	for range maxChain {
 		if seen[dns.CanonicalName(name)] {
@@ -101,7 +114,7 @@ type finding struct {
 	authority dns.RR
 }
 
-func (s *Server) look(name string, kind uint16) finding {
+func (s asked) look(name string, kind uint16) finding {
 	if zone := s.balancerZone(name); zone != "" {
 		return s.lookBalancer(name, zone, kind)
 	}
@@ -109,7 +122,7 @@ func (s *Server) look(name string, kind uint16) finding {
 }
 
 // lookHosted asks Route 53.
-func (s *Server) lookHosted(name string, kind uint16) finding {
+func (s asked) lookHosted(name string, kind uint16) finding {
 	hosted := s.config.Account.Route53()
 	said := hosted.Lookup(toRoute53(name), typeName(kind), s.draw)
 	none := func(rcode int) finding {

@@ -2,6 +2,7 @@ package dns
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -26,7 +27,7 @@ func (s *Server) balancerZone(name string) string {
 }
 
 // lookBalancer answers in a zone of load balancers.
-func (s *Server) lookBalancer(name, zone string, kind uint16) finding {
+func (s asked) lookBalancer(name, zone string, kind uint16) finding {
 	soa := &dns.SOA{
 		Hdr: header(zone, dns.TypeSOA, balancerTTL), Ns: nameServers(zone)[0], Mbox: "awsdns-hostmaster.amazon.com.",
 		Serial: 1, Refresh: 7200, Retry: 900, Expire: 1209600, Minttl: uint32(balancerTTL / time.Second),
@@ -64,10 +65,10 @@ func nameServers(zone string) []string { return []string{"ns-1." + zone, "ns-2."
 
 // resolve gives the VPC addresses of a load balancer's name, of that name after "dualstack.", or of one zone of a
 // Network Load Balancer, as in eu-west-1a.NAME.
-func (s *Server) resolve(name string) []netip.Addr {
+func (s asked) resolve(name string) []netip.Addr {
 	name = strings.TrimPrefix(strings.TrimSuffix(dns.CanonicalName(name), "."), "dualstack.")
 	if all := s.config.Account.Resolve(name); len(all) > 0 {
-		return all
+		return s.near(name, all)
 	}
 	zone, rest, ok := strings.Cut(name, ".")
 	if !ok || !dns.IsSubDomain(s.networks(), rest+".") || len(s.config.Account.Resolve(rest)) == 0 {
@@ -84,6 +85,38 @@ func (s *Server) resolve(name string) []netip.Addr {
 		}
 	}
 	return nil
+}
+
+// near leaves only the address in the client's own zone, if the load balancer prefers that and has one there among those that can be answered.
+// Only clients in the VPC have a zone.
+func (s asked) near(name string, all []netip.Addr) []netip.Addr {
+	zone := s.config.Account.ZoneOf(s.config.VPC.VirtualAddr(s.client))
+	if zone == "" {
+		return all
+	}
+	for _, lb := range s.config.Account.LoadBalancers() {
+		if !strings.EqualFold(lb.DNSName, name) || !s.prefers(lb.ClientRouting) {
+			continue
+		}
+		for _, node := range lb.Nodes {
+			if node.Zone == zone && slices.Contains(all, node.Address) {
+				return []netip.Addr{node.Address}
+			}
+		}
+	}
+	return all
+}
+
+// prefers draws whether a policy, the value of dns_record.client_routing_policy, keeps this question in its zone.
+func (s asked) prefers(policy string) bool {
+	const partial = 85 // per cent
+	switch policy {
+	case "availability_zone_affinity":
+		return true
+	case "partial_availability_zone_affinity":
+		return s.draw(100) < partial
+	}
+	return false
 }
 
 // addresses are the records of a load balancer, in random order.

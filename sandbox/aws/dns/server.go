@@ -24,6 +24,8 @@ type Account interface {
 	Resolve(name string) []netip.Addr
 	// LoadBalancers lists all load balancers with the zones of their nodes.
 	LoadBalancers() []elbv2.Balancer
+	// ZoneOf is the availability zone of an address of the VPC, nothing for any other.
+	ZoneOf(netip.Addr) string
 	// Route53 has the hosted zones.
 	Route53() *route53.Service
 }
@@ -140,11 +142,20 @@ func (s *Server) isClosed() bool {
 
 // ServeDNS implements dns.Handler.
 func (s *Server) ServeDNS(w dns.ResponseWriter, question *dns.Msg) {
-	answer := s.Answer(question)
+	answer := s.AnswerTo(client(w.RemoteAddr()), question)
 	answer.Truncate(room(w.RemoteAddr(), question))
 	if err := w.WriteMsg(answer); err != nil && !s.isClosed() {
 		s.config.Log.Debug("a DNS answer was not sent", "to", w.RemoteAddr(), "error", err)
 	}
+}
+
+// client is the address that a question comes from.
+func client(from net.Addr) netip.Addr {
+	at, err := netip.ParseAddrPort(from.String())
+	if err != nil {
+		return netip.Addr{}
+	}
+	return at.Addr().Unmap()
 }
 
 // room is how large an answer may be.

@@ -21,6 +21,8 @@ type Balancer struct {
 	Nodes              []Address
 	// Ports of its listeners, sorted.
 	Ports []uint16
+	// ClientRouting is the attribute dns_record.client_routing_policy of a Network Load Balancer.
+	ClientRouting string
 }
 
 // Address is where a node is in the VPC.
@@ -36,7 +38,10 @@ func (s *Service) Balancers() []Balancer {
 	var list []Balancer
 	for _, lb := range s.balancers {
 		v := lb.value.Get()
-		b := Balancer{ARN: lb.arn, Name: lb.name, DNSName: *v.DNSName, Active: v.State.Code == types.LoadBalancerStateEnumActive}
+		b := Balancer{
+			ARN: lb.arn, Name: lb.name, DNSName: *v.DNSName, Active: v.State.Code == types.LoadBalancerStateEnumActive,
+			ClientRouting: lb.attributes["dns_record.client_routing_policy"],
+		}
 		for _, n := range lb.nodes {
 			b.Nodes = append(b.Nodes, Address{Zone: n.zone, Address: n.address})
 		}
