@@ -1,6 +1,7 @@
 package aws_test
 
 import (
+	"flag"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -133,7 +134,7 @@ func incomplete(input reflect.Type, ids map[string]string) []url.Values {
 }
 
 func FuzzRequests(f *testing.F) {
-	emulator, ids := furnished(f)
+	_, ids := furnished(f)
 	for _, seed := range []string{
 		"Action=CreateRule&ListenerArn=" + ids["ListenerArn"] + "&Priority=2&Conditions.member.1.Field=path-pattern&Conditions.member.1.Values.member.1=/a&Actions.member.1.Type=forward&Actions.member.1.TargetGroupArn=" + ids["TargetGroupArn"],
 		"Action=ModifyRule&RuleArn=" + ids["RuleArn"] + "&Actions.member.1.Type=redirect&Actions.member.1.RedirectConfig.StatusCode=HTTP_301",
@@ -144,14 +145,27 @@ func FuzzRequests(f *testing.F) {
 	} {
 		f.Add(seed)
 	}
-	f.Fuzz(func(t *testing.T, query string) {
-		for service := range versions {
+	f.Add("Action=DeleteRule&RuleArn=" + ids["RuleArn"] + "\nAction=CreateRule&ListenerArn=" + ids["ListenerArn"] + "&Priority=1&Conditions.member.999999999.Field=path-pattern&Conditions.member.999999999.Values.member.1=*&Actions.member.1.Type=forward")
+	// The account has timers and goroutines, so that no two executions cover quite the same. The fuzzer takes that for news, and would by
+	// default try for a minute each to find a smaller input with the same effect: it did hardly anything else.
+	if err := flag.Set("test.fuzzminimizetime", "10x"); err != nil {
+		f.Fatal(err)
+	}
+	// Each execution has an account of its own, so that what an input does does not depend on those before it.
+	f.Fuzz(func(t *testing.T, queries string) {
+		if len(queries) > 100_000 {
+			t.Skip("parsers are given large requests by the targets of package wire")
+		}
+		emulator, _ := furnished(t)
+		for query := range strings.SplitSeq(queries, "\n") {
 			form, err := url.ParseQuery(query)
 			if err != nil {
 				t.Skip()
 			}
-			if status, text := call(emulator, service, form); status >= 500 && status != http.StatusNotImplemented {
-				t.Errorf("%s is answered with %d %s", query, status, text)
+			for _, service := range []string{"ec2", "elasticloadbalancing"} {
+				if status, text := call(emulator, service, form); status >= 500 && status != http.StatusNotImplemented {
+					t.Errorf("%s is answered with %d %s", query, status, text)
+				}
 			}
 		}
 	})
