@@ -92,7 +92,7 @@ func TestELBv2RefusesWithTheCodesOfAWS(t *testing.T) {
 		{"unknown subnet", "SubnetNotFound", createLB(func(in *elb.CreateLoadBalancerInput) { in.Subnets = []string{subnets[0], "subnet-0"} })},
 		{"unknown security group", "InvalidSecurityGroup", createLB(func(in *elb.CreateLoadBalancerInput) { in.SecurityGroups = []string{"sg-0"} })},
 		{"unknown scheme", "InvalidScheme", createLB(func(in *elb.CreateLoadBalancerInput) { in.Scheme = "external" })},
-		{"IPv6 without an IPv6 block", "InvalidConfigurationRequest", createLB(func(in *elb.CreateLoadBalancerInput) { in.IpAddressType = "dualstack" })},
+		{"IPv6 without an IPv6 block", "InvalidSubnet", createLB(func(in *elb.CreateLoadBalancerInput) { in.IpAddressType = "dualstack" })},
 		{"tag key twice", "DuplicateTagKeys", createLB(func(in *elb.CreateLoadBalancerInput) {
 			in.Tags = []types.Tag{{Key: new("a")}, {Key: new("a")}}
 		})},

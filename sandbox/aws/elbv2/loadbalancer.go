@@ -95,7 +95,7 @@ func (s *Service) newBalancer(r eventual.Reader, in *elb.CreateLoadBalancerInput
 		return none, nil, err
 	}
 	lb.AvailabilityZones = shownZones(lb.Type, placements)
-	if err := s.checkAddressType(lb, lb.IpAddressType, "InvalidConfigurationRequest"); err != nil {
+	if err := s.checkAddressType(lb, lb.IpAddressType); err != nil {
 		return none, nil, err
 	}
 	if lb.EnablePrefixForIpv6SourceNat, err = checkSourceNAT(lb, in.EnablePrefixForIpv6SourceNat); err != nil {
@@ -125,9 +125,9 @@ func invalidEnum[T ~string](name string, value T) error {
 	return wire.Errorf("ValidationError", "1 validation error detected: Value '%.80s' at '%s' failed to satisfy constraint: Member must satisfy enum value set", string(value), name)
 }
 
-// checkAddressType says whether a load balancer in some subnets can have a type of addresses. The code for subnets without IPv6 is that
-// of the operation: AWS's pages name two.
-func (s *Service) checkAddressType(lb types.LoadBalancer, t types.IpAddressType, without string) error {
+// checkAddressType says whether a load balancer in some subnets can have a type of addresses. For
+// subnets without IPv6 AWS's pages name two codes, and users have seen ValidationError with this text; this is the one that every operation has.
+func (s *Service) checkAddressType(lb types.LoadBalancer, t types.IpAddressType) error {
 	switch t {
 	case types.IpAddressTypeIpv4:
 		return nil
@@ -141,7 +141,7 @@ func (s *Service) checkAddressType(lb types.LoadBalancer, t types.IpAddressType,
 	}
 	for _, z := range lb.AvailabilityZones {
 		if !s.config.Network.SubnetHasIPv6(*z.SubnetId) {
-			return wire.Errorf(without, "You must specify subnets with an associated IPv6 CIDR block: %s has none", *z.SubnetId)
+			return wire.Errorf("InvalidSubnet", "You must specify subnets with an associated IPv6 CIDR block: %s has none", *z.SubnetId)
 		}
 	}
 	return nil

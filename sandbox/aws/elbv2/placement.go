@@ -72,7 +72,7 @@ func (s *Service) SetSubnets(r eventual.Reader, in *elb.SetSubnetsInput) (*elb.S
 	}
 	v.AvailabilityZones = shownZones(v.Type, placements)
 	v.IpAddressType = cmp.Or(in.IpAddressType, v.IpAddressType)
-	if err := s.checkAddressType(v, v.IpAddressType, "InvalidSubnet"); err != nil {
+	if err := s.checkAddressType(v, v.IpAddressType); err != nil {
 		return nil, err
 	}
 	if v.EnablePrefixForIpv6SourceNat, err = checkSourceNAT(v, in.EnablePrefixForIpv6SourceNat); err != nil {
@@ -169,7 +169,7 @@ func (s *Service) SetIpAddressType(r eventual.Reader, in *elb.SetIpAddressTypeIn
 		return nil, err
 	}
 	v := lb.value.Get()
-	if err := s.checkAddressType(v, in.IpAddressType, "InvalidSubnet"); err != nil {
+	if err := s.checkAddressType(v, in.IpAddressType); err != nil {
 		return nil, err
 	}
 	v.IpAddressType = in.IpAddressType
