@@ -162,12 +162,13 @@ func appendHead(out []byte, major byte, n uint64) []byte {
 }
 
 // cborReader reads a tree from bytes of whom nobody knows where they come from.
-type cborReader struct{ rest []byte }
+type cborReader struct {
+	rest   []byte
+	values int
+}
 
-const (
-	maxCBORDepth = 64
-	indefinite   = 31
-)
+// indefinite stands for a length that is not told.
+const indefinite = 31
 
 var (
 	errShort = errors.New("it ends too early")
@@ -204,8 +205,8 @@ func (r *cborReader) take(n uint64) ([]byte, error) {
 }
 
 func (r *cborReader) item(depth int) (any, error) {
-	if depth > maxCBORDepth {
-		return nil, fmt.Errorf("it is nested deeper than %d levels", maxCBORDepth)
+	if r.values++; depth > maxNesting || r.values > maxValues {
+		return nil, fmt.Errorf("it is nested deeper than %d levels or has more than %d values", maxNesting, maxValues)
 	}
 	major, info, n, err := r.head()
 	if err != nil {

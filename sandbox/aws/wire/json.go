@@ -68,7 +68,41 @@ func (j *JSON) Read(r *Request) (Message, error) {
 	return m, nil
 }
 
+// Bounds on a document. A value takes some bytes to write and many times as much to keep.
+const (
+	maxNesting = 64
+	maxValues  = 500_000
+)
+
+// fits looks through a document before anything of it is kept.
+func fits(content []byte) error {
+	depth, values, quoted := 0, 0, false
+	for i := 0; i < len(content); i++ {
+		switch c := content[i]; {
+		case quoted && c == '\\':
+			i++
+		case c == '"':
+			quoted = !quoted
+		case quoted:
+		case c == '[' || c == '{':
+			depth++
+			values++
+		case c == ']' || c == '}':
+			depth--
+		case c == ',':
+			values++
+		}
+		if depth > maxNesting || values > maxValues {
+			return fmt.Errorf("it is nested deeper than %d levels or has more than %d values", maxNesting, maxValues)
+		}
+	}
+	return nil
+}
+
 func parseJSON(content []byte) (tree any, err error) {
+	if err := fits(content); err != nil {
+		return nil, err
+	}
 	decoder := json.NewDecoder(bytes.NewReader(content))
 	decoder.UseNumber()
 	if err := decoder.Decode(&tree); err != nil {

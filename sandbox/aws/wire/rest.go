@@ -74,6 +74,7 @@ type element struct {
 	name, text string
 	used       bool
 	children   []*element
+	written    bytes.Buffer // the text while it is read
 }
 
 // exchange is a request that a route was found for.
@@ -175,9 +176,10 @@ func parseXML(content []byte) (*element, error) {
 			at.children = append(at.children, child)
 			open = append(open, child)
 		case xml.EndElement:
+			at.text, at.written = at.written.String(), bytes.Buffer{}
 			open = open[:len(open)-1]
 		case xml.CharData:
-			at.text += string(t)
+			at.written.Write(t)
 		}
 	}
 	if len(root.children) != 1 {
@@ -197,12 +199,18 @@ func (m exchange) Parameters() map[string]string {
 }
 
 func (e *element) flatten(path string, into map[string]string) {
+	if len(into) >= maxLeaves {
+		return
+	}
 	if len(e.children) == 0 && path != "" {
 		into[path] = strings.TrimSpace(e.text)
 	}
 	counts := map[string]int{}
 	for _, child := range e.children {
-		name := join(path, child.name)
+		if len(into) >= maxLeaves {
+			return
+		}
+		name := join(path, clipped(child.name))
 		if counts[child.name]++; counts[child.name] > 1 {
 			name = fmt.Sprintf("%s.%d", name, counts[child.name])
 		}
@@ -225,7 +233,10 @@ func (e *element) unused(path string, found []string) []string {
 		found = append(found, path)
 	}
 	for _, child := range e.children {
-		found = child.unused(join(path, child.name), found)
+		if len(found) >= maxLeaves {
+			break
+		}
+		found = child.unused(join(path, clipped(child.name)), found)
 	}
 	return found
 }

@@ -104,7 +104,7 @@ func assignMap(v reflect.Value, tree any, path string, unknown *[]string) error 
 	v.Set(reflect.MakeMapWithSize(v.Type(), len(members)))
 	for key, member := range members {
 		value := reflect.New(v.Type().Elem()).Elem()
-		if err := assign(value, member, join(path, key), unknown); err != nil {
+		if err := assign(value, member, join(path, clipped(key)), unknown); err != nil {
 			return err
 		}
 		v.SetMapIndex(reflect.ValueOf(key).Convert(v.Type().Key()), value)
@@ -286,14 +286,30 @@ func absent(v reflect.Value) bool {
 	return false
 }
 
+// Parameters are for people to read: of a document that is larger, only so many leaves are listed, and names are cut. Each leaf
+// has the names of all that is around it, so that a short document could otherwise have names of many gigabytes.
+const (
+	maxLeaves = 1000
+	maxName   = 200
+)
+
+func clipped(name string) string { return name[:min(len(name), maxName)] }
+
 // flatten lists the leaves of a tree by their dotted names.
 func flatten(into map[string]string, path string, tree any) {
+	if len(into) >= maxLeaves {
+		return
+	}
 	switch x := tree.(type) {
 	case map[string]any:
 		for name, member := range x {
-			flatten(into, join(path, name), member)
+			if len(into) >= maxLeaves {
+				return
+			}
+			flatten(into, join(path, clipped(name)), member)
 		}
 	case []any:
+		x = x[:min(len(x), maxLeaves)]
 		for i, element := range x {
 			flatten(into, join(path, strconv.Itoa(i+1)), element)
 		}
