@@ -8,8 +8,10 @@ package journal
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"maps"
+	"strings"
 	"sync"
 	"time"
 )
@@ -73,8 +75,41 @@ func New(keep int, lines io.Writer) *Journal {
 	return j
 }
 
-// Add numbers and keeps a record.
+// maxText bounds each text of a record that comes from outside: the newest records stay in memory, and a request may have a megabyte.
+const maxText = 4096
+
+// maxCounts bounds the operations that are counted each for itself. Their names come from outside; the rest is counted as others.
+const (
+	maxCounts = 10_000
+	others    = "(others)"
+)
+
+// cut is a text as it is kept: a copy, since a short text may be a part of a large request, which would stay with it.
+func cut(text string) string {
+	if len(text) <= maxText {
+		return strings.Clone(text)
+	}
+	return fmt.Sprintf("%s... (%d bytes)", text[:maxText], len(text))
+}
+
+// cut is the record with its texts cut. The parameters are replaced, not changed.
+func (r Record) cut() Record {
+	for _, text := range []*string{&r.Service, &r.Operation, &r.Region, &r.AccessKey, &r.UserAgent, &r.Code, &r.Message} {
+		*text = cut(*text)
+	}
+	if r.Parameters != nil {
+		parameters := make(map[string]string, len(r.Parameters))
+		for name, value := range r.Parameters {
+			parameters[cut(name)] = cut(value)
+		}
+		r.Parameters = parameters
+	}
+	return r
+}
+
+// Add numbers and keeps a record. Texts beyond 4096 bytes are cut.
 func (j *Journal) Add(r Record) {
+	r = r.cut()
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	r.Sequence = j.next
@@ -100,6 +135,10 @@ func (j *Journal) Add(r Record) {
 func (j *Journal) count(r Record) {
 	name := r.Service + ":" + r.Operation
 	c := j.counts[name]
+	if c == nil && len(j.counts) >= maxCounts {
+		name = others
+		c = j.counts[name]
+	}
 	if c == nil {
 		c = &Count{Errors: map[string]int{}}
 		j.counts[name] = c

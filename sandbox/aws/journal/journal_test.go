@@ -3,6 +3,7 @@ package journal_test
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/journal"
@@ -81,5 +82,31 @@ func TestAFullDiskStopsTheFileAndNothingElse(t *testing.T) {
 	add(j, 5)
 	if disk.writes != 1 || len(j.Since(0)) != 5 {
 		t.Errorf("%d writes, %d records", disk.writes, len(j.Since(0)))
+	}
+}
+
+// Whatever callers send, a journal has bounds.
+func TestJournalStaysSmall(t *testing.T) {
+	t.Parallel()
+	j := journal.New(10, nil)
+	large := strings.Repeat("x", 1<<20)
+	j.Add(journal.Record{Service: "ec2", Operation: large, UserAgent: large, Parameters: map[string]string{large: large, "Name": "short"}})
+	r := j.Since(0)[0]
+	for name, value := range r.Parameters {
+		if len(name) > 5000 || len(value) > 5000 {
+			t.Errorf("a parameter of %d and %d bytes is kept", len(name), len(value))
+		}
+	}
+	if len(r.Operation) > 5000 || len(r.UserAgent) > 5000 || !strings.HasSuffix(r.UserAgent, "(1048576 bytes)") || r.Parameters["Name"] != "short" {
+		t.Errorf("kept: an operation of %d bytes, a caller of %d bytes, Name=%q", len(r.Operation), len(r.UserAgent), r.Parameters["Name"])
+	}
+	add(j, 20_000)
+	counts := j.Counts()
+	calls := 0
+	for _, c := range counts {
+		calls += c.Calls
+	}
+	if len(counts) > 10_001 || calls != 20_001 {
+		t.Errorf("%d calls are counted under %d names", calls, len(counts))
 	}
 }
