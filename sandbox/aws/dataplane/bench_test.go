@@ -350,7 +350,7 @@ func BenchmarkMatch(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		s := newSubject(r, netip.Addr{})
-		if l.match(&s).fixed.Status != 200 {
+		if a, _ := l.match(&s); a.fixed.Status != 200 {
 			b.Fatal("no match")
 		}
 	}

@@ -139,6 +139,12 @@ type Listener struct {
 	Rules []Rule
 	// Default is what happens when no rule matches.
 	Default Action
+	// ResponseHeaders are routing.http.response.*.header_value: what every response of the listener says, whatever the target has said.
+	ResponseHeaders map[string]string
+	// WithoutServer is routing.http.response.server.enabled = false: no response says which server it comes from.
+	WithoutServer bool
+	// TLSVersionHeader and TLSCipherHeader are routing.http.request.x_amzn_tls_*.header_name. Empty: the names that load balancers use.
+	TLSVersionHeader, TLSCipherHeader string
 	// ALPN are the protocols that a TLS listener of a Network Load Balancer agrees to, the preferred one first. Empty: it does
 	// not negotiate.
 	ALPN []string
@@ -259,6 +265,11 @@ type Group struct {
 	// healthy targets the group fails open. Zero: 1 target, and no percentage.
 	MinimumHealthy        int
 	MinimumHealthyPercent int
+	// DNSMinimumHealthy and DNSMinimumHealthyPercent are target_group_health.dns_failover.*, which the node only counts. Zero: off.
+	DNSMinimumHealthy        int
+	DNSMinimumHealthyPercent int
+	// Mitigate is load_balancing.algorithm.anomaly_mitigation, for weighted_random.
+	Mitigate bool
 	// Network is for groups of a Network Load Balancer.
 	Network NetworkGroup
 }
@@ -289,7 +300,7 @@ type NetworkGroup struct {
 // Algorithm chooses a target within a group.
 type Algorithm string
 
-// The algorithms. The anomaly mitigation of weighted_random is not modelled: it draws evenly.
+// The algorithms.
 const (
 	RoundRobin       Algorithm = "round_robin"
 	LeastOutstanding Algorithm = "least_outstanding_requests"
@@ -400,6 +411,8 @@ type HealthChange struct {
 	Target             TargetKey
 	TargetHealth
 	At time.Time
+	// Anomalous: more of the target's answers fail than those of others. Mitigated: it gets fewer requests for that.
+	Anomalous, Mitigated bool
 }
 
 // EventKind is a kind of journal event.

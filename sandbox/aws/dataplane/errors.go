@@ -105,6 +105,7 @@ func (x *exchange) refuse(status int) {
 func (x *exchange) own(status int, contentType string, body []byte) {
 	h := x.w.Header()
 	h["Server"] = serverName
+	x.dress(h)
 	if x.grpc() {
 		h.Set("Content-Type", "application/grpc")
 		h.Set("Grpc-Status", strconv.Itoa(grpcStatus(status)))

@@ -26,7 +26,9 @@ type group struct {
 	late bool                 // a refresh has been put off
 
 	requests  atomic.Uint64
+	opened    atomic.Uint64  // requests while it has failed open
 	generated map[int]uint64 // by status; guarded by mu, since errors are rare
+	times     times
 }
 
 // Health changes of larger groups are taken in together after refreshDelay: ten thousand targets that become healthy one by one
@@ -42,6 +44,8 @@ type pool struct {
 	// eligible are the targets that get new requests: the healthy ones, or all registered ones when the group fails open.
 	eligible []*target
 	ramp     ramp
+	// open: the group has failed open. enough and enoughForDNS: it has the healthy targets that routing and DNS ask for.
+	open, enough, enoughForDNS bool
 }
 
 func newGroup(n *Node, arn string) *group {
@@ -59,6 +63,9 @@ func (g *group) apply(settings Group) {
 		settings.Algorithm = RoundRobin
 	}
 	settings.MinimumHealthy = max(settings.MinimumHealthy, 1)
+	if settings.Algorithm != WeightedRandom {
+		settings.Mitigate = false
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.settings != nil && settings.Version != 0 && settings.Version <= g.settings.Version {
@@ -186,8 +193,10 @@ func (g *group) refresh() {
 	case len(healthy) == 0 && unhealthy == 0:
 		// Only targets in their first checks: a real load balancer is seen to answer 503 here, it does not fail open.
 	default:
-		p.eligible = all
+		p.eligible, p.open = all, len(all) > 0
 	}
+	p.enough = enough
+	p.enoughForDNS = len(all) > 0 && len(healthy) >= g.settings.DNSMinimumHealthy && len(healthy)*100 >= g.settings.DNSMinimumHealthyPercent*len(all)
 	p.ramp = newRamp(p.eligible, g.settings.SlowStart, time.Now())
 	if g.settings.SameZoneOnly {
 		p.settings.Stickiness, p.settings.AppCookie = 0, AppCookie{} // not supported without cross-zone
@@ -219,7 +228,7 @@ func (g *group) choose(p *pool, now time.Time) *target {
 		}
 		return best
 	case WeightedRandom:
-		return p.eligible[g.node.draw()%n]
+		return g.weightedRandom(p)
 	}
 	return g.roundRobin(p, now)
 }
@@ -248,13 +257,16 @@ type target struct {
 	timer  *time.Timer
 	// slowSince is when slow start began, the zero time if it did not.
 	slowSince time.Time
+	anomaly   anomaly
 
 	usage usage
 	flights
 }
 
 func newTarget(g *group, t Target) *target {
-	return &target{group: g, key: t.Key(), at: netip.AddrPortFrom(t.Address, t.Port), Target: t, health: initialHealth()}
+	made := &target{group: g, key: t.Key(), at: netip.AddrPortFrom(t.Address, t.Port), Target: t, health: initialHealth()}
+	made.anomaly.share.Store(fullShare)
+	return made
 }
 
 // register (again) makes the target wait for its first check.
@@ -319,7 +331,8 @@ func (t *target) checked(round int, r probeResult) {
 func (t *target) report() {
 	c := t.group.node.config
 	if c.Health != nil {
-		c.Health(HealthChange{LoadBalancer: c.LoadBalancer, Zone: c.Zone, Group: t.group.arn, Target: t.key, TargetHealth: t.health.TargetHealth, At: time.Now()})
+		c.Health(HealthChange{LoadBalancer: c.LoadBalancer, Zone: c.Zone, Group: t.group.arn, Target: t.key, TargetHealth: t.health.TargetHealth, At: time.Now(),
+			Anomalous: t.anomaly.anomalous, Mitigated: t.anomaly.share.Load() < fullShare})
 	}
 }
 

@@ -56,6 +56,7 @@ func (x *exchange) multiplexed(u *upstream, t *target, p *pool, f *forward) (fit
 	moving := func() { watch.Reset(u.idleTimeout) }
 	body := &clientBody{movingBody{from: x.r.Body, moving: moving}}
 
+	sent := time.Now() // its body may still be on the way when the answer begins
 	res, err := u.h2.RoundTrip(x.outgoing(ctx, t, p, body))
 	if err != nil {
 		err = x.cause(ctx, u, err)
@@ -64,6 +65,7 @@ func (x *exchange) multiplexed(u *upstream, t *target, p *pool, f *forward) (fit
 	}
 	defer res.Body.Close()
 	moving()
+	t.group.times.add(time.Since(sent))
 	t.usage.status[res.StatusCode/100].Add(1)
 	res.Body = &movingBody{from: res.Body, moving: moving}
 	x.head(res, t, p, f)

@@ -256,7 +256,8 @@ func matchersAgree(t *rapid.T) {
 	if i := slowRule(rules, a); i >= 0 {
 		want = 200 + i
 	}
-	if got := l.match(&s).fixed.Status; got != want {
+	met, _ := l.match(&s)
+	if got := met.fixed.Status; got != want {
 		t.Fatalf("%+v\nmeets rule %d, it should be %d (404: the default)\n%s", a, got, want, strings.Join(slices.Collect(func(yield func(string) bool) {
 			for _, r := range rules {
 				yield(fmt.Sprintf("%+v", r))

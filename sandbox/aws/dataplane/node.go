@@ -171,6 +171,9 @@ func (n *Node) Stats() Stats {
 		Fixed: n.fixed.Load(), Redirects: n.redirects.Load(),
 		ClientConnections: n.clientConnections.Load(), NewConnections: n.newConnections.Load(), Rejected: n.rejected.Load(),
 		Processed: n.processed.Load(), ClientTLSErrors: n.clientTLSErrors.Load(), NonCompliant: n.nonCompliant.Load(),
+		NewTargetConnections: n.newTargetConnections.Load(),
+		RuleEvaluations:      n.evaluations.Load(), NonSticky: n.nonSticky.Load(), GRPC: n.grpc.Load(), RedirectsTooLong: n.redirectsTooLong.Load(),
+		IPv6Requests:     n.ipv6Requests.Load(),
 		InvalidForwarded: n.invalidForwards.Load(), InvalidDropped: n.invalidDropped.Load(),
 	}
 	for code := range n.generated {
@@ -186,10 +189,16 @@ func (n *Node) Stats() Stats {
 	}
 	for _, g := range n.allGroups() {
 		g.mu.Lock()
-		s.Groups[g.arn] = GroupStats{Requests: g.requests.Load(), Generated: maps.Clone(g.generated)}
+		p := g.pool.Load()
+		s.Groups[g.arn] = GroupStats{
+			Requests: g.requests.Load(), Generated: maps.Clone(g.generated), Opened: g.opened.Load(), Times: g.times.snapshot(),
+			Routing: p.enough, DNS: p.enoughForDNS,
+		}
 		for _, t := range g.order {
+			s.TargetConnections += t.flights.connections()
 			if !t.over {
-				s.Targets = append(s.Targets, TargetStats{Group: g.arn, Target: t.key, Health: t.health.TargetHealth, Usage: t.usage.snapshot()})
+				s.Targets = append(s.Targets, TargetStats{Group: g.arn, Target: t.key, Health: t.health.TargetHealth, Usage: t.usage.snapshot(),
+					Draining: t.State == Draining, Anomalous: t.anomaly.anomalous, Mitigated: t.anomaly.share.Load() < fullShare})
 			}
 		}
 		g.mu.Unlock()
@@ -243,7 +252,7 @@ func (n *Node) retire(t *target) {
 	n.gone = append(n.gone, t)
 }
 
-// sweep looks after idle connections to targets.
+// sweep looks after idle connections to targets, and after anomalies.
 func (n *Node) sweep() {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
@@ -254,6 +263,7 @@ func (n *Node) sweep() {
 		case now := <-tick.C:
 			idleSince := now.Add(-n.routes.Load().attributes.IdleTimeout)
 			for _, g := range n.allGroups() {
+				g.detect()
 				g.mu.Lock()
 				targets := slices.Clone(g.order)
 				g.mu.Unlock()

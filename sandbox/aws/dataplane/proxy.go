@@ -61,8 +61,15 @@ func (s *socket) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		x.refuse(status)
 		return
 	}
+	if x.grpc() {
+		n.grpc.Add(1)
+	}
+	if x.client.peer.Addr().Is6() {
+		n.ipv6Requests.Add(1)
+	}
 	subject := newSubject(r, x.client.peer.Addr())
-	a := l.match(&subject)
+	a, looked := l.match(&subject)
+	n.evaluations.Add(uint64(looked))
 	if !x.pass(a.gates) {
 		return
 	}
@@ -80,6 +87,7 @@ func (s *socket) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case a.redirect != nil:
 		location := x.location(a.redirect)
 		if len(location) > redirectLimit {
+			n.redirectsTooLong.Add(1)
 			x.refuse(http.StatusInternalServerError)
 			return
 		}
@@ -211,6 +219,9 @@ func (x *exchange) forward(f *forward) {
 			x.refuse(statusWrongProtocol)
 			return
 		}
+		if p.open {
+			g.opened.Add(1)
+		}
 		err := x.send(t, p, f)
 		if errors.Is(err, errLeft) {
 			// The target began to drain between choice and use, and nothing was sent: choose again from the pool
@@ -235,6 +246,7 @@ func (x *exchange) target(g *group, p *pool, f *forward) *target {
 			if t := p.sticky(TargetKey{ID: parts[1], Port: uint16(port)}); t != nil {
 				return t
 			}
+			x.node.nonSticky.Add(1)
 		}
 	}
 	return g.choose(p, x.start)
@@ -285,7 +297,11 @@ func (x *exchange) send(t *target, p *pool, f *forward) error {
 	defer t.usage.inFlight.Add(^uint64(0))
 	u, err := t.acquire(ctx, &p.settings, x.routes.attributes.IdleTimeout)
 	if err != nil {
-		if !errors.Is(err, errLeft) && !errors.Is(err, errClientGone) {
+		switch {
+		case errors.Is(err, errLeft), errors.Is(err, errClientGone):
+		case errors.Is(err, errHandshake):
+			t.usage.tlsErrors.Add(1)
+		default:
 			t.usage.connectErrors.Add(1)
 		}
 		return err
@@ -309,6 +325,7 @@ func (x *exchange) send(t *target, p *pool, f *forward) error {
 	if errors.As(writeErr, &clientError) {
 		return writeErr // the target has half a request, it will never answer
 	}
+	sent := time.Now()
 	// A target may answer and close before it has read the whole request: then its answer counts, not our failure to write.
 	res, err := x.answer(u)
 	if err != nil {
@@ -316,6 +333,7 @@ func (x *exchange) send(t *target, p *pool, f *forward) error {
 		return cmp.Or(writeErr, err)
 	}
 	defer res.Body.Close()
+	t.group.times.add(time.Since(sent))
 	t.usage.status[res.StatusCode/100].Add(1)
 	if res.StatusCode == http.StatusSwitchingProtocols {
 		return x.tunnel(u, res, t, p, f)
@@ -381,6 +399,17 @@ func (x *exchange) headers(h http.Header, res *http.Response, t *target, p *pool
 		x.node.cookie.setCookies(h, targetCookies, now, p.settings.Stickiness, t.group.arn, t.key.ID, strconv.Itoa(int(t.key.Port)))
 	case app.Name != "" && len(f.groups) == 1 && slices.ContainsFunc(res.Cookies(), func(c *http.Cookie) bool { return c.Name == app.Name }):
 		x.node.cookie.setCookies(h, [2]string{appCookie}, now, app.Lasts, t.group.arn, t.key.ID, strconv.Itoa(int(t.key.Port)))
+	}
+	x.dress(h)
+}
+
+// dress gives a response the headers that the listener wants in all of them.
+func (x *exchange) dress(h http.Header) {
+	for _, f := range x.listener.response {
+		h[f.Name] = []string{f.Value}
+	}
+	if x.listener.withoutServer {
+		delete(h, "Server")
 	}
 }
 

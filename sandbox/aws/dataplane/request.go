@@ -123,7 +123,7 @@ func (x *exchange) overwritten(name string) bool {
 		return x.routes.attributes.ForwardedFor != ForwardedForPreserve
 	case "X-Forwarded-Proto", "X-Forwarded-Port", "X-Amzn-Trace-Id":
 		return true
-	case tlsVersionHeader, tlsCipherHeader:
+	case x.listener.versionHeader, x.listener.cipherHeader:
 		return x.routes.attributes.TLSHeaders
 	}
 	return false
@@ -151,9 +151,23 @@ func (x *exchange) added(line func(name, value string)) {
 	line("X-Forwarded-Port", strconv.Itoa(int(x.listener.port)))
 	line("X-Amzn-Trace-Id", x.traceID())
 	if a.TLSHeaders && x.r.TLS != nil {
-		line(tlsVersionHeader, strings.Replace(tls.VersionName(x.r.TLS.Version), "TLS 1.", "TLSv1.", 1))
-		line(tlsCipherHeader, tls.CipherSuiteName(x.r.TLS.CipherSuite))
+		line(x.listener.versionHeader, strings.Replace(tls.VersionName(x.r.TLS.Version), "TLS 1.", "TLSv1.", 1))
+		line(x.listener.cipherHeader, cipherName(x.r.TLS.CipherSuite))
 	}
+}
+
+// cipherName is the name that OpenSSL gives a cipher suite: ECDHE-RSA-AES128-GCM-SHA256. Those of TLS 1.3 have the same name everywhere.
+func cipherName(suite uint16) string {
+	name := tls.CipherSuiteName(suite)
+	exchange, cipher, older := strings.Cut(strings.TrimPrefix(name, "TLS_"), "_WITH_")
+	if !older {
+		return name
+	}
+	cipher = strings.NewReplacer("AES_", "AES", "_CBC_SHA", "-SHA", "3DES_EDE", "DES-CBC3", "CHACHA20_POLY1305_SHA256", "CHACHA20-POLY1305", "_", "-").Replace(cipher)
+	if exchange == "RSA" {
+		return cipher
+	}
+	return strings.ReplaceAll(exchange, "_", "-") + "-" + cipher
 }
 
 // The headers that tell targets how the client's connection is secured.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"crypto/tls"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -11,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/dataplane/desync"
 )
 
 // routes is one NodeConfig, compiled. It never changes: a request takes the routes of its moment and stays with
@@ -27,6 +30,10 @@ type listenerRoutes struct {
 	tls      *tls.Config // nil for HTTP
 	rules    []compiledRule
 	fallback *action
+	// response is what the listener says in every response.
+	response                    []desync.Field
+	withoutServer               bool
+	versionHeader, cipherHeader string // of TLS, for targets
 }
 
 type compiledRule struct {
@@ -85,7 +92,14 @@ func (a Attributes) withDefaults() Attributes {
 }
 
 func compileListener(l Listener, http2 bool, groups func(string) *group) (*listenerRoutes, error) {
-	out := &listenerRoutes{port: l.Port, protocol: l.Protocol}
+	out := &listenerRoutes{
+		port: l.Port, protocol: l.Protocol, withoutServer: l.WithoutServer,
+		versionHeader: http.CanonicalHeaderKey(cmp.Or(l.TLSVersionHeader, tlsVersionHeader)),
+		cipherHeader:  http.CanonicalHeaderKey(cmp.Or(l.TLSCipherHeader, tlsCipherHeader)),
+	}
+	for _, name := range slices.Sorted(maps.Keys(l.ResponseHeaders)) {
+		out.response = append(out.response, desync.Field{Name: http.CanonicalHeaderKey(name), Value: l.ResponseHeaders[name]})
+	}
 	switch l.Protocol {
 	case HTTP:
 	case HTTPS:
@@ -260,14 +274,14 @@ func compileQuery(values []QueryValue) condition {
 	}
 }
 
-// match returns the action of the first rule of which all conditions hold.
-func (l *listenerRoutes) match(s *subject) *action {
+// match returns the action of the first rule of which all conditions hold, and how many rules were looked at.
+func (l *listenerRoutes) match(s *subject) (a *action, looked int) {
 	for i := range l.rules {
 		if l.rules[i].holds(s) {
-			return l.rules[i].action
+			return l.rules[i].action, i + 1
 		}
 	}
-	return l.fallback
+	return l.fallback, len(l.rules)
 }
 
 func (r *compiledRule) holds(s *subject) bool {

@@ -146,7 +146,8 @@ func TestFirstMatchingRuleByPriority(t *testing.T) {
 		}
 		r, _ := http.NewRequest(http.MethodGet, path, nil)
 		s := newSubject(r, netip.Addr{})
-		if got := compiled.match(&s).fixed.Status; got != want {
+		met, _ := compiled.match(&s)
+		if got := met.fixed.Status; got != want {
 			t.Fatalf("got the rule with status %d, want %d", got, want)
 		}
 	})

@@ -13,6 +13,8 @@ type TargetUsage struct {
 	// ConnectErrors counts requests (not among Requests) for which no connection could be made; BrokenResponses those whose
 	// connection ended, timed out or made no sense before the response was complete.
 	ConnectErrors, BrokenResponses uint64
+	// TLSErrors counts those whose connection was made, and whose TLS handshake failed.
+	TLSErrors uint64
 	// FirstRequest and LastRequest are when the first and the newest request were handed over, LastDone when
 	// the newest answer was complete. Zero: never.
 	FirstRequest, LastRequest, LastDone time.Time
@@ -40,6 +42,19 @@ type Stats struct {
 	NonCompliant uint64
 	// InvalidForwarded and InvalidDropped are requests with header names that are invalid for a load balancer.
 	InvalidForwarded, InvalidDropped uint64
+	// TargetConnections are open now, NewTargetConnections were made in all; health checks are not among them.
+	TargetConnections    int64
+	NewTargetConnections uint64
+	// RuleEvaluations are rules that were looked at, the default ones left out.
+	RuleEvaluations uint64
+	// NonSticky are requests with a stickiness cookie whose target gets no requests any more.
+	NonSticky uint64
+	// GRPC are requests of gRPC.
+	GRPC uint64
+	// RedirectsTooLong are redirects to URLs of more than 8 KB.
+	RedirectsTooLong uint64
+	// IPv6Requests came from clients with such an address.
+	IPv6Requests uint64
 	// Groups tells how many requests each group was drawn for, by ARN.
 	Groups map[string]GroupStats
 	// Targets holds each target that the node knows or has known (the newest 10,000 of those that are gone).
@@ -52,6 +67,8 @@ type Stats struct {
 type NetworkStats struct {
 	// By protocol, TCP, TLS or UDP: flows that are open, flows that began, and bytes to and from targets.
 	ActiveFlows, NewFlows, ProcessedBytes map[Protocol]uint64
+	// Packets are segments and datagrams from clients and targets.
+	Packets uint64
 	// Flows that ended by an RST, by who sent it.
 	ClientResets, TargetResets, ELBResets uint64
 	// TLS handshakes that did not succeed.
@@ -70,6 +87,18 @@ type GroupStats struct {
 	Requests uint64
 	// Generated counts those that the node had to answer itself, by status.
 	Generated map[int]uint64
+	// Opened are requests that were routed while the group had failed open.
+	Opened uint64
+	// Times are those that targets took until their answers began, after the whole request was sent.
+	Times []Measured `json:",omitempty"`
+	// Routing and DNS: the group has the healthy targets that are asked for, so that it does not fail open, and its zone stays in DNS.
+	Routing, DNS bool
+}
+
+// Measured is a value and how often it was measured.
+type Measured struct {
+	Seconds float64
+	Count   uint64
 }
 
 // TargetStats is the usage of one registration of a target.
@@ -80,4 +109,6 @@ type TargetStats struct {
 	Gone   bool
 	Health TargetHealth
 	Usage  TargetUsage
+	// Draining targets get no new requests. Anomalous and Mitigated are as in HealthChange.
+	Draining, Anomalous, Mitigated bool
 }

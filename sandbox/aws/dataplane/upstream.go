@@ -198,6 +198,7 @@ func (t *target) connect(ctx context.Context, g *Group) (*upstream, error) {
 		}
 		return nil, fmt.Errorf("%w: %w", errConnect, err)
 	}
+	n.newTargetConnections.Add(1)
 	u := &upstream{conn: conn, owner: t, probe: idleconn.New(conn)}
 	v2 := g.ProtocolVersion == HTTP2 || g.ProtocolVersion == GRPC
 	if g.Protocol == HTTPS {
@@ -222,6 +223,13 @@ func (t *target) connect(ctx context.Context, g *Group) (*upstream, error) {
 	}
 	u.r, u.w = bufio.NewReaderSize(u, 4096), bufio.NewWriterSize(u, 4096)
 	return u, nil
+}
+
+// connections counts those that are open.
+func (f *flights) connections() int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return int64(len(f.idle) + len(f.active))
 }
 
 // open lets requests in again.

@@ -11,6 +11,7 @@ type usage struct {
 	requests, inFlight             atomic.Uint64
 	status                         [6]atomic.Uint64
 	connectErrors, brokenResponses atomic.Uint64
+	tlsErrors                      atomic.Uint64
 	first, last, done              atomic.Int64 // nanoseconds since the epoch
 }
 
@@ -33,7 +34,7 @@ func (u *usage) broke(err error) {
 func (u *usage) snapshot() TargetUsage {
 	s := TargetUsage{
 		Requests: u.requests.Load(), InFlight: u.inFlight.Load(),
-		ConnectErrors: u.connectErrors.Load(), BrokenResponses: u.brokenResponses.Load(),
+		ConnectErrors: u.connectErrors.Load(), BrokenResponses: u.brokenResponses.Load(), TLSErrors: u.tlsErrors.Load(),
 		FirstRequest: moment(u.first.Load()), LastRequest: moment(u.last.Load()), LastDone: moment(u.done.Load()),
 	}
 	for i := range s.Status {
@@ -60,4 +61,8 @@ type counters struct {
 	processed                       atomic.Uint64 // bytes from and to clients
 	clientTLSErrors, nonCompliant   atomic.Uint64
 	invalidDropped, invalidForwards atomic.Uint64
+	newTargetConnections            atomic.Uint64
+	evaluations, nonSticky, grpc    atomic.Uint64
+	redirectsTooLong                atomic.Uint64
+	ipv6Requests                    atomic.Uint64
 }
