@@ -9,7 +9,7 @@ import (
 
 // reportInterval is how often the counts of the nodes are looked at. What was counted is taken for the
 // middle of the interval.
-const reportInterval = 10 * time.Second
+const reportInterval = report.Interval
 
 // reports takes what the nodes of load balancers count to CloudWatch, at full multiples of the interval.
 type reports struct {

@@ -356,8 +356,8 @@ func listenerList(values map[string]string) []types.ListenerAttribute {
 	return list
 }
 
-// ModifyListenerAttributes changes attributes of a listener. Those of an HTTP or HTTPS listener are kept and
-// shown, and the data plane does not act on them yet.
+// ModifyListenerAttributes changes attributes of a listener. The names of headers about client certificates are kept and shown, and
+// nothing else: clients are not asked for certificates.
 func (s *Service) ModifyListenerAttributes(r eventual.Reader, in *elb.ModifyListenerAttributesInput) (*elb.ModifyListenerAttributesOutput, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -24,6 +24,7 @@ func (s *Service) report(n *node, h dataplane.HealthChange) {
 		return
 	}
 	t.reports[n.zone] = h.TargetHealth
+	t.anomalies, t.mitigated = marked(t.anomalies, n.zone, h.Anomalous), marked(t.mitigated, n.zone, h.Mitigated)
 	if next := s.aggregate(g, t); next.State == t.shown.State && next.Reason == t.shown.Reason {
 		return
 	}
@@ -45,6 +46,19 @@ func (s *Service) report(n *node, h dataplane.HealthChange) {
 		return
 	}
 	s.after(delay, show)
+}
+
+// marked adds a zone to a set, or takes it out.
+func marked(zones map[string]bool, zone string, in bool) map[string]bool {
+	switch {
+	case !in:
+		delete(zones, zone)
+	case zones == nil:
+		return map[string]bool{zone: true}
+	default:
+		zones[zone] = true
+	}
+	return zones
 }
 
 // stopped says whether a target is an instance that exists and does not run.

@@ -24,6 +24,7 @@ type listenerDocument struct {
 	certificates []string
 	alpn         []string
 	idle         time.Duration // tcp.idle_timeout.seconds; zero where there is none
+	attributes   map[string]string
 	actions      []types.Action
 	rules        []types.Rule
 }
@@ -35,6 +36,7 @@ func (s *Service) listenerDocument(l *listener) listenerDocument {
 		protocol: dataplane.Protocol(v.Protocol), actions: v.DefaultActions,
 		alpn: alpnProtocols[alpnPolicy(v)], idle: seconds(l.attributes["tcp.idle_timeout.seconds"]),
 	}
+	d.attributes = l.attributes
 	for _, c := range v.Certificates {
 		d.certificates = append(d.certificates, deref(c.CertificateArn))
 	}
@@ -69,6 +71,7 @@ func (s *Service) nodeConfig(n *node) dataplane.NodeConfig {
 			config.Listeners = append(config.Listeners, l)
 			continue
 		}
+		d.headers(&l)
 		for _, r := range d.rules {
 			priority, _ := strconv.Atoi(deref(r.Priority))
 			l.Rules = append(l.Rules, dataplane.Rule{
@@ -79,6 +82,21 @@ func (s *Service) nodeConfig(n *node) dataplane.NodeConfig {
 		config.Listeners = append(config.Listeners, l)
 	}
 	return config
+}
+
+// headers tells a listener which headers responses get, and what those of TLS are called for targets.
+func (d listenerDocument) headers(l *dataplane.Listener) {
+	for _, name := range responseHeaders {
+		if value := d.attributes["routing.http.response."+name+".header_value"]; value != "" {
+			if l.ResponseHeaders == nil {
+				l.ResponseHeaders = map[string]string{}
+			}
+			l.ResponseHeaders[strings.ReplaceAll(name, "_", "-")] = value
+		}
+	}
+	l.WithoutServer = d.attributes["routing.http.response.server.enabled"] == "false"
+	l.TLSVersionHeader = d.attributes["routing.http.request.x_amzn_tls_version.header_name"]
+	l.TLSCipherHeader = d.attributes["routing.http.request.x_amzn_tls_cipher_suite.header_name"]
 }
 
 func (s *Service) certificates(arns []string) []tls.Certificate {
@@ -195,6 +213,9 @@ func (d groupDocument) dataplane(arn string, version uint64, balancer map[string
 		MinimumHealthyPercent: number(
 			a["target_group_health.unhealthy_state_routing.minimum_healthy_targets.percentage"]),
 	}
+	out.DNSMinimumHealthy = number(a["target_group_health.dns_failover.minimum_healthy_targets.count"])
+	out.DNSMinimumHealthyPercent = number(a["target_group_health.dns_failover.minimum_healthy_targets.percentage"])
+	out.Mitigate = a["load_balancing.algorithm.anomaly_mitigation"] == "on"
 	if port, err := strconv.ParseUint(deref(v.HealthCheckPort), 10, 16); err == nil {
 		out.HealthCheck.Port = uint16(port)
 	}

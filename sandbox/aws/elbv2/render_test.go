@@ -40,14 +40,17 @@ func TestNodesAreToldWhatTheAPIHolds(t *testing.T) {
 		}).Rules[0]
 		retry(a, a.ModifyLoadBalancerAttributes, &elb.ModifyLoadBalancerAttributesInput{LoadBalancerArn: &lb, Attributes: []types.LoadBalancerAttribute{
 			{Key: new("idle_timeout.timeout_seconds"), Value: new("90")}, {Key: new("routing.http.preserve_host_header.enabled"), Value: new("true")},
-			{Key: new("routing.http2.enabled"), Value: new("false")},
+			{Key: new("routing.http2.enabled"), Value: new("false")}, {Key: new("routing.http.desync_mitigation_mode"), Value: new("monitor")},
+		}})
+		retry(a, a.ModifyListenerAttributes, &elb.ModifyListenerAttributesInput{ListenerArn: &listener, Attributes: []types.ListenerAttribute{
+			{Key: new("routing.http.response.x_frame_options.header_value"), Value: new("DENY")}, {Key: new("routing.http.response.server.enabled"), Value: new("false")},
 		}})
 		time.Sleep(time.Second)
 		synctest.Wait()
 		want := dataplane.NodeConfig{
-			Attributes: dataplane.Attributes{IdleTimeout: 90 * time.Second, ClientKeepAlive: time.Hour, ForwardedFor: dataplane.ForwardedForAppend, PreserveHost: true, WithoutHTTP2: true},
+			Attributes: dataplane.Attributes{IdleTimeout: 90 * time.Second, ClientKeepAlive: time.Hour, ForwardedFor: dataplane.ForwardedForAppend, PreserveHost: true, WithoutHTTP2: true, Desync: dataplane.DesyncMonitor},
 			Listeners: []dataplane.Listener{{
-				ARN: listener, Port: 80, Protocol: dataplane.HTTP,
+				ARN: listener, Port: 80, Protocol: dataplane.HTTP, ResponseHeaders: map[string]string{"x-frame-options": "DENY"}, WithoutServer: true,
 				Default: dataplane.Action{Forward: &dataplane.Forward{
 					Groups: []dataplane.WeightedGroup{{ARN: groups[0], Weight: 90}, {ARN: groups[1], Weight: 10}}, Stickiness: time.Minute, StickySource: true,
 				}},

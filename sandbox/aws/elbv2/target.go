@@ -32,6 +32,8 @@ type target struct {
 	// reports are what the nodes say of its health, by zone; shown is what the API says.
 	reports map[string]dataplane.TargetHealth
 	shown   types.TargetHealth
+	// anomalies are the zones whose nodes find that it fails more often than others; mitigated those whose nodes send it less for that.
+	anomalies, mitigated map[string]bool
 	// changes numbers the changes of its health, for the draws.
 	changes int
 	// unhealthySince is when the API began to show it as unhealthy. Zero: it does not.
@@ -262,7 +264,7 @@ func (s *Service) DescribeTargetHealth(r eventual.Reader, in *elb.DescribeTarget
 	v := g.value.Get()
 	shown := func(t *target) types.TargetHealthDescription {
 		d := described(v, t)
-		g.extras(&d, in.Include)
+		g.extras(&d, t, in.Include)
 		return d
 	}
 	out := &elb.DescribeTargetHealthOutput{TargetHealthDescriptions: []types.TargetHealthDescription{}}
@@ -297,11 +299,17 @@ func (s *Service) DescribeTargetHealth(r eventual.Reader, in *elb.DescribeTarget
 	return out, nil
 }
 
-// extras are what is told of a target besides its health: anomalies, of which none is ever found, if they are asked for; and
-// that nobody has shifted traffic away, for network load balancers and those for which that is enabled.
-func (g *targetGroup) extras(d *types.TargetHealthDescription, include []types.DescribeTargetHealthInputIncludeEnum) {
+// extras are what is told of a target besides its health: whether a node finds an anomaly, if that is asked for; and that nobody has
+// shifted traffic away, for network load balancers and those for which that is enabled.
+func (g *targetGroup) extras(d *types.TargetHealthDescription, t *target, include []types.DescribeTargetHealthInputIncludeEnum) {
 	if layer7(g.value.Get().Protocol) && len(include) > 0 {
 		d.AnomalyDetection = &types.AnomalyDetection{Result: types.AnomalyResultEnumNormal, MitigationInEffect: types.MitigationInEffectEnumNo}
+		if len(t.anomalies) > 0 {
+			d.AnomalyDetection.Result = types.AnomalyResultEnumAnomalous
+		}
+		if len(t.mitigated) > 0 {
+			d.AnomalyDetection.MitigationInEffect = types.MitigationInEffectEnumYes
+		}
 	}
 	if g.balancer != nil && (!g.balancer.application() || g.balancer.attributes["zonal_shift.config.enabled"] == "true") {
 		d.AdministrativeOverride = &types.AdministrativeOverride{

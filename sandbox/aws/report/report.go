@@ -2,19 +2,30 @@
 //
 // Nodes count from their beginning; a Reporter is shown the counts again and again and reports what has
 // come since. Each metric has the dimension sets that AWS publishes: load balancer, and target group, each
-// also by availability zone. Not reported, because no node counts it: TargetResponseTime, connection
-// counts and processed bytes of an application load balancer, consumed capacity, packets, rule evaluations.
+// also by availability zone; those of requests also target group alone. Not reported: what belongs to features that are not
+// modelled (Lambda, WAF, logs, QUIC), and the packets of a network load balancer.
+//
+// What is open at a moment (ActiveConnectionCount) and consumed capacity are reported at each look with the weight of the part of a minute
+// between looks, so that Sum and Average over a minute are both what AWS shows. A capacity unit here is what is used per second of the
+// dimension of which most is used; AWS bills by the hour.
 package report
 
 import (
 	"fmt"
+	"maps"
+	"math"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/cloudwatch/types"
 
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/cloudwatch"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/dataplane"
 )
+
+// Interval is how often a Reporter is to be shown the counts.
+const Interval = 10 * time.Second
 
 // Reporter remembers what it has been shown. It must not be used by several goroutines at once.
 type Reporter struct {
@@ -36,7 +47,7 @@ func (r *Reporter) Samples(stats []dataplane.Stats) []cloudwatch.Sample {
 		} else {
 			n.application(node)
 		}
-		n.targets(node.Targets, node.Network == nil)
+		n.targets(node, node.Network == nil)
 	}
 	r.before = r.now
 	return r.samples
@@ -46,6 +57,7 @@ func (r *Reporter) Samples(stats []dataplane.Stats) []cloudwatch.Sample {
 type subject struct {
 	reporter                         *Reporter
 	namespace, balancer, zone, group string
+	alone                            bool // also by target group alone
 }
 
 // grown is what a counter has grown by. A counter that is smaller than before has begun anew.
@@ -67,14 +79,26 @@ func (s subject) count(name string, total uint64, always bool) {
 
 // add reports a value in all dimension sets.
 func (s subject) add(name string, unit types.StandardUnit, value float64) {
+	s.samples(cloudwatch.Sample{Name: name, Unit: unit, Values: []float64{value}})
+}
+
+// level reports what is so at the moment, as a part of a minute.
+func (s subject) level(name string, unit types.StandardUnit, value float64) {
+	s.samples(cloudwatch.Sample{Name: name, Unit: unit, Values: []float64{value}, Counts: []float64{Interval.Minutes()}})
+}
+
+func (s subject) samples(sample cloudwatch.Sample) {
+	sample.Namespace = s.namespace
 	sets := []cloudwatch.Dimensions{{"LoadBalancer": s.balancer}, {"LoadBalancer": s.balancer, "AvailabilityZone": s.zone}}
+	if s.alone {
+		sets = append(sets, cloudwatch.Dimensions{}, cloudwatch.Dimensions{"AvailabilityZone": s.zone})
+	}
 	for _, d := range sets {
 		if s.group != "" {
 			d["TargetGroup"] = s.group
 		}
-		s.reporter.samples = append(s.reporter.samples, cloudwatch.Sample{
-			Namespace: s.namespace, Name: name, Dimensions: d, Unit: unit, Values: []float64{value},
-		})
+		sample.Dimensions = d
+		s.reporter.samples = append(s.reporter.samples, sample)
 	}
 }
 
@@ -88,11 +112,36 @@ func (s subject) application(node dataplane.Stats) {
 			s.count(fmt.Sprintf("HTTPCode_ELB_%d_Count", status), n, false)
 		}
 	}
+	classes[3] += node.Redirects
 	for class, n := range classes {
-		s.count(fmt.Sprintf("HTTPCode_ELB_%dXX_Count", class), n, false)
+		if class == 5 || class == 4 || class == 3 {
+			s.count(fmt.Sprintf("HTTPCode_ELB_%dXX_Count", class), n, false)
+		}
 	}
-	s.count("HTTP_Fixed_Response_Count", node.Fixed, false)
-	s.count("HTTP_Redirect_Count", node.Redirects, false)
+	for name, n := range map[string]uint64{
+		"HTTP_Fixed_Response_Count": node.Fixed, "HTTP_Redirect_Count": node.Redirects, "HTTP_Redirect_Url_Limit_Exceeded_Count": node.RedirectsTooLong,
+		"ClientTLSNegotiationErrorCount": node.ClientTLSErrors, "DesyncMitigationMode_NonCompliant_Request_Count": node.NonCompliant,
+		"DroppedInvalidHeaderRequestCount": node.InvalidDropped, "ForwardedInvalidHeaderRequestCount": node.InvalidForwarded,
+		"GrpcRequestCount": node.GRPC, "IPv6RequestCount": node.IPv6Requests, "NonStickyRequestCount": node.NonSticky,
+		"RejectedConnectionCount": node.Rejected, "RuleEvaluations": node.RuleEvaluations,
+	} {
+		s.count(name, n, false)
+	}
+	made, bytes := s.grown("NewConnectionCount", node.NewConnections+node.NewTargetConnections), s.grown("ProcessedBytes", node.Processed)
+	open := float64(node.ClientConnections + node.TargetConnections)
+	if made > 0 {
+		s.add("NewConnectionCount", types.StandardUnitCount, float64(made))
+	}
+	if bytes > 0 {
+		s.add("ProcessedBytes", types.StandardUnitBytes, float64(bytes))
+	}
+	if open > 0 {
+		s.level("ActiveConnectionCount", types.StandardUnitCount, open)
+	}
+	evaluated := float64(s.grown("evaluations for capacity", node.RuleEvaluations)) - 10*float64(s.grown("requests for capacity", node.Requests))
+	seconds := Interval.Seconds()
+	s.level("ConsumedLCUs", types.StandardUnitCount, max(
+		float64(made)/seconds/25, open/3000, float64(bytes)/seconds*3600/1e9, evaluated/seconds/1000, 0))
 }
 
 // network reports what a network load balancer's node counts.
@@ -116,6 +165,7 @@ func (s subject) network(n *dataplane.NetworkStats) {
 		name := "ProcessedBytes_" + string(protocol)
 		s.add(name, types.StandardUnitBytes, float64(s.grown(name, bytes)))
 	}
+	s.count("ProcessedPackets", n.Packets, false)
 	s.count("TCP_Client_Reset_Count", n.ClientResets, true)
 	s.count("TCP_Target_Reset_Count", n.TargetResets, true)
 	s.count("TCP_ELB_Reset_Count", n.ELBResets, true)
@@ -133,31 +183,27 @@ func (s subject) network(n *dataplane.NetworkStats) {
 
 // groupCounts are the counters of a target group on a node.
 type groupCounts struct {
-	healthy, unhealthy      uint64
-	requests, connectErrors uint64
-	status                  [6]uint64
+	healthy, unhealthy, registered     uint64
+	anomalous, mitigated               uint64
+	requests, connectErrors, tlsErrors uint64
+	status                             [6]uint64
 }
 
 // targets reports the targets of each group, and for an application load balancer their requests.
-func (s subject) targets(targets []dataplane.TargetStats, requests bool) {
+func (s subject) targets(node dataplane.Stats, requests bool) {
 	groups := map[string]*groupCounts{}
 	whole := &groupCounts{}
-	for _, t := range targets {
+	for _, t := range node.Targets {
 		g := groups[t.Group]
 		if g == nil {
 			g = &groupCounts{}
 			groups[t.Group] = g
 		}
-		switch {
-		case t.Gone:
-		case t.Health.State == dataplane.Healthy:
-			g.healthy++
-		case t.Health.State == dataplane.Unhealthy:
-			g.unhealthy++
-		}
+		g.take(t)
 		for _, sum := range []*groupCounts{g, whole} {
-			sum.requests += t.Usage.Requests
+			sum.requests += t.Usage.Requests + t.Usage.ConnectErrors + t.Usage.TLSErrors
 			sum.connectErrors += t.Usage.ConnectErrors
+			sum.tlsErrors += t.Usage.TLSErrors
 			for class, n := range t.Usage.Status {
 				sum.status[class] += n
 			}
@@ -165,6 +211,11 @@ func (s subject) targets(targets []dataplane.TargetStats, requests bool) {
 	}
 	if requests {
 		s.requests(whole, true)
+		var times []dataplane.Measured
+		for _, g := range node.Groups {
+			times = append(times, g.Times...)
+		}
+		s.times(times)
 	}
 	for arn, g := range groups {
 		one := s
@@ -172,16 +223,75 @@ func (s subject) targets(targets []dataplane.TargetStats, requests bool) {
 		one.add("HealthyHostCount", types.StandardUnitCount, float64(g.healthy))
 		one.add("UnHealthyHostCount", types.StandardUnitCount, float64(g.unhealthy))
 		if requests {
-			one.requests(g, false)
+			one.groupOf(g, node.Groups[arn])
 		}
 	}
+}
+
+// take counts a target by what it is at the moment.
+func (g *groupCounts) take(t dataplane.TargetStats) {
+	if t.Gone || t.Draining {
+		return
+	}
+	g.registered++
+	switch t.Health.State {
+	case dataplane.Healthy:
+		g.healthy++
+	case dataplane.Unhealthy:
+		g.unhealthy++
+	}
+	if t.Anomalous {
+		g.anomalous++
+	}
+	if t.Mitigated {
+		g.mitigated++
+	}
+}
+
+// groupOf reports what is known of a target group of an application load balancer.
+func (s subject) groupOf(g *groupCounts, more dataplane.GroupStats) {
+	s.add("AnomalousHostCount", types.StandardUnitCount, float64(g.anomalous))
+	s.add("MitigatedHostCount", types.StandardUnitCount, float64(g.mitigated))
+	for name, healthy := range map[string]bool{"Routing": more.Routing, "DNS": more.DNS} {
+		yes, no := 1.0, 0.0
+		if !healthy {
+			yes, no = no, yes
+		}
+		s.add("HealthyState"+name, types.StandardUnitCount, yes)
+		s.add("UnhealthyState"+name, types.StandardUnitCount, no)
+	}
+	s.count("UnhealthyRoutingRequestCount", more.Opened, false)
+	s.alone = true
+	if n := s.grown("requests per target", g.requests); n > 0 {
+		s.add("RequestCountPerTarget", types.StandardUnitCount, float64(n)/math.Max(1, float64(g.registered)))
+	}
+	s.requests(g, false)
+	s.times(more.Times)
 }
 
 // requests reports those for which a target was chosen.
 func (s subject) requests(g *groupCounts, always bool) {
 	s.count("RequestCount", g.requests, always)
 	s.count("TargetConnectionErrorCount", g.connectErrors, false)
+	s.count("TargetTLSNegotiationErrorCount", g.tlsErrors, false)
 	for class := 2; class <= 5; class++ {
 		s.count(fmt.Sprintf("HTTPCode_Target_%dXX_Count", class), g.status[class], false)
+	}
+}
+
+// times reports how long targets took, in seconds.
+func (s subject) times(all []dataplane.Measured) {
+	sums := map[float64]uint64{}
+	for _, m := range all {
+		sums[m.Seconds] += m.Count
+	}
+	sample := cloudwatch.Sample{Name: "TargetResponseTime", Unit: types.StandardUnitSeconds}
+	for _, seconds := range slices.Sorted(maps.Keys(sums)) {
+		if n := s.grown(fmt.Sprint("TargetResponseTime ", seconds), sums[seconds]); n > 0 {
+			sample.Values, sample.Counts = append(sample.Values, seconds), append(sample.Counts, float64(n))
+		}
+	}
+	if len(sample.Values) > 0 {
+		s.samples(sample)
 	}
 }

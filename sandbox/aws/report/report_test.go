@@ -3,6 +3,7 @@ package report_test
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -49,12 +50,16 @@ func TestOnlyWhatHasComeSinceIsReported(t *testing.T) {
 		Targets: []dataplane.TargetStats{target(dataplane.Healthy, 17, 16, 1), target(dataplane.Unhealthy, 2, 1, 1)},
 	}})
 	own := []string{
+		"AWS/ApplicationELB ConsumedLCUs 0",
 		"AWS/ApplicationELB HTTPCode_ELB_502_Count 1", "AWS/ApplicationELB HTTPCode_ELB_503_Count 2", "AWS/ApplicationELB HTTPCode_ELB_5XX_Count 3",
 		"AWS/ApplicationELB HTTPCode_Target_2XX_Count 7", "AWS/ApplicationELB HTTPCode_Target_5XX_Count 2", "AWS/ApplicationELB RequestCount 9",
 	}
 	ofGroup := []string{
+		"AWS/ApplicationELB AnomalousHostCount 0",
 		"AWS/ApplicationELB HTTPCode_Target_2XX_Count 7", "AWS/ApplicationELB HTTPCode_Target_5XX_Count 2", "AWS/ApplicationELB HealthyHostCount 1",
-		"AWS/ApplicationELB RequestCount 9", "AWS/ApplicationELB UnHealthyHostCount 1",
+		"AWS/ApplicationELB HealthyStateDNS 0", "AWS/ApplicationELB HealthyStateRouting 0", "AWS/ApplicationELB MitigatedHostCount 0",
+		"AWS/ApplicationELB RequestCount 9", "AWS/ApplicationELB RequestCountPerTarget 4.5", "AWS/ApplicationELB UnHealthyHostCount 1",
+		"AWS/ApplicationELB UnhealthyStateDNS 1", "AWS/ApplicationELB UnhealthyStateRouting 1",
 	}
 	for why, tt := range map[string]struct {
 		dimensions cloudwatch.Dimensions
@@ -82,7 +87,7 @@ func TestANewNodeBeginsAnew(t *testing.T) {
 		total uint64
 		want  string
 	}{{5, "5"}, {5, "0"}, {2, "2"}} {
-		if got := at(tt.total); !slices.Equal(got, []string{"AWS/ApplicationELB RequestCount " + tt.want}) {
+		if got := at(tt.total); !slices.Equal(got, []string{"AWS/ApplicationELB ConsumedLCUs 0", "AWS/ApplicationELB RequestCount " + tt.want}) {
 			t.Errorf("after %d: %v, want %s", tt.total, got, tt.want)
 		}
 	}
@@ -104,5 +109,49 @@ func TestNetworkLoadBalancers(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestWhatAnApplicationLoadBalancerCounts(t *testing.T) {
+	t.Parallel()
+	node := dataplane.Stats{
+		LoadBalancer: balancer, Zone: "a", Requests: 10, Redirects: 2, RedirectsTooLong: 1, Generated: map[int]uint64{460: 1}, ClientConnections: 5, TargetConnections: 1,
+		NewConnections: 400, NewTargetConnections: 100, Processed: 5_000_000, ClientTLSErrors: 3, NonCompliant: 4, InvalidDropped: 5, InvalidForwarded: 6,
+		GRPC: 7, NonSticky: 8, RuleEvaluations: 40_100, Rejected: 9,
+		Targets: []dataplane.TargetStats{{Group: group, Usage: dataplane.TargetUsage{Requests: 6, ConnectErrors: 3, TLSErrors: 1}, Anomalous: true, Mitigated: true}},
+		Groups: map[string]dataplane.GroupStats{group: {
+			Opened: 11, Routing: true, Times: []dataplane.Measured{{Seconds: 0.1, Count: 3}, {Seconds: 2, Count: 1}},
+		}},
+	}
+	r := report.New()
+	first := r.Samples([]dataplane.Stats{node})
+	var own []string
+	for _, line := range lines(first, cloudwatch.Dimensions{"LoadBalancer": "app/web/1"}) {
+		own = append(own, strings.TrimPrefix(line, "AWS/ApplicationELB "))
+	}
+	want := []string{
+		"ActiveConnectionCount 6", "ClientTLSNegotiationErrorCount 3", "ConsumedLCUs 4", "DesyncMitigationMode_NonCompliant_Request_Count 4",
+		"DroppedInvalidHeaderRequestCount 5", "ForwardedInvalidHeaderRequestCount 6", "GrpcRequestCount 7", "HTTPCode_ELB_3XX_Count 2", "HTTPCode_ELB_4XX_Count 1",
+		"HTTP_Redirect_Count 2", "HTTP_Redirect_Url_Limit_Exceeded_Count 1", "NewConnectionCount 500", "NonStickyRequestCount 8", "ProcessedBytes 5e+06",
+		"RejectedConnectionCount 9", "RequestCount 10", "RuleEvaluations 40100", "TargetConnectionErrorCount 3", "TargetResponseTime 0.1", "TargetTLSNegotiationErrorCount 1",
+	}
+	if diff := cmp.Diff(want, own); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	alone := lines(first, cloudwatch.Dimensions{"TargetGroup": "targetgroup/api/2"})
+	if !slices.Contains(alone, "AWS/ApplicationELB RequestCountPerTarget 10") || slices.Contains(alone, "AWS/ApplicationELB HealthyHostCount 0") {
+		t.Errorf("by target group alone: %v", alone)
+	}
+	ofGroup := lines(first, cloudwatch.Dimensions{"LoadBalancer": "app/web/1", "TargetGroup": "targetgroup/api/2"})
+	for _, one := range []string{"AnomalousHostCount 1", "MitigatedHostCount 1", "HealthyStateRouting 1", "UnhealthyStateDNS 1", "UnhealthyRoutingRequestCount 11"} {
+		if !slices.Contains(ofGroup, "AWS/ApplicationELB "+one) {
+			t.Errorf("%s is missing in %v", one, ofGroup)
+		}
+	}
+	node.Groups = map[string]dataplane.GroupStats{group: {Times: []dataplane.Measured{{Seconds: 0.1, Count: 3}, {Seconds: 2, Count: 3}}}}
+	for _, s := range r.Samples([]dataplane.Stats{node}) {
+		if s.Name == "TargetResponseTime" && (!slices.Equal(s.Values, []float64{2}) || !slices.Equal(s.Counts, []float64{2})) {
+			t.Errorf("times since the last look: %v, %v times", s.Values, s.Counts)
+		}
 	}
 }
