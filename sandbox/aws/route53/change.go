@@ -135,6 +135,12 @@ func (b *batch) change(c types.Change) error {
 		return invalid("The name '%.260s' is not valid", *set.Name)
 	}
 	set.Name = &name
+	if target := set.AliasTarget; target != nil && deref(target.DNSName) != "" {
+		kept := *target
+		// Kept as it is listed: in small letters, with a dot at the end.
+		kept.DNSName = new(strings.TrimSuffix(strings.ToLower(*target.DNSName), ".") + ".")
+		set.AliasTarget = &kept
+	}
 	if !within(name, *b.zone.Name) {
 		b.complain("RRSet with DNS name %s is not permitted in zone %s", name, *b.zone.Name)
 		return nil
@@ -182,11 +188,6 @@ func same(a, b *recordSet) bool {
 	sorted := func(set *recordSet) types.ResourceRecordSet {
 		v := set.ResourceRecordSet
 		v.ResourceRecords = slices.SortedFunc(slices.Values(v.ResourceRecords), func(x, y types.ResourceRecord) int { return cmp.Compare(deref(x.Value), deref(y.Value)) })
-		if v.AliasTarget != nil {
-			target := *v.AliasTarget
-			target.DNSName = new(strings.TrimSuffix(strings.ToLower(deref(target.DNSName)), "."))
-			v.AliasTarget = &target
-		}
 		return v
 	}
 	return reflect.DeepEqual(sorted(a), sorted(b))
