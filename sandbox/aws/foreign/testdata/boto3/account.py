@@ -99,15 +99,15 @@ def needs(*operations):
 
 
 class Account(unittest.TestCase):
-    def refused(self, error, call, **parameters):
+    def refused(self, error, call, *arguments, **parameters):
         """Checks that a call is refused with an error: the class that the client has for it, or its code."""
         if isinstance(error, str):
             with self.assertRaises(ClientError) as caught:
-                call(**parameters)
+                call(*arguments, **parameters)
             self.assertEqual(caught.exception.response["Error"]["Code"], error, caught.exception)
         else:
             with self.assertRaises(error) as caught:
-                call(**parameters)
+                call(*arguments, **parameters)
         self.assertTrue(caught.exception.response["Error"]["Message"])
         return caught.exception
 
