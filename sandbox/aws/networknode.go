@@ -18,6 +18,7 @@ func (e *Emulator) newNetworkNode(spec elbv2.NodeSpec) elbv2.Node {
 		LoadBalancer: spec.LoadBalancer, Zone: spec.Zone, Address: spec.Address, Health: spec.Health,
 		Endpoint: e.real, Peer: e.peer, Relays: &e.relays, Firewall: firewall{e}, Probes: e.newProbes(),
 		Seed: e.config.Seed ^ nodeSeed(spec), ScaleNow: e.draws.Scale,
+		Quiet: []uint16{80, 443}, // where clients look first
 		Delays: nlb.Delays{
 			UnhealthyStop: draw(profile.NLBUnhealthyStop), WeightZeroClose: draw(profile.NLBWeightZeroClose), ListenerGap: draw(profile.NLBListenerGap),
 		},

@@ -118,7 +118,8 @@ func (n *Node) choose(f *flow, client netip.AddrPort, transport dataplane.Protoc
 		return way{}, refuse
 	}
 	g.requests++
-	t := g.choose(n.hash(g, client, f.port, transport))
+	sticky := g.settings.Network.StickySource && (l.Protocol != dataplane.TLS || g.settings.Protocol != dataplane.TLS)
+	t := g.choose(n.hash(sticky, client, f.port, transport))
 	if t == nil {
 		return way{}, refuse
 	}
@@ -177,12 +178,12 @@ func (l *listener) stick(client netip.Addr, group string, now time.Time) {
 	}
 }
 
-// hash decides on the target: by the client's address for a sticky group; by both ends for UDP; for TCP the sequence number takes part as
-// well, which is as good as a draw.
-func (n *Node) hash(g *group, client netip.AddrPort, port uint16, transport dataplane.Protocol) uint64 {
+// hash decides on the target: by the client's address for a sticky group, unless TLS is spoken on both sides; by both ends for UDP; for TCP
+// the sequence number takes part as well, which is as good as a draw.
+func (n *Node) hash(sticky bool, client netip.AddrPort, port uint16, transport dataplane.Protocol) uint64 {
 	h := fnv.New64a()
 	_, _ = h.Write(client.Addr().AsSlice())
-	if !g.settings.Network.StickySource {
+	if !sticky {
 		_, _ = h.Write([]byte{byte(client.Port() >> 8), byte(client.Port()), byte(port >> 8), byte(port)})
 		if transport == dataplane.TCP {
 			return mix(h.Sum64() ^ n.draw())

@@ -24,6 +24,9 @@ type Config struct {
 	// Relays is told of connections to other load balancers under the addresses of clients. May be nil.
 	Relays *dataplane.Relays
 
+	// Quiet are ports that drop attempts to connect before they have a listener, as all ports of a real load balancer do.
+	Quiet []uint16
+
 	// Seed makes the draws of the node repeatable. Give each node its own.
 	Seed uint64
 	// Probes carries out the health checks. Nil: the node has its own.

@@ -38,6 +38,7 @@ type datagrams struct {
 	server   *net.UDPConn
 	last     atomic.Int64 // nanoseconds since the epoch
 	bytes    atomic.Uint64
+	packets  atomic.Uint64
 }
 
 // receive hands each datagram to its flow, until the port is closed.
@@ -81,7 +82,7 @@ func (r *receiver) begin(real netip.AddrPort) *datagrams {
 	ready.Lock()
 	defer ready.Unlock()
 	d.cut = func() { ready.Lock(); defer ready.Unlock(); d.close() }
-	d.moved = d.bytes.Load
+	d.moved = func() (uint64, uint64) { return d.bytes.Load(), d.packets.Load() }
 	w, verdict := n.choose(d.flow, client, dataplane.UDP)
 	if verdict != forward {
 		return nil
@@ -105,7 +106,7 @@ func (r *receiver) begin(real netip.AddrPort) *datagrams {
 		return nil
 	}
 	d.server = conn.(*net.UDPConn)
-	d.touch(0)
+	d.last.Store(time.Now().UnixNano())
 	r.mu.Lock()
 	r.flows[real] = d
 	r.mu.Unlock()
@@ -116,6 +117,7 @@ func (r *receiver) begin(real netip.AddrPort) *datagrams {
 func (d *datagrams) touch(size int) {
 	d.last.Store(time.Now().UnixNano())
 	d.bytes.Add(uint64(size))
+	d.packets.Add(1)
 }
 
 // answer brings the target's datagrams to the client until the flow is idle or cut.
@@ -142,6 +144,7 @@ func (d *datagrams) answer(idle time.Duration) {
 	d.close()
 	d.receiver.node.mu.Lock()
 	d.receiver.node.counts.bytes[dataplane.UDP] += d.bytes.Load()
+	d.receiver.node.counts.packets += d.packets.Load()
 	d.receiver.node.forget(d.flow)
 	d.receiver.node.mu.Unlock()
 }

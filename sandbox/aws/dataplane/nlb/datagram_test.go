@@ -77,7 +77,7 @@ func TestDatagrams(t *testing.T) {
 	if len(seen) != 2 {
 		t.Errorf("16 flows go to %v", seen)
 	}
-	if s := w.node.Stats().Network; s.NewFlows[dataplane.UDP] != 16 || s.ActiveFlows[dataplane.UDP] != 16 || s.ProcessedBytes[dataplane.UDP] == 0 {
+	if s := w.node.Stats().Network; s.NewFlows[dataplane.UDP] != 16 || s.ActiveFlows[dataplane.UDP] != 16 || s.ProcessedBytes[dataplane.UDP] == 0 || s.Packets != 128 {
 		t.Errorf("stats %+v", s)
 	}
 }

@@ -48,7 +48,19 @@ func NewNode(c Config) *Node {
 		groups: map[string]*group{}, flows: map[*flow]struct{}{}, counts: newCounts(),
 	}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
+	n.quieten()
 	return n
+}
+
+// quieten takes the ports that are to drop from the beginning. One that is taken is left to whoever has it, until a listener needs it.
+func (n *Node) quieten() {
+	for _, number := range n.config.Quiet {
+		p := &port{node: n, number: number}
+		if err := p.open(dataplane.TCP); err == nil {
+			p.shut()
+			n.ports[number] = p
+		}
+	}
 }
 
 // Apply makes c the configuration of the node, as a whole: a flow begins by what was before or by c.

@@ -15,8 +15,8 @@ type flow struct {
 	target   *target
 	// cut ends the flow. It is called once at most, by who has taken the flow, and without the lock.
 	cut func()
-	// moved is how many bytes it has carried so far.
-	moved func() uint64
+	// moved is how many bytes and packets it has carried so far.
+	moved func() (bytes, packets uint64)
 }
 
 // begin enters a flow. Called with Node.mu held.
@@ -58,6 +58,7 @@ type counts struct {
 	clientResets, targetResets, elbResets uint64
 	clientTLS, targetTLS                  uint64
 	portAllocation, unhealthyRouting      uint64
+	packets                               uint64
 }
 
 func newCounts() counts {
@@ -90,7 +91,7 @@ func (n *Node) Stats() dataplane.Stats {
 		ActiveFlows: map[dataplane.Protocol]uint64{}, NewFlows: maps.Clone(c.flows), ProcessedBytes: maps.Clone(c.bytes),
 		ClientResets: c.clientResets, TargetResets: c.targetResets, ELBResets: c.elbResets,
 		ClientTLSErrors: c.clientTLS, TargetTLSErrors: c.targetTLS,
-		PortAllocationErrors: c.portAllocation, UnhealthyRoutingFlows: c.unhealthyRouting,
+		Packets: c.packets, PortAllocationErrors: c.portAllocation, UnhealthyRoutingFlows: c.unhealthyRouting,
 		BlockedInbound: maps.Clone(c.blockedInbound), BlockedOutbound: maps.Clone(c.blockedOutbound),
 	}
 	for _, d := range n.doors {
@@ -107,7 +108,9 @@ func (n *Node) Stats() dataplane.Stats {
 	}
 	for f := range n.flows {
 		network.ActiveFlows[f.protocol]++
-		network.ProcessedBytes[f.protocol] += f.moved()
+		bytes, packets := f.moved()
+		network.ProcessedBytes[f.protocol] += bytes
+		network.Packets += packets
 	}
 	for _, g := range n.sorted() {
 		s.Groups[g.arn] = dataplane.GroupStats{Requests: g.requests, Generated: map[int]uint64{}}

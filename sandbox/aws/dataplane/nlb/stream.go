@@ -255,8 +255,10 @@ func (s *stream) carry(front, back net.Conn, idle time.Duration) {
 	}()
 	up, upErr = s.pipe(back, front, s.server, s.client)
 	<-both
+	_, packets := s.moved()
 	s.node.mu.Lock()
 	s.node.counts.bytes[s.protocol] += uint64(up + down)
+	s.node.counts.packets += packets
 	mine := s.node.forget(s.flow)
 	s.node.mu.Unlock()
 	s.mu.Lock()
@@ -320,17 +322,16 @@ func gone(c *net.TCPConn) bool {
 	return info.Closed
 }
 
-// moved is how many bytes have come from both sides so far, while the stream lives.
-func (s *stream) moved() uint64 {
+// moved is how many bytes and segments have come from both sides so far, as long as the stream has its connections.
+func (s *stream) moved() (bytes, packets uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var sum uint64
 	for _, c := range []*net.TCPConn{s.client, s.server} {
 		if c == nil {
 			continue
 		}
 		info, _ := sockopt.Look(c)
-		sum += info.Bytes
+		bytes, packets = bytes+info.Bytes, packets+info.Segments
 	}
-	return sum
+	return bytes, packets
 }

@@ -34,7 +34,7 @@ func TestFlowsStayAndSpread(t *testing.T) {
 	}
 	w.eventually("flows end", func() bool { return w.node.Stats().Network.ActiveFlows[dataplane.TCP] == 0 })
 	s := w.node.Stats()
-	if s.Requests != 40 || s.Network.NewFlows[dataplane.TCP] != 40 || s.Network.ProcessedBytes[dataplane.TCP] == 0 || s.Groups["g"].Requests != 40 {
+	if s.Requests != 40 || s.Network.NewFlows[dataplane.TCP] != 40 || s.Network.ProcessedBytes[dataplane.TCP] == 0 || s.Network.Packets < 40 || s.Groups["g"].Requests != 40 {
 		t.Errorf("stats %+v %+v", s, s.Network)
 	}
 }
@@ -142,6 +142,16 @@ func TestPortWithoutListener(t *testing.T) {
 	if n := w.node.Stats().Network.BlockedInbound[dataplane.TCP]; n != 0 {
 		t.Errorf("%d flows are said to be blocked by security groups", n)
 	}
+	w.listen(dataplane.TCP, to("g"))
+	w.wantAnswer(w.dial(), "a")
+}
+
+// A port that is to be quiet drops before it has its first listener, and then serves.
+func TestQuietPort(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.Quiet = []uint16{8080} })
+	w.wantTimeout(address())
+	a := w.serve("a")
+	w.group("g", []*app{a})
 	w.listen(dataplane.TCP, to("g"))
 	w.wantAnswer(w.dial(), "a")
 }
