@@ -61,6 +61,7 @@ func (e *Emulator) Endpoints() []Endpoint {
 //	GET    /_lockstep/profile                how slow AWS is at the moment: profile, scale, seed
 //	PUT    /_lockstep/profile                sets the profile: YAML, whole or over a base
 //	PUT    /_lockstep/scale                  sets the factor on every delay: {"scale": 0.5}
+//	PUT    /_lockstep/identities             replaces users and roles: YAML (Identities), with the policies in it
 //	POST   /_lockstep/reset                  empties the account, then makes what the fixture (YAML) in the body says
 //	GET    /_lockstep/hosts                  programs from outside that can be targets
 //	POST   /_lockstep/hosts                  adds one, or changes its ports; answers with its instance and address
@@ -93,6 +94,7 @@ func (e *Emulator) adminHandler() http.Handler {
 	mux.HandleFunc("GET "+adminPath+"profile", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, e.Tempo()) })
 	mux.HandleFunc("PUT "+adminPath+"profile", e.setProfile)
 	mux.HandleFunc("PUT "+adminPath+"scale", e.setScale)
+	mux.HandleFunc("PUT "+adminPath+"identities", e.setIdentities)
 	mux.HandleFunc("POST "+adminPath+"reset", e.serveReset)
 	mux.HandleFunc("GET "+adminPath+"hosts", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, e.Hosts()) })
 	mux.HandleFunc("POST "+adminPath+"hosts", e.postHost)

@@ -60,6 +60,8 @@ type Config struct {
 	// nil: every name is that of a role that may do everything.
 	Policy *policy.Policy
 	Roles  []sts.Role
+	// Users are those besides the owner.
+	Users []sts.User
 	// Anonymous lets every call in, signed rightly, wrongly or not at all,
 	// whatever policies say.
 	Anonymous bool
@@ -154,7 +156,7 @@ func New(config Config) (*Emulator, error) {
 	})
 	e.sts = sts.New(sts.Config{
 		AccountID: config.AccountID, IDs: e.ids, User: "lockstep", AccessKeyID: config.AccessKeyID, SecretAccessKey: config.SecretAccessKey,
-		Policy: config.Policy, Roles: config.Roles,
+		Policy: config.Policy, Roles: config.Roles, Users: config.Users, Draws: draws,
 	})
 	balancing := elbv2.Config{
 		Region: config.Region, AccountID: config.AccountID, Network: e.ec2, IDs: e.ids, Draws: draws, Log: config.Log,

@@ -210,23 +210,26 @@ func (e *Emulator) run(r *http.Request, c *call) (*wire.Response, error) {
 	if effect.Error != nil {
 		return nil, effect.Error
 	}
-	if err := e.authorize(c); err != nil {
-		return nil, err
-	}
 	operation, ok := c.service.operations[name]
 	if !ok {
+		if err := e.authorize(c, nil); err != nil {
+			return nil, err
+		}
 		e.countMissing(c.name + ":" + name)
 		return nil, c.missing(name)
+	}
+	input := operation.NewInput()
+	unknown, malformed := c.message.Decode(input)
+	if err := e.authorize(c, input); err != nil {
+		return nil, err
 	}
 	if !e.config.Unthrottled {
 		if refused := e.buckets.Take(throttle.Call{Service: service, Operation: name, Unfiltered: len(c.record.Parameters) == 0}); refused != nil {
 			return nil, refused
 		}
 	}
-	input := operation.NewInput()
-	unknown, err := c.message.Decode(input)
-	if err != nil {
-		return nil, err
+	if malformed != nil {
+		return nil, malformed
 	}
 	if len(unknown) > 0 && c.service.strict {
 		return nil, wire.Errorf("UnknownParameter", "The parameter %.80s is not recognized", unknown[0])

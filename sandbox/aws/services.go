@@ -57,7 +57,7 @@ func (e *Emulator) addServices(draws *profile.Draws) {
 	// What others refer to comes first: certificates need hosted zones, load balancers the network, certificates and hosts.
 	e.states = []state{
 		{"ec2", e.ec2}, {"hosts", &e.hosts}, {"route53", e.route53}, {"acm", e.acm}, {"elasticloadbalancing", e.elbv2},
-		{"wafv2", firewall}, {"waf-regional", older}, {"shield", protections}, {"globalaccelerator", accelerators}, {"tagging", e.tagging},
+		{"wafv2", firewall}, {"waf-regional", older}, {"shield", protections}, {"globalaccelerator", accelerators}, {"tagging", e.tagging}, {"sts", e.sts},
 	}
 	e.services = map[string]service{
 		"elasticloadbalancing": {codecs: []wire.Codec{wire.ELBv2}, operations: e.elbv2.Operations()},

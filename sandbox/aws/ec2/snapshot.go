@@ -152,3 +152,10 @@ func (s *Service) BalancerInterfaces() []string {
 	slices.Sort(ids)
 	return ids
 }
+
+// TagsOf are the tags of a resource.
+func (s *Service) TagsOf(id string) map[string]string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Clone(s.tags[id])
+}

@@ -157,6 +157,8 @@ type Call struct {
 	Parameters map[string]string
 	// Principal is the ARN of the caller.
 	Principal string
+	// Resource is the ARN that a denial names. Empty: it names none.
+	Resource string
 	// Dialect decides on the code of a denial.
 	Dialect wire.Dialect
 }
@@ -234,7 +236,11 @@ func Denial(c Call, action string, explicit bool) *wire.Error {
 	if explicit {
 		why = "with an explicit deny in an identity-based policy"
 	}
-	text := fmt.Sprintf("User: %s is not authorized to perform: %s %s", c.Principal, action, why)
+	on := ""
+	if c.Resource != "" {
+		on = "on resource: " + c.Resource + " "
+	}
+	text := fmt.Sprintf("User: %s is not authorized to perform: %s %s%s", c.Principal, action, on, why)
 	switch c.Dialect {
 	case wire.EC2Dialect:
 		return wire.Errorf("UnauthorizedOperation", "You are not authorized to perform this operation. %s", text).WithStatus(http.StatusForbidden)

@@ -1,15 +1,14 @@
-// Package policy decides whether a caller may call an operation, by the documents that IAM takes: a list
-// of statements with Effect, Action and NotAction, where an action is service:Operation with the
-// wildcards * and ?.
+// Package policy decides whether a caller may call an operation on resources, by the documents that IAM takes: a list
+// of statements with Effect, Action and NotAction, Resource and NotResource, and Condition. An action is service:Operation, a resource
+// an ARN, both with the wildcards * and ?.
 //
 //	p, err := policy.Parse([]byte(`{"Statement":[{"Effect":"Allow","Action":"elasticloadbalancing:Describe*","Resource":"*"}]}`))
 //	...
-//	p.Decide("elasticloadbalancing:CreateRule") // NotAllowed
+//	p.Decide(policy.Request{Action: "elasticloadbalancing:CreateRule"}) // NotAllowed
 //
-// It is not IAM. Resources and conditions are not looked at: a statement that allows something for some
-// resources allows it for all. A statement that denies something for some resources only would deny too
-// much, so Parse refuses it. Principals, boundaries, service control policies and sessions tags are
-// not modelled.
+// It is not IAM. Principals, boundaries, service control policies, session tags and policy variables are not modelled, of
+// the condition operators and keys only those that condition.go lists: Parse refuses the others, since a statement that
+// nobody understands would allow or deny the wrong thing.
 package policy
 
 import (
@@ -31,17 +30,47 @@ const (
 	Denied
 )
 
-// Policy is a document. Make it with Parse.
-type Policy struct{ statements []statement }
+// Policy is one or more documents. Make it with Parse or Join.
+type Policy struct {
+	statements []statement
+	documents  []string
+}
+
+// Join is what all documents allow together. A denial of one wins. Nil documents are left out.
+func Join(policies ...*Policy) *Policy {
+	joined := &Policy{}
+	for _, p := range policies {
+		if p != nil {
+			joined.statements = append(joined.statements, p.statements...)
+			joined.documents = append(joined.documents, p.documents...)
+		}
+	}
+	return joined
+}
+
+// Documents are the texts that the policy was made of.
+func (p *Policy) Documents() []string { return slices.Clone(p.documents) }
+
+// Request is what a caller wants to do.
+type Request struct {
+	// Action is service:Operation.
+	Action string
+	// Resources are ARNs: all of them have to be allowed. None: the action is about nothing in particular, which only a statement about
+	// every resource, *, allows.
+	Resources []string
+	// Context are the values of condition keys that are known. What is asked for one resource is a value of its own. Nil: none is.
+	Context func(key, resource string) []string
+}
 
 type statement struct {
-	Sid       string          `json:"Sid"`
-	Effect    string          `json:"Effect"`
-	Action    oneOrMore       `json:"Action"`
-	NotAction oneOrMore       `json:"NotAction"`
-	Resource  oneOrMore       `json:"Resource"`
-	Condition json.RawMessage `json:"Condition"`
-	Principal json.RawMessage `json:"Principal"`
+	Sid         string          `json:"Sid"`
+	Effect      string          `json:"Effect"`
+	Action      oneOrMore       `json:"Action"`
+	NotAction   oneOrMore       `json:"NotAction"`
+	Resource    oneOrMore       `json:"Resource"`
+	NotResource oneOrMore       `json:"NotResource"`
+	Condition   conditions      `json:"Condition"`
+	Principal   json.RawMessage `json:"Principal"`
 }
 
 // oneOrMore is a text or a list of texts.
@@ -66,7 +95,7 @@ func Parse(text []byte) (*Policy, error) {
 	if err := strict(text, &document); err != nil {
 		return nil, fmt.Errorf("cannot read the policy: %w", err)
 	}
-	p := &Policy{}
+	p := &Policy{documents: []string{string(text)}}
 	list := bytes.TrimSpace(document.Statement)
 	if bytes.HasPrefix(list, []byte("{")) {
 		list = slices.Concat([]byte("["), list, []byte("]"))
@@ -99,22 +128,44 @@ func (s statement) validate() error {
 		return errors.New("it needs either Action or NotAction")
 	case s.Principal != nil:
 		return errors.New("principals stand in policies of resources, which are not modelled")
-	case s.Effect == "Deny" && (s.Condition != nil || len(s.Resource) > 0 && !slices.Contains(s.Resource, "*")):
-		return errors.New(`only "Resource": "*" without Condition can be denied: resources and conditions are not modelled`)
+	case len(s.Resource) > 0 && len(s.NotResource) > 0:
+		return errors.New("it has both Resource and NotResource")
 	}
 	for _, action := range slices.Concat(s.Action, s.NotAction) {
 		if service, name, ok := strings.Cut(action, ":"); action != "*" && (!ok || service == "" || name == "") {
 			return fmt.Errorf("action %q is not of the form service:Operation", action)
 		}
 	}
-	return nil
+	for _, resource := range slices.Concat(s.Resource, s.NotResource) {
+		if resource != "*" && !strings.HasPrefix(resource, "arn:") {
+			return fmt.Errorf("resource %q is neither * nor an ARN", resource)
+		}
+	}
+	return s.Condition.validate()
 }
 
-// Decide says whether the policy allows an action, such as elasticloadbalancing:CreateRule.
-func (p *Policy) Decide(action string) Decision {
+// Decide says whether the policy allows a request: it has to allow it for each resource.
+func (p *Policy) Decide(r Request) Decision {
+	resources := r.Resources
+	if len(resources) == 0 {
+		resources = []string{"*"}
+	}
+	decision := Allowed
+	for _, resource := range resources {
+		switch p.decide(r, resource) {
+		case Denied:
+			return Denied
+		case NotAllowed:
+			decision = NotAllowed
+		}
+	}
+	return decision
+}
+
+func (p *Policy) decide(r Request, resource string) Decision {
 	decision := NotAllowed
 	for _, s := range p.statements {
-		if !s.about(action) {
+		if !s.about(r.Action) || !s.covers(resource) || !s.Condition.hold(r.Context, resource) {
 			continue
 		}
 		if s.Effect == "Deny" {
@@ -131,6 +182,15 @@ func (s statement) about(action string) bool {
 		return !slices.ContainsFunc(s.NotAction, matches)
 	}
 	return slices.ContainsFunc(s.Action, matches)
+}
+
+// covers says whether the statement is about a resource. One that names none is about all.
+func (s statement) covers(resource string) bool {
+	matches := func(pattern string) bool { return pattern == "*" || match(pattern, resource) }
+	if len(s.NotResource) > 0 {
+		return !slices.ContainsFunc(s.NotResource, matches)
+	}
+	return len(s.Resource) == 0 || slices.ContainsFunc(s.Resource, matches)
 }
 
 // match compares text with a pattern in which * stands for any text and ? for one character. It takes

@@ -1,4 +1,4 @@
-// Package sts knows who may sign requests to the emulated AWS: the account's own key, and the temporary
+// Package sts knows who may sign requests to the emulated AWS: the account's own key, those of its users, and the temporary
 // ones that it gives out itself to who assumes a role.
 //
 // What is not modelled: roles of other accounts, trust policies (a role may be assumed by everybody in
@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/eventual"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/policy"
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/profile"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/resourceid"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/wire"
 )
@@ -27,13 +29,24 @@ import (
 type Config struct {
 	AccountID string
 	IDs       *resourceid.Source
+	// Draws say how long new users, roles and policies take to count. Nil: they count at once.
+	Draws *profile.Draws
 	// User is the name of the user who owns the account's key: AccessKeyID and SecretAccessKey. Policy is
 	// what the user may do; nil: everything.
 	User                         string
 	AccessKeyID, SecretAccessKey string
 	Policy                       *policy.Policy
-	// Roles are those that can be assumed. Nil: every name is that of a role that may do everything.
+	// Users and Roles are those that the account has besides. Roles nil: every name is that of a role that may do everything.
+	Users []User
 	Roles []Role
+}
+
+// User is a user of the account with a key.
+type User struct {
+	Name                         string
+	AccessKeyID, SecretAccessKey string
+	// Policy is what the user may do; nil: everything.
+	Policy *policy.Policy
 }
 
 // Role is a role of the account.
@@ -44,25 +57,29 @@ type Role struct {
 	ExternalID string
 	// Policy is what the role may do; nil: everything.
 	Policy *policy.Policy
+	// MaxSession is how long a session may be. Default: 12 hours, since AWS's one hour would be in the way of who never set it.
+	MaxSession time.Duration
 }
 
 // Principal is who a request comes from.
 type Principal struct {
 	ARN    string
 	UserID string
+	// Name is that of a user, empty for a session of a role.
+	Name string
 	// policies all have to allow an action: that of the user or role, and that of the session.
 	policies []*policy.Policy
 	session  bool
 }
 
 // Decide says whether the principal may do something.
-func (p Principal) Decide(action string) policy.Decision {
+func (p Principal) Decide(r policy.Request) policy.Decision {
 	decision := policy.Allowed
 	for _, one := range p.policies {
 		if one == nil {
 			continue
 		}
-		switch one.Decide(action) {
+		switch one.Decide(r) {
 		case policy.Denied:
 			return policy.Denied
 		case policy.NotAllowed:
@@ -70,6 +87,21 @@ func (p Principal) Decide(action string) policy.Decision {
 		}
 	}
 	return decision
+}
+
+// Unrestricted says that no policy holds the principal back.
+func (p Principal) Unrestricted() bool {
+	return !slices.ContainsFunc(p.policies, func(one *policy.Policy) bool { return one != nil })
+}
+
+// RoleOrUser is the ARN of a user, or that of the role of a session.
+func (p Principal) RoleOrUser() string {
+	head, rest, ok := strings.Cut(p.ARN, ":assumed-role/")
+	if !ok {
+		return p.ARN
+	}
+	role, _, _ := strings.Cut(rest, "/")
+	return strings.Replace(head, ":sts:", ":iam:", 1) + ":role/" + role
 }
 
 // Key is what a principal signs with.
@@ -88,19 +120,66 @@ const keptExpired = time.Hour
 // Service is STS of one account. Its methods may be called from several goroutines.
 type Service struct {
 	config Config
+	owner  Key
 
-	mu   sync.Mutex
-	keys map[string]Key
+	mu       sync.Mutex
+	sessions map[string]session // by access key
+	known    []identities       // the first counts, the others will
+	changes  int                // of the identities
+}
+
+// session is a temporary key, and what it was given out for.
+type session struct {
+	Key
+	role, name  string
+	restriction *policy.Policy
+}
+
+// identities are the users and roles that count from a moment on.
+type identities struct {
+	from  time.Time
+	users []User
+	roles []Role
 }
 
 // New returns a service that knows the account's own key.
 func New(config Config) *Service {
-	user := Principal{
-		ARN: "arn:aws:iam::" + config.AccountID + ":user/" + config.User, UserID: "AIDA" + upper(config.IDs, "user", config.User, 16),
-		policies: []*policy.Policy{config.Policy},
+	s := &Service{config: config, sessions: map[string]session{}, known: []identities{{users: config.Users, roles: config.Roles}}}
+	s.owner = s.userKey(User{config.User, config.AccessKeyID, config.SecretAccessKey, config.Policy})
+	return s
+}
+
+// userKey is the key of a user. The user id is the same in each run.
+func (s *Service) userKey(u User) Key {
+	return Key{ID: u.AccessKeyID, Secret: u.SecretAccessKey, Principal: Principal{
+		ARN: "arn:aws:iam::" + s.config.AccountID + ":user/" + u.Name, UserID: "AIDA" + upper(resourceid.NewSource(0), "user", u.Name, 16), Name: u.Name,
+		policies: []*policy.Policy{u.Policy},
+	}}
+}
+
+// SetIdentities replaces the users and roles. As with IAM, it takes a while until they count everywhere; the draws say how long.
+func (s *Service) SetIdentities(users []User, roles []Role) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	next := identities{from: now, users: users, roles: roles}
+	s.current()
+	if s.config.Draws != nil {
+		next.from = now.Add(s.config.Draws.Once(profile.IdentityPropagation, fmt.Sprint("identities#", s.changes)))
 	}
-	own := Key{ID: config.AccessKeyID, Secret: config.SecretAccessKey, Principal: user}
-	return &Service{config: config, keys: map[string]Key{own.ID: own}}
+	s.changes++
+	if last := s.known[len(s.known)-1]; next.from.Before(last.from) {
+		next.from = last.from
+	}
+	s.known = append(s.known, next)
+}
+
+// current is what counts now. The caller holds the lock.
+func (s *Service) current() identities {
+	for len(s.known) > 1 && !time.Now().Before(s.known[1].from) {
+		s.known = s.known[1:]
+	}
+	return s.known[0]
 }
 
 func upper(ids *resourceid.Source, kind, name string, digits int) string {
@@ -120,56 +199,72 @@ func (s *Service) Operations() wire.Operations[eventual.Reader] {
 func (s *Service) Key(id string) (Key, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	key, ok := s.keys[id]
-	return key, ok
+	if id == s.owner.ID {
+		return s.owner, true
+	}
+	now := s.current()
+	if i := slices.IndexFunc(now.users, func(u User) bool { return u.AccessKeyID == id }); i >= 0 {
+		return s.userKey(now.users[i]), true
+	}
+	found, ok := s.sessions[id]
+	if !ok {
+		return Key{}, false
+	}
+	// What a role may do is what it may now, and not what it might when the session began.
+	r, ok := now.role(found.role)
+	if !ok {
+		r.Policy = policy.Join() // a role that is gone may do nothing
+	}
+	found.Principal.policies = []*policy.Policy{r.Policy, found.restriction}
+	return found.Key, true
 }
 
 // Account is the key of the account itself.
 func (s *Service) Account() Key {
-	key, _ := s.Key(s.config.AccessKeyID)
-	return key
+	return s.owner
 }
 
 // Issue makes a temporary key for a session of a role. It fails if there is no such role.
 func (s *Service) Issue(role, session string, lifetime time.Duration) (Key, error) {
-	r, ok := s.role(role)
+	s.mu.Lock()
+	r, ok := s.current().role(role)
+	s.mu.Unlock()
 	if !ok {
 		return Key{}, fmt.Errorf("there is no role %s in account %s", role, s.config.AccountID)
 	}
 	return s.issue(r, session, nil, lifetime), nil
 }
 
-func (s *Service) issue(r Role, session string, sessionPolicy *policy.Policy, lifetime time.Duration) Key {
-	name := r.Name[strings.LastIndex(r.Name, "/")+1:]
-	subject := r.Name + "/" + session
+func (s *Service) issue(r Role, name string, restriction *policy.Policy, lifetime time.Duration) Key {
+	subject := r.Name + "/" + name
 	key := Key{
 		ID: "ASIA" + upper(s.config.IDs, "session key", subject, 16), Secret: s.config.IDs.Hex(40, "session secret", subject),
 		Token:   s.config.IDs.Hex(64, "session token", subject),
 		Expires: time.Now().Add(lifetime).UTC(),
 		Principal: Principal{
-			ARN:    fmt.Sprintf("arn:aws:sts::%s:assumed-role/%s/%s", s.config.AccountID, name, session),
-			UserID: roleID(r) + ":" + session, policies: []*policy.Policy{r.Policy, sessionPolicy}, session: true,
+			ARN:    fmt.Sprintf("arn:aws:sts::%s:assumed-role/%s/%s", s.config.AccountID, r.Name[strings.LastIndex(r.Name, "/")+1:], name),
+			UserID: roleID(r) + ":" + name, policies: []*policy.Policy{r.Policy, restriction}, session: true,
 		},
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for id, old := range s.keys {
-		if !old.Expires.IsZero() && time.Since(old.Expires) > keptExpired {
-			delete(s.keys, id)
+	for id, old := range s.sessions {
+		if time.Since(old.Expires) > keptExpired {
+			delete(s.sessions, id)
 		}
 	}
-	s.keys[key.ID] = key
+	s.sessions[key.ID] = session{key, r.Name, name, restriction}
 	return key
 }
 
 // roleID is the same in each session of a role.
 func roleID(r Role) string { return "AROA" + upper(resourceid.NewSource(0), "role", r.Name, 16) }
 
-func (s *Service) role(name string) (Role, bool) {
-	if s.config.Roles == nil {
+func (i identities) role(name string) (Role, bool) {
+	if i.roles == nil {
 		return Role{Name: name}, name != ""
 	}
-	for _, r := range s.config.Roles {
+	for _, r := range i.roles {
 		if r.Name == name {
 			return r, true
 		}
@@ -233,10 +328,15 @@ func (s *Service) parse(in request) (role Role, lifetime time.Duration, restrict
 	}
 	name, ok := strings.CutPrefix(*in.role, "arn:aws:iam::"+s.config.AccountID+":role/")
 	if ok {
-		role, ok = s.role(name)
+		s.mu.Lock()
+		role, ok = s.current().role(name)
+		s.mu.Unlock()
 	}
-	if !ok {
+	switch {
+	case !ok:
 		return role, 0, nil, errNoSuchRole
+	case role.MaxSession > 0 && lifetime > role.MaxSession:
+		return role, 0, nil, wire.Errorf("ValidationError", "The requested DurationSeconds exceeds the MaxSessionDuration set for this role.")
 	}
 	return role, lifetime, restriction, nil
 }
