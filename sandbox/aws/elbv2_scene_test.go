@@ -31,15 +31,15 @@ type scene struct {
 	// provisioned; front is a target of group fronted; protected cannot be deleted.
 	alb, nlb, busy, tired, young, front, protected string
 	// listeners: HTTP, HTTPS and TLS; rule 5 and 6 and the default one of http.
-	http, https, tls, frontPort       string
-	rule, second, byDefault           string
-	used, spare, elsewhere, grpc      string
-	tcp, loose                        string // the second is used by nobody
-	fronted, sticky                   string
-	ports, addresses                  [2]string // groups with 600 registrations of one target, and of 600
-	certificate, pending              string
-	trust, unready                    string
-	bucket                            string
+	http, https, tls, frontPort  string
+	rule, second, byDefault      string
+	used, spare, elsewhere, grpc string
+	tcp, loose                   string // the second is used by nobody
+	fronted, sticky              string
+	ports, addresses             [2]string // groups with 600 registrations of one target, and of 600
+	certificate, pending         string
+	trust, unready               string
+	bucket                       string
 }
 
 func newScene(w *world) *scene {

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	elb "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
 	"github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
 )
@@ -247,13 +248,13 @@ func TestELBv2RefusesWithTheCodesOfAWS(t *testing.T) {
 			return err
 		}},
 		{"an operation that is not modelled", "NotImplemented", func() error {
-			_, err := w.elb.DescribeTrustStores(ctx, &elb.DescribeTrustStoresInput{})
+			_, err := w.ec2.DescribeVolumes(ctx, &ec2.DescribeVolumesInput{})
 			return err
 		}},
 	} {
 		t.Run(tt.why, func(t *testing.T) { (&world{T: t}).wantCode(tt.call(), tt.code) })
 	}
-	if w.emulator.NotModelled()["elasticloadbalancing:DescribeTrustStores"] != 1 {
+	if w.emulator.NotModelled()["ec2:DescribeVolumes"] != 1 {
 		t.Errorf("calls that are not modelled: %v", w.emulator.NotModelled())
 	}
 
