@@ -97,7 +97,7 @@ func (c Config) withDefaults() Config {
 func (c Config) idle(d time.Duration) time.Duration {
 	scale := c.Scale
 	if c.ScaleNow != nil {
-		scale = c.ScaleNow()
+		scale = cmp.Or(c.ScaleNow(), 1) // 0 ends delays, and must not end flows
 	}
 	return time.Duration(float64(d) * scale)
 }

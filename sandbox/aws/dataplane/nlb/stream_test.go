@@ -108,6 +108,13 @@ func TestIdleFlowIsForgotten(t *testing.T) {
 	w.wantReset(c)
 }
 
+// Without delays flows are as patient as they are on a clock that is right.
+func TestIdleTimeOutAtScaleZero(t *testing.T) {
+	if got := (Config{ScaleNow: func() float64 { return 0 }}).withDefaults().idle(streamIdle); got != streamIdle {
+		t.Errorf("flows are idle after %v", got)
+	}
+}
+
 // A listener may have its own idle time-out.
 func TestIdleTimeOutOfTheListener(t *testing.T) {
 	w := newWorld(t, func(c *Config) { c.Scale = 0.004 })
