@@ -1,0 +1,239 @@
+package dataplane
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"net/http/httputil"
+)
+
+// witness is a target that writes down which requests it has got. It reads by the letter of RFC 7230, and answers what it is told.
+type witness struct {
+	mu    sync.Mutex
+	reply []byte
+	close bool     // after each answer
+	seen  int      // requests that have begun
+	odd   []string // what no load balancer should send
+}
+
+func (w *witness) note(format string, args ...any) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.odd = append(w.odd, fmt.Sprintf(format, args...))
+}
+
+func (w *witness) tell(reply []byte, close bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.reply, w.close, w.odd = reply, close, nil
+}
+
+func (w *witness) serve(conn net.Conn) {
+	defer conn.Close()
+	r := bufio.NewReader(conn)
+	for {
+		if _, err := r.Peek(1); err != nil {
+			return
+		}
+		w.mu.Lock()
+		w.seen++
+		w.mu.Unlock()
+		upgrade, ok := w.request(r)
+		if !ok {
+			return
+		}
+		w.mu.Lock()
+		reply, end := w.reply, w.close
+		w.mu.Unlock()
+		if _, err := conn.Write(reply); err != nil || end {
+			return
+		}
+		if upgrade && bytes.Contains(reply, []byte(" 101")) {
+			_, _ = io.Copy(io.Discard, r) // no requests any more
+			return
+		}
+	}
+}
+
+// request reads one request with its body; false: it did not come to its end.
+func (w *witness) request(r *bufio.Reader) (upgrade, ok bool) {
+	head := ""
+	for !strings.HasSuffix(head, "\r\n\r\n") {
+		line, err := r.ReadString('\n')
+		if err != nil {
+			return upgrade, false
+		}
+		if !strings.HasSuffix(line, "\r\n") {
+			w.note("a line without CR LF in %q", head+line)
+		}
+		head += line
+	}
+	lines := strings.Split(strings.TrimSuffix(head, "\r\n\r\n"), "\r\n")
+	if parts := strings.Split(lines[0], " "); len(parts) != 3 || parts[2] != "HTTP/1.1" {
+		w.note("request line %q", lines[0])
+	}
+	values := map[string][]string{}
+	for _, line := range lines[1:] {
+		name, value, ok := strings.Cut(line, ":")
+		if !ok || name == "" || line[0] == ' ' || line[0] == '\t' {
+			w.note("a line that is no header: %q", line)
+		}
+		values[strings.ToLower(name)] = append(values[strings.ToLower(name)], strings.TrimSpace(value))
+	}
+	lengths, codings := values["content-length"], values["transfer-encoding"]
+	if len(values["x-amzn-trace-id"]) != 1 || len(values["host"]) != 1 || len(lengths)+len(codings) > 1 {
+		w.note("headers that are not there once: %q", head)
+	}
+	upgrade = len(values["upgrade"]) > 0
+	switch {
+	case len(codings) == 1 && codings[0] == "chunked":
+		if _, err := io.Copy(io.Discard, httputil.NewChunkedReader(r)); err != nil {
+			return upgrade, false
+		}
+		for { // the trailer
+			line, err := r.ReadString('\n')
+			if err != nil || line == "\r\n" {
+				return upgrade, err == nil
+			}
+		}
+	case len(codings) == 1:
+		w.note("transfer coding %q", codings[0])
+	case len(lengths) == 1:
+		n, err := strconv.ParseInt(lengths[0], 10, 63)
+		if err != nil {
+			w.note("length %q", lengths[0])
+		}
+		_, err = io.CopyN(io.Discard, r, n)
+		return upgrade, err == nil
+	}
+	return upgrade, true
+}
+
+// FuzzProxy lets a client send arbitrary bytes and a target answer with arbitrary others. The node never panics and never hangs, error pages are its
+// own, and the target gets the requests that the node has counted, no other one.
+func FuzzProxy(f *testing.F) {
+	const fine = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+	for _, seed := range [][2]string{
+		{"GET / HTTP/1.1\r\nHost: x\r\n\r\nGET /2 HTTP/1.1\r\nHost: x\r\n\r\n", fine},
+		{"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 44\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n", fine},
+		{"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\n", fine},
+		{"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n4;a=b\r\nbody\r\n0\r\nT: 1\r\n\r\nHEAD / HTTP/1.1\r\nHost: x\r\n\r\n", fine},
+		{"GET /a b HTTP/1.1\r\nHost: x\r\nHost: y\r\nX Y: 1\r\nX: \x01\r\n:\r\n\r\n", "HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\nHTTP/1.1 200 OK\r\n\r\n"},
+		{"GET / HTTP/1.1\r\nHost: x\r\nConnection: X-Amzn-Trace-Id, Host, Content-Length\r\nContent-Length: 1\r\n\r\nz", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n1\r\nx\r\n0\r\n\r\n"},
+		{"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"},
+		{"GET /\r\n", "HTTP/1.0 200 OK\r\n\r\nall"}, {"POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\nhalf", "HTTP/1.1 100 Continue\r\n\r\n" + fine},
+		{"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n"}, {"GET / HTTP/1.1\r\nHost: x\r\n\r\n", ""},
+		{"POST / HTTP/1.0\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nabGET / HTTP/1.0\r\n\r\n", fine + fine},
+	} {
+		f.Add([]byte(seed[0]), []byte(seed[1]), false)
+		f.Add([]byte(seed[0]), []byte(seed[1]), true)
+	}
+	w, node, log := newProxyWorld(f)
+	counted := func() (requests, inFlight, own int) {
+		s := node.Stats()
+		for _, t := range s.Targets {
+			requests, inFlight = requests+int(t.Usage.Requests), inFlight+int(t.Usage.InFlight)
+		}
+		for _, n := range s.Generated {
+			own += int(n)
+		}
+		return requests, inFlight, own
+	}
+	f.Fuzz(func(t *testing.T, sent, reply []byte, end bool) {
+		w.tell(reply, end)
+		conn, err := net.Dial("tcp", node.config.Address.String()+":8080")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+		_, _ = conn.Write(sent)
+		_ = conn.(*net.TCPConn).CloseWrite()
+		got, err := io.ReadAll(conn)
+		if isTimeout(err) {
+			t.Fatalf("no end after %q, answered with %q", sent, reply)
+		}
+		if own := []byte("\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n"); bytes.Contains(got, own) && !bytes.Contains(reply, []byte("text/plain")) {
+			t.Fatalf("after %q a page of net/http: %q", sent, got)
+		}
+		deadline := time.Now().Add(20 * time.Second)
+		for {
+			w.mu.Lock()
+			seen, odd := w.seen, w.odd
+			w.mu.Unlock()
+			requests, inFlight, own := counted() // all of them since the beginning, since what was given up may arrive later
+			if len(odd) > 0 {
+				t.Fatalf("after %q: %s", sent, odd)
+			}
+			if seen > requests {
+				t.Fatalf("after %q: %d requests for the node and %d for the target, which answers %q", sent, requests, seen, reply)
+			}
+			if inFlight == 0 && requests <= seen+own { // one that has failed may have been counted without a byte that has left
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("%q: %d requests counted, %d seen, %d in flight, %d error pages", sent, requests, seen, inFlight, own)
+			}
+			<-time.After(100 * time.Microsecond)
+		}
+		if logged := log.String(); logged != "" {
+			t.Fatalf("after %q: %s", sent, logged)
+		}
+	})
+}
+
+// newProxyWorld starts a node with little patience, and a witness behind it that has passed its only health check.
+func newProxyWorld(f *testing.F) (*witness, *Node, *lockedBuffer) {
+	f.Helper()
+	log, w := &lockedBuffer{}, &witness{reply: []byte("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")}
+	healthy := make(chan struct{}, 10)
+	node := NewNode(Config{
+		LoadBalancer: "app/fuzz", Address: address(), Log: slog.New(slog.NewTextHandler(log, nil)),
+		Health: func(c HealthChange) {
+			if c.State == Healthy {
+				healthy <- struct{}{}
+			}
+		},
+	})
+	f.Cleanup(node.Close)
+	target := Target{Address: address(), Port: 8080}
+	l, err := net.Listen("tcp", target.Address.String()+":8080")
+	if err != nil {
+		f.Fatal(err)
+	}
+	var all sync.WaitGroup
+	all.Go(func() {
+		for check := true; ; check = false {
+			conn, err := l.Accept()
+			if errors.Is(err, net.ErrClosed) {
+				return
+			}
+			if check {
+				_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+				_, _ = io.Copy(io.Discard, conn)
+				_ = conn.Close()
+				continue
+			}
+			all.Go(func() { w.serve(conn) })
+		}
+	})
+	f.Cleanup(func() { node.Close(); _ = l.Close(); all.Wait() })
+	node.ApplyGroup(Group{ARN: "g", Protocol: HTTP, HealthCheck: HealthCheck{Interval: time.Hour}})
+	node.ApplyTargets("g", TargetSet{Targets: []Target{target}})
+	if err := node.Apply(NodeConfig{Attributes: Attributes{IdleTimeout: 50 * time.Millisecond},
+		Listeners: []Listener{{Port: 8080, Protocol: HTTP, Default: Action{Forward: &Forward{Groups: []WeightedGroup{{"g", 1}}}}}}}); err != nil {
+		f.Fatal(err)
+	}
+	<-healthy
+	return w, node, log
+}
