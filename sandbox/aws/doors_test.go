@@ -20,22 +20,19 @@ import (
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/profile"
 )
 
-// slowRules is the profile ideal, but for rules of security groups: packets feel those after half a second.
-func slowRules(t *testing.T) *profile.Profile {
+// slowly is the profile ideal, but for some keys.
+func slowly(t *testing.T, keys map[profile.Key]string) *profile.Profile {
 	t.Helper()
 	ideal, err := profile.Load("ideal")
 	if err != nil {
 		t.Fatal(err)
 	}
-	text, err := ideal.YAML()
-	if err != nil {
-		t.Fatal(err)
+	for key, text := range keys {
+		if ideal.Seconds[key], err = profile.ParseDistribution(text); err != nil {
+			t.Fatal(err)
+		}
 	}
-	slow, err := profile.Parse([]byte(strings.Replace(text, "sg.rule: F(0)", "sg.rule: F(0.5)", 1)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return slow
+	return ideal
 }
 
 // knock tries to connect from an address of the VPC; the error is a time-out if nobody answers.
@@ -68,7 +65,7 @@ func TestConnectsFeelSecurityGroups(t *testing.T) {
 			client := netip.AddrFrom4([4]byte{base[0], base[1], 250, 1})
 			permission := []ec2types.IpPermission{tcp(80, 80, client.String()+"/32")}
 
-			w.emulator.SetProfile(slowRules(t))
+			w.emulator.SetProfile(slowly(t, map[profile.Key]string{profile.SecurityGroupRule: "F(0.5)"}))
 			_, err := knock(vpc, 100*time.Millisecond, client, at)
 			w.wantTimeout("before any rule admits the client", err)
 			begun := time.Now()
@@ -169,16 +166,41 @@ func (w *world) listenWith(lb string, protocol types.ProtocolEnum, actions []typ
 // echoGroup is a TCP group with a healthy pod that sends back what it gets.
 func (w *world) echoGroup(vpc *address.VPC, front string) string {
 	w.Helper()
+	must(w.ec2.AuthorizeSecurityGroupIngress(ctx, &ec2.AuthorizeSecurityGroupIngressInput{
+		GroupId: new(w.emulator.EC2().NodeSecurityGroup()), IpPermissions: []ec2types.IpPermission{{
+			IpProtocol: new("tcp"), FromPort: new(int32(9000)), ToPort: new(int32(9000)), UserIdGroupPairs: []ec2types.UserIdGroupPair{{GroupId: &front}},
+		}},
+	}))(w)
+	group := w.streamGroup("pods")
+	w.register(group, w.echo(vpc, ""))
+	return group
+}
+
+// streamGroup is a TCP group of addresses, on port 9000, that is used across zones.
+func (w *world) streamGroup(name string) string {
+	w.Helper()
+	group := *must(w.elb.CreateTargetGroup(ctx, &elb.CreateTargetGroupInput{
+		Name: &name, Protocol: types.ProtocolEnumTcp, Port: new(int32(9000)), VpcId: new(w.vpc()), TargetType: types.TargetTypeEnumIp,
+	}))(w).TargetGroups[0].TargetGroupArn
+	must(w.elb.ModifyTargetGroupAttributes(ctx, &elb.ModifyTargetGroupAttributesInput{
+		TargetGroupArn: &group, Attributes: groupAttribute("load_balancing.cross_zone.enabled", "true"),
+	}))(w)
+	return group
+}
+
+// echo is a pod that says its name on each connection to port 9000, if it has one, and then sends back what it gets.
+func (w *world) echo(vpc *address.VPC, name string) (pod string) {
+	w.Helper()
 	network := w.emulator.EC2()
 	machine, err := network.AddInstance("eu-west-1a", "node")
 	if err != nil {
 		w.Fatal(err)
 	}
-	pod, err := network.AssignPodAddress(machine.ID)
+	a, err := network.AssignPodAddress(machine.ID)
 	if err != nil {
 		w.Fatal(err)
 	}
-	l, err := net.Listen("tcp", vpc.Real(netip.AddrPortFrom(pod, 9000)).String())
+	l, err := net.Listen("tcp", vpc.Real(netip.AddrPortFrom(a, 9000)).String())
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -189,18 +211,14 @@ func (w *world) echoGroup(vpc *address.VPC, front string) string {
 			if err != nil {
 				return
 			}
-			go func() { defer conn.Close(); _, _ = io.Copy(conn, conn) }()
+			go func() {
+				defer conn.Close()
+				if name != "" {
+					_, _ = io.WriteString(conn, name+"\n")
+				}
+				_, _ = io.Copy(conn, conn)
+			}()
 		}
 	}()
-	must(w.ec2.AuthorizeSecurityGroupIngress(ctx, &ec2.AuthorizeSecurityGroupIngressInput{GroupId: new(network.NodeSecurityGroup()), IpPermissions: []ec2types.IpPermission{{
-		IpProtocol: new("tcp"), FromPort: new(int32(9000)), ToPort: new(int32(9000)), UserIdGroupPairs: []ec2types.UserIdGroupPair{{GroupId: &front}},
-	}}}))(w)
-	group := *must(w.elb.CreateTargetGroup(ctx, &elb.CreateTargetGroupInput{
-		Name: new("pods"), Protocol: types.ProtocolEnumTcp, Port: new(int32(9000)), VpcId: new(w.vpc()), TargetType: types.TargetTypeEnumIp,
-	}))(w).TargetGroups[0].TargetGroupArn
-	must(w.elb.ModifyTargetGroupAttributes(ctx, &elb.ModifyTargetGroupAttributesInput{
-		TargetGroupArn: &group, Attributes: groupAttribute("load_balancing.cross_zone.enabled", "true"),
-	}))(w)
-	w.register(group, pod.String())
-	return group
+	return a.String()
 }
