@@ -1,8 +1,10 @@
 // Package blackhole keeps connections that a firewall has dropped: nobody reads from them and nobody answers, so that
 // whoever is at the other end waits until it gives up.
 //
-// The kernel of this machine completes the TCP handshake before a program can look at the peer. So a client whose packets are
-// dropped sees an established connection on which nothing ever comes, where in a VPC its connect attempt itself would time out.
+// What a node drops itself the kernel drops for it (dataplane.Door), so that the attempt to connect times out as it does in a VPC. This is for
+// the rest: where the kernel takes no filter, when a rule has just changed, and when the way on from the node is closed. There the
+// client sees an established connection on which nothing ever comes, since the kernel completes the TCP handshake before a program can
+// look at the peer.
 package blackhole
 
 import (

@@ -6,8 +6,8 @@
 //
 // # The way of a flow
 //
-//	client --SYN--> security groups let it in?    no: nobody answers
-//	                 listener on this port?       no: nobody answers
+//	client --SYN--> security groups let it in?    no: nobody answers, the connect times out
+//	                 listener on this port?       no: nobody answers, the connect times out
 //	                 target group, by weight, unless the client's address is to stay with one
 //	                 target, by hash              none: RST
 //	                 security groups let it out?  no: nobody answers
@@ -39,18 +39,27 @@
 //
 // # Not modelled
 //
-// The kernel completes TCP handshakes on its own. So a client whose packets are dropped, here or on the way to the target, sees
-// a connection on which nothing comes and not a connect time-out; one whose target refuses sees an RST after it was connected. A port that
-// never had a listener is refused by the kernel, where a real load balancer drops; a port that had one drops.
+// The kernel completes TCP handshakes on its own. What is dropped at the node is dropped before that, where the kernel takes filters
+// (dataplane.Door): on Linux. But a client whose packets are dropped on the way to the target, or that is the target itself, is
+// connected, and then nothing comes; one whose target refuses sees an RST after it was connected. A port drops that has had a listener, and
+// those of Config.Quiet; any other one is refused by the kernel, where a real load balancer drops. Attempts that are dropped are
+// counted as often as they are repeated.
+//
+// What security groups let in stays in, as connections through a Network Load Balancer are always tracked; tracking does not time out.
 //
 // An RST is sent when the node ends a flow, where a real one waits for the next packet.
 //
 // Targets see the address of a client that is to be preserved, but another port than the client's own. Two flows of one client
 // over two nodes therefore never collide at a target. A UDP reply comes from the node that the client asked, as it should.
 //
-// Fragments, ICMP, MSS, SYN retransmission, jumbo frames, IPv6, QUIC, VPC endpoints, zonal shift; TCP sequence numbers as part of
-// the hash (each TCP flow draws instead); the limit of 55,000 flows per target and node other than by the ports of this machine;
-// what a security policy says about versions and ciphers of TLS.
+// IPv6: a node is an address of 127.0.0.0/8, and Linux has one loopback address of IPv6 for all. So a dual-stack load balancer is served, and
+// answered by DNS, under its IPv4 addresses.
+//
+// Fragments, ICMP, MSS, SYN retransmission, jumbo frames, connection ids of QUIC (its datagrams are flows by address and port), VPC endpoints,
+// zonal shift; TCP sequence numbers as part of the hash (each TCP flow draws instead); the limit of 55,000 flows per target and node other than
+// by the ports of this machine; what a security policy says about versions and ciphers of TLS.
+//
+// On other systems than Linux idle flows are not forgotten.
 //
 // Start reading at config.go, then node.go (what it is told), choose.go (who gets a flow), stream.go and datagram.go (the ways of TCP
 // and UDP), group.go (who is healthy).
