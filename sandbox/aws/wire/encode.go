@@ -20,6 +20,21 @@ func (m *markup) members(out *bytes.Buffer, v reflect.Value) error {
 	return nil
 }
 
+// answer writes the members of an answer. A list that is empty is there all the same: clients of other languages take it for
+// granted, at this level and not below it.
+func (m *markup) answer(out *bytes.Buffer, v reflect.Value) error {
+	for _, f := range m.fields(v.Type()) {
+		member := v.Field(f.index)
+		if member.Kind() == reflect.Slice && member.IsNil() {
+			member = reflect.MakeSlice(member.Type(), 0, 0)
+		}
+		if err := m.element(out, f.answer, member); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (m *markup) element(out *bytes.Buffer, name string, v reflect.Value) error {
 	switch v.Kind() {
 	case reflect.Pointer:

@@ -100,14 +100,14 @@ func (q *Query) Answer(m Message, requestID string, output any) (*Response, erro
 	var err error
 	if q.result {
 		fmt.Fprintf(&out, "<%sResult>", operation)
-		err = q.members(&out, v)
+		err = q.answer(&out, v)
 		fmt.Fprintf(&out, "</%sResult><ResponseMetadata><RequestId>%s</RequestId></ResponseMetadata>", operation, requestID)
 	} else {
 		fmt.Fprintf(&out, "<requestId>%s</requestId>", requestID)
 		if len(q.fields(v.Type())) == 0 {
 			out.WriteString("<return>true</return>")
 		}
-		err = q.members(&out, v)
+		err = q.answer(&out, v)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot answer %s: %w", operation, err)

@@ -290,6 +290,28 @@ func TestMalformedDocuments(t *testing.T) {
 	}
 }
 
+// Clients of other languages take the lists of an answer for granted, also empty ones.
+func TestEmptyListsAreAnswered(t *testing.T) {
+	for _, tt := range []struct {
+		protocol *wire.Query
+		output   any
+		want     string
+	}{
+		{wire.EC2, &ec2.DescribeSubnetsOutput{}, "<subnetSet></subnetSet>"},
+		{wire.ELBv2, &elb.DescribeRulesOutput{}, "<Rules></Rules>"},
+		{wire.CloudWatchQuery, &cloudwatch.ListMetricsOutput{}, "<Metrics></Metrics>"},
+	} {
+		message, err := tt.protocol.Read(&wire.Request{Method: http.MethodGet, URL: &url.URL{RawQuery: "Action=Describe"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer, err := tt.protocol.Answer(message, "id", tt.output)
+		if err != nil || !bytes.Contains(answer.Body, []byte(tt.want)) {
+			t.Errorf("%T: %s %v, want %s", tt.output, answer.Body, err, tt.want)
+		}
+	}
+}
+
 func TestListsInRequests(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
