@@ -81,13 +81,18 @@ func newWorld(tb testing.TB, change func(*aws.Config)) *world {
 		<-served
 	})
 	w.api = l.Addr().String()
+	w.connect()
+	return w
+}
+
+// connect makes the clients of the API.
+func (w *world) connect() {
 	c := sdk.Config{
 		Region: "eu-west-1", BaseEndpoint: new("http://" + w.api), HTTPClient: w.client,
 		Credentials: credentials.NewStaticCredentialsProvider(aws.DefaultAccessKeyID, aws.DefaultSecretAccessKey, ""),
 		Retryer:     func() sdk.Retryer { return sdk.NopRetryer{} },
 	}
 	w.elb, w.ec2, w.acm, w.route53 = elb.NewFromConfig(c), ec2.NewFromConfig(c), acm.NewFromConfig(c), route53.NewFromConfig(c)
-	return w
 }
 
 // must fails if a call does.
