@@ -132,6 +132,8 @@ var networkGroupAttributes = slices.Concat(groupHealthAttributes, []attribute{
 
 func groupTable(v types.TargetGroup) []attribute {
 	switch {
+	case v.TargetType == types.TargetTypeEnumLambda:
+		return functionGroupAttributes
 	case layer7(v.Protocol):
 		return applicationGroupAttributes
 	case v.TargetType == types.TargetTypeEnumAlb: // clients are always preserved
@@ -142,7 +144,7 @@ func groupTable(v types.TargetGroup) []attribute {
 
 func groupDefaults(v types.TargetGroup) map[string]string {
 	values := defaults(groupTable(v))
-	if layer7(v.Protocol) {
+	if layer7(v.Protocol) || v.TargetType == types.TargetTypeEnumLambda {
 		return values
 	}
 	stream := v.Protocol == types.ProtocolEnumTcp || v.Protocol == types.ProtocolEnumTls
@@ -314,6 +316,7 @@ func groupRules(v types.TargetGroup, values map[string]string) error {
 	stream := v.Protocol == types.ProtocolEnumTcp || v.Protocol == types.ProtocolEnumTls
 	refuse := func(why string) error { return wire.Errorf("InvalidConfigurationRequest", "%s", why) }
 	switch {
+	case v.TargetType == types.TargetTypeEnumLambda:
 	case layer7(v.Protocol):
 		algorithm := values["load_balancing.algorithm.type"]
 		if !is("slow_start.duration_seconds", "0") && algorithm != "round_robin" {

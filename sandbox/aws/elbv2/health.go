@@ -125,6 +125,8 @@ func (s *Service) aggregate(g *targetGroup, t *target) types.TargetHealth {
 		return health(types.TargetHealthStateEnumUnused, types.TargetHealthReasonEnumNotInUse, "Target group is not configured to receive traffic from the load balancer")
 	case !g.balancer.serves(t.zone):
 		return health(types.TargetHealthStateEnumUnused, types.TargetHealthReasonEnumNotInUse, "Target is in an Availability Zone that is not enabled for the load balancer")
+	case g.lambda():
+		return functionHealth(g.value.Get())
 	case s.stopped(g, t):
 		return health(types.TargetHealthStateEnumUnused, types.TargetHealthReasonEnumInvalidState, "Target is in the stopped state")
 	case s.config.Network.OwnedByBalancer(t.address):

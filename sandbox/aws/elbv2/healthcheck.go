@@ -65,6 +65,13 @@ func (h healthCheck) defaultRequest(v *types.TargetGroup, http bool) {
 
 // modify changes what is given.
 func (h healthCheck) modify(v *types.TargetGroup) error {
+	if v.TargetType == types.TargetTypeEnumLambda {
+		if h.protocol != "" {
+			v.HealthCheckProtocol = h.protocol
+		}
+		h.set(v)
+		return checkFunction(*v)
+	}
 	if h.protocol != "" && h.protocol != v.HealthCheckProtocol {
 		v.HealthCheckProtocol = h.protocol
 		if layer7(h.protocol) && v.Matcher == nil {
@@ -125,10 +132,8 @@ func (h healthCheck) check(v types.TargetGroup) error {
 	case http && (len(deref(v.HealthCheckPath)) < 1 || len(*v.HealthCheckPath) > 1024 || !strings.HasPrefix(*v.HealthCheckPath, "/")):
 		return wire.Errorf("ValidationError", "Health check path '%.60s' must begin with / and have 1 to 1024 characters", deref(v.HealthCheckPath))
 	}
-	for _, threshold := range []int32{*v.HealthyThresholdCount, *v.UnhealthyThresholdCount} {
-		if threshold < 2 || threshold > 10 {
-			return wire.Errorf("ValidationError", "Health check threshold '%d' must be between 2 and 10", threshold)
-		}
+	if err := checkThresholds(v); err != nil {
+		return err
 	}
 	if port := *v.HealthCheckPort; port != "traffic-port" {
 		if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
@@ -136,6 +141,15 @@ func (h healthCheck) check(v types.TargetGroup) error {
 		}
 	}
 	return checkMatcher(v)
+}
+
+func checkThresholds(v types.TargetGroup) error {
+	for _, threshold := range []int32{*v.HealthyThresholdCount, *v.UnhealthyThresholdCount} {
+		if threshold < 2 || threshold > 10 {
+			return wire.Errorf("ValidationError", "Health check threshold '%d' must be between 2 and 10", threshold)
+		}
+	}
+	return nil
 }
 
 var codeList = regexp.MustCompile(`^[0-9]{1,3}(-[0-9]{1,3})?(,[0-9]{1,3}(-[0-9]{1,3})?)*$`)

@@ -204,7 +204,7 @@ func (n *node) groupCalls(s *Service, arn string, g *nodeGroup) (calls []func())
 			if alb := s.balancers[t.ID]; alb != nil {
 				t.Address = alb.entrance(n.zone)
 			}
-			if n.balancer.serves(t.Zone) {
+			if n.balancer.serves(t.Zone) && t.Address.IsValid() { // a function has none
 				set.Targets = append(set.Targets, t)
 			}
 		}

@@ -198,6 +198,9 @@ func settingsOf(g *targetGroup) groupDocument {
 // dataplane is the group as a node acts on it whose load balancer has the given attributes.
 func (d groupDocument) dataplane(arn string, version uint64, balancer map[string]string) dataplane.Group {
 	v, a := d.group, d.attributes
+	if v.TargetType == types.TargetTypeEnumLambda {
+		v.Protocol = types.ProtocolEnumHttp
+	}
 	out := dataplane.Group{
 		ARN: arn, Version: version, Protocol: dataplane.Protocol(v.Protocol), ProtocolVersion: deref(v.ProtocolVersion),
 		HealthCheck: dataplane.HealthCheck{

@@ -83,6 +83,10 @@ func (s *Service) RegisterTargets(r eventual.Reader, in *elb.RegisterTargetsInpu
 // newTarget validates a target.
 func (s *Service) newTarget(g *targetGroup, d types.TargetDescription) (*target, error) {
 	v := g.value.Get()
+	if g.lambda() {
+		t := &target{key: dataplane.TargetKey{ID: deref(d.Id)}, reports: map[string]dataplane.TargetHealth{}}
+		return t, functionTarget(g, t, d)
+	}
 	port := *v.Port
 	if d.Port != nil {
 		port = *d.Port
@@ -215,6 +219,7 @@ func checkTargetID(g *targetGroup, d types.TargetDescription) error {
 		types.TargetTypeEnumInstance: strings.HasPrefix(id, "i-"),
 		types.TargetTypeEnumIp:       id != "" && !strings.HasPrefix(id, "i-") && !strings.HasPrefix(id, "arn:"),
 		types.TargetTypeEnumAlb:      strings.Contains(id, ":loadbalancer/app/"),
+		types.TargetTypeEnumLambda:   functionARN.MatchString(id),
 	}
 	if !fits[kind] {
 		return wire.Errorf("InvalidTarget", "'%.60s' cannot be a target of group '%s'", deref(d.Id), g.arn)
@@ -285,7 +290,7 @@ func (s *Service) DescribeTargetHealth(r eventual.Reader, in *elb.DescribeTarget
 		if err := checkTargetID(g, d); err != nil {
 			return nil, err
 		}
-		port := *v.Port
+		port := deref(v.Port)
 		if d.Port != nil {
 			port = *d.Port
 		}
@@ -325,6 +330,9 @@ func described(v types.TargetGroup, t *target) types.TargetHealthDescription {
 		Target:          &types.TargetDescription{Id: new(t.key.ID), Port: new(int32(t.key.Port))},
 		HealthCheckPort: new(healthCheckPort(v, int32(t.key.Port))), TargetHealth: &shown,
 	}
+	if v.TargetType == types.TargetTypeEnumLambda {
+		d.Target.Port, d.HealthCheckPort = nil, nil
+	}
 	if v.TargetType == types.TargetTypeEnumIp {
 		d.Target.AvailabilityZone = new(t.zone)
 	}
@@ -335,11 +343,15 @@ func described(v types.TargetGroup, t *target) types.TargetHealthDescription {
 }
 
 func unregistered(v types.TargetGroup, id string, port int32) types.TargetHealthDescription {
-	return types.TargetHealthDescription{
+	d := types.TargetHealthDescription{
 		Target: &types.TargetDescription{Id: new(id), Port: new(port)}, HealthCheckPort: new(healthCheckPort(v, port)),
 		TargetHealth: &types.TargetHealth{
 			State: types.TargetHealthStateEnumUnused, Reason: types.TargetHealthReasonEnumNotRegistered,
 			Description: new("Target is not registered to the target group"),
 		},
 	}
+	if v.TargetType == types.TargetTypeEnumLambda {
+		d.Target.Port, d.HealthCheckPort = nil, nil
+	}
+	return d
 }

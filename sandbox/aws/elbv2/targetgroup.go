@@ -69,7 +69,7 @@ func (s *Service) newTargetGroup(in *elb.CreateTargetGroupInput) (types.TargetGr
 	switch v.TargetType {
 	case types.TargetTypeEnumInstance, types.TargetTypeEnumIp, types.TargetTypeEnumAlb:
 	case types.TargetTypeEnumLambda:
-		return v, wire.Errorf("InvalidConfigurationRequest", "Target groups of type lambda are not modelled")
+		return newFunctionGroup(in, v)
 	default:
 		return v, invalidEnum("targetType", v.TargetType)
 	}
@@ -103,12 +103,15 @@ func (s *Service) newTargetGroup(in *elb.CreateTargetGroupInput) (types.TargetGr
 	} else if in.ProtocolVersion != nil {
 		return v, wire.Errorf("InvalidConfigurationRequest", "A protocol version can be specified for HTTP and HTTPS only")
 	}
-	check := healthCheck{
+	return v, healthCheckOf(in).create(&v)
+}
+
+func healthCheckOf(in *elb.CreateTargetGroupInput) healthCheck {
+	return healthCheck{
 		enabled: in.HealthCheckEnabled, protocol: in.HealthCheckProtocol, port: in.HealthCheckPort, path: in.HealthCheckPath,
 		interval: in.HealthCheckIntervalSeconds, timeout: in.HealthCheckTimeoutSeconds,
 		healthy: in.HealthyThresholdCount, unhealthy: in.UnhealthyThresholdCount, matcher: in.Matcher,
 	}
-	return v, check.create(&v)
 }
 
 func layer7(p types.ProtocolEnum) bool {
@@ -134,6 +137,11 @@ func (s *Service) ModifyTargetGroup(r eventual.Reader, in *elb.ModifyTargetGroup
 	}
 	g.value.Put(v)
 	s.changeSettings(g, "ModifyTargetGroup "+g.arn)
+	if g.lambda() {
+		for _, t := range g.targets {
+			s.show(g, t)
+		}
+	}
 	return &elb.ModifyTargetGroupOutput{TargetGroups: []types.TargetGroup{v}}, nil
 }
 
