@@ -76,9 +76,14 @@ func (s *Service) Observe() {
 			s.expect(arn, known, state{exists: true, tags: tags})
 		}
 	}
+	now := time.Now()
 	for arn, known := range s.resources {
 		if _, there := truth[arn]; !there && known.last().exists {
 			s.expect(arn, known, state{})
+		}
+		known.shown(now) // forgets older states
+		if known.forgotten(now) {
+			delete(s.resources, arn)
 		}
 	}
 }
@@ -109,6 +114,11 @@ func (r *resource) shown(now time.Time) state {
 		return state{}
 	}
 	return r.states[0]
+}
+
+// forgotten says whether the resource is deleted and everybody knows it.
+func (r *resource) forgotten(now time.Time) bool {
+	return !r.last().exists && !now.Before(r.last().shown)
 }
 
 const (
@@ -165,7 +175,7 @@ func (s *Service) GetResources(_ eventual.Reader, in *rgt.GetResourcesInput) (*r
 	for arn, known := range s.resources {
 		shown := known.shown(now)
 		if !shown.exists {
-			if !known.last().exists && len(known.states) == 1 && !now.Before(known.states[0].shown) {
+			if known.forgotten(now) {
 				delete(s.resources, arn)
 			}
 			continue
