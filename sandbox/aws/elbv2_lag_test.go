@@ -23,6 +23,8 @@ func TestReadsThatLag(t *testing.T) {
 	check := func(path string) types.TargetGroup {
 		return must(w.elb.ModifyTargetGroup(ctx, &elb.ModifyTargetGroupInput{TargetGroupArn: &group, HealthCheckPath: &path}))(w).TargetGroups[0]
 	}
+	// A load balancer that has become active has changed, and is seen as it was before.
+	w.admin("PUT", "profile", "base: ideal\nseconds:\n  lb.provision.nlb: F(3600)\n", http.StatusOK, nil)
 	move(8) // What has changed once is not missed any more.
 	check("/old")
 	var added struct{ ID string }
