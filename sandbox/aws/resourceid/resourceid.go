@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"hash/fnv"
 	"math/big"
 	"strings"
 	"sync"
@@ -17,12 +18,12 @@ type Source struct {
 
 	mu         sync.Mutex
 	generation uint64
-	made       map[string]int
+	made       map[uint64]uint32 // by hash of kind and name: names come from outside, and are never forgotten
 	total      uint64
 }
 
 // NewSource returns a source of ids for a seed.
-func NewSource(seed uint64) *Source { return &Source{seed: seed, made: map[string]int{}} }
+func NewSource(seed uint64) *Source { return &Source{seed: seed, made: map[uint64]uint32{}} }
 
 // Hex is an id of so many hexadecimal digits (at most 64) for one more resource of this kind and name.
 func (s *Source) Hex(digits int, kind, name string) string {
@@ -54,9 +55,12 @@ func (s *Source) sum(kind, name string) [sha256.Size]byte {
 	if s.generation > 0 {
 		key = fmt.Sprintf("%d/%s", s.generation, key)
 	}
-	s.made[key]++
+	hash := fnv.New64a()
+	_, _ = hash.Write([]byte(key))
+	counter := hash.Sum64() // two names with one hash count together: their ids differ all the same
+	s.made[counter]++
 	s.total++
-	return sha256.Sum256(fmt.Appendf(nil, "%d/%s/%d", s.seed, key, s.made[key]))
+	return sha256.Sum256(fmt.Appendf(nil, "%d/%s/%d", s.seed, key, s.made[counter]))
 }
 
 // Restart begins a generation: ids of the same names are others than those of the generations before, and the same in
