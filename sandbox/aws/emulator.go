@@ -65,6 +65,8 @@ type Config struct {
 	// Anonymous lets every call in, signed rightly, wrongly or not at all,
 	// whatever policies say.
 	Anonymous bool
+	// EC2Quotas are the numbers of VPCs, groups, rules and so on that the account may have. Zeros: AWS's defaults.
+	EC2Quotas ec2.Quotas
 	// Unthrottled switches the token buckets off; WithoutAccountBucket only the one that all calls of
 	// ELBv2 share.
 	Unthrottled          bool
@@ -110,6 +112,7 @@ type Emulator struct {
 	cloudwatch *cloudwatch.Service
 	faults     *fault.Set
 	hosts      hosts
+	watchers   watchers
 	objects    objects
 	draws      *profile.Draws
 	tempo      sync.Mutex // serialises changes of draws
@@ -152,7 +155,7 @@ func New(config Config) (*Emulator, error) {
 	e.draws = draws
 	e.ec2 = ec2.New(ec2.Config{
 		Region: config.Region, AccountID: config.AccountID, Zones: config.Zones, CIDR: config.VPC.CIDR(), Cluster: config.Cluster,
-		IDs: e.ids, Draws: draws,
+		Quotas: config.EC2Quotas, IDs: e.ids, Draws: draws, Changed: e.instanceChanged,
 	})
 	e.sts = sts.New(sts.Config{
 		AccountID: config.AccountID, IDs: e.ids, User: "lockstep", AccessKeyID: config.AccessKeyID, SecretAccessKey: config.SecretAccessKey,
@@ -210,6 +213,9 @@ func (c *Config) complete() error {
 	}
 	if c.Scale < 0 {
 		return fmt.Errorf("scale %v is negative", c.Scale)
+	}
+	if err := c.EC2Quotas.Check(); err != nil {
+		return fmt.Errorf("quotas of EC2: %w", err)
 	}
 	if c.Profile == nil {
 		ideal, err := profile.Load("ideal")

@@ -137,7 +137,7 @@ func TestAnAccountOfAnotherSeedOrVersionIsRefused(t *testing.T) {
 		"move the file away":                          "",
 		`services, ec2: json: unknown field "gruops"`: `{"version": 2, ` + who + `, "services": {"ec2": {"gruops": []}}}`,
 		`a service "sqs", which this`:                 `{"version": 2, ` + who + `, "services": {"sqs": {}}}`,
-		"is in subnet subnet-1, which":                `{"version": 2, ` + who + `, "services": {"ec2": {"interfaces": [{"id": "eni-1", "subnet": "subnet-1"}]}}}`,
+		"of the account is missing":                   `{"version": 2, ` + who + `, "services": {"ec2": {"interfaces": [{"id": "eni-1", "subnet": "subnet-1"}]}}}`,
 	} {
 		if err := os.WriteFile(filepath.Join(dir, snapshot.File), []byte(text), 0o600); err != nil {
 			t.Fatal(err)

@@ -32,9 +32,7 @@ func (e *Emulator) firstInstance() imds.Instance {
 		ID: "i-00000000000000000", Type: "m5.large", Image: "ami-0123456789abcdef0", Region: e.config.Region, Zone: e.config.Zones[0],
 		Account: e.config.AccountID, MAC: "02:00:00:00:00:00", CIDR: e.config.VPC.CIDR().String(),
 	}
-	if vpcs, err := e.ec2.DescribeVpcs(eventual.Reader{}, &ec2.DescribeVpcsInput{}); err == nil && len(vpcs.Vpcs) > 0 {
-		i.VPC = *vpcs.Vpcs[0].VpcId
-	}
+	i.VPC = e.ec2.VPC()
 	all, err := e.ec2.DescribeInstances(eventual.Reader{}, &ec2.DescribeInstancesInput{})
 	if err != nil {
 		return i

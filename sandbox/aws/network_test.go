@@ -50,7 +50,7 @@ func TestNetworkIsThere(t *testing.T) {
 	}
 	_, err := w.ec2.DescribeSubnets(ctx, &ec2.DescribeSubnetsInput{Filters: []types.Filter{filter("colour", "blue")}})
 	w.wantCode(err, "InvalidParameterValue")
-	_, err = w.ec2.DescribeSubnets(ctx, &ec2.DescribeSubnetsInput{SubnetIds: []string{"subnet-0"}})
+	_, err = w.ec2.DescribeSubnets(ctx, &ec2.DescribeSubnetsInput{SubnetIds: []string{"subnet-00000000"}})
 	w.wantCode(err, "InvalidSubnetID.NotFound")
 	_, err = w.ec2.DescribeSubnets(ctx, &ec2.DescribeSubnetsInput{SubnetIds: []string{"sub"}})
 	w.wantCode(err, "InvalidSubnetID.Malformed")
@@ -141,7 +141,7 @@ func TestSecurityGroupRules(t *testing.T) {
 		t.Error("a refused revocation has removed a rule")
 	}
 	w.wantCode(authorize(tcp(90, 80, "10.0.0.0/8")), "InvalidParameterValue")
-	w.wantCode(authorize(types.IpPermission{IpProtocol: new("tcp"), FromPort: new(int32(1)), ToPort: new(int32(1)), UserIdGroupPairs: []types.UserIdGroupPair{{GroupId: new("sg-0")}}}), "InvalidGroup.NotFound")
+	w.wantCode(authorize(types.IpPermission{IpProtocol: new("tcp"), FromPort: new(int32(1)), ToPort: new(int32(1)), UserIdGroupPairs: []types.UserIdGroupPair{{GroupId: new("sg-00000000")}}}), "InvalidGroup.NotFound")
 
 	if err := authorize(types.IpPermission{IpProtocol: new("-1"), UserIdGroupPairs: []types.UserIdGroupPair{{GroupId: &b}}}); err != nil {
 		t.Fatal(err)
@@ -207,7 +207,7 @@ func TestTagsAndPages(t *testing.T) {
 		t.Errorf("%d pages: %v", count, names)
 	}
 	vpc := w.vpc()
-	_, err := w.ec2.CreateTags(ctx, &ec2.CreateTagsInput{Resources: []string{vpc, "sg-0"}, Tags: []types.Tag{{Key: new("x"), Value: new("1")}}})
+	_, err := w.ec2.CreateTags(ctx, &ec2.CreateTagsInput{Resources: []string{vpc, "sg-00000000"}, Tags: []types.Tag{{Key: new("x"), Value: new("1")}}})
 	w.wantCode(err, "InvalidGroup.NotFound")
 	must(w.ec2.CreateTags(ctx, &ec2.CreateTagsInput{Resources: []string{vpc}, Tags: []types.Tag{{Key: new("x"), Value: new("1")}}}))(w)
 	must(w.ec2.DeleteTags(ctx, &ec2.DeleteTagsInput{Resources: []string{vpc}, Tags: []types.Tag{{Key: new("x"), Value: new("2")}}}))(w)

@@ -5,60 +5,70 @@ import (
 	"net/netip"
 	"slices"
 	"time"
-
-	"github.com/lockstep-delivery/lockstep/sandbox/aws/eventual"
 )
 
 // felt is for how long after a change some interface may still go by what was before.
 const felt = 10 * time.Minute
 
-// inForce is a security group as packets feel it: the versions that interfaces may go by, the oldest first. Each interface takes a change at
-// its own moment, drawn from the profile; one that takes a newer change first skips the older ones.
-type inForce struct {
-	versions []version
+// inForce is a security group or prefix list as packets feel it: the versions that interfaces may go by, the oldest first. Each interface takes a
+// change at its own moment, drawn from the profile; one that takes a newer change first skips the older ones.
+type inForce[T any] struct {
+	name     string // for the draws
+	versions []version[T]
 	changes  int // made in the API
 }
 
-// version is a group from a change on.
-type version struct {
-	group  *securityGroup
+// version is a group or list from a change on.
+type version[T any] struct {
+	value  T
 	number int
 	since  time.Time
 }
 
-func newInForce(g *securityGroup) *inForce { return &inForce{versions: []version{{group: g}}} }
-
-// change replaces a group in the API at once, and for packets as the change reaches the interfaces.
-func (s *Service) change(value *eventual.Value[*securityGroup], g *securityGroup) {
-	value.Put(g)
-	f, now := s.inForce[g.id], time.Now()
-	f.changes++
-	f.versions = append(f.versions, version{g, f.changes, now})
-	for len(f.versions) > 1 && now.Sub(f.versions[1].since) > felt {
-		f.versions = slices.Delete(f.versions, 0, 1)
-	}
-	s.spread(g.id, f.changes)
+func begin[T any](name string, value T) *inForce[T] {
+	return &inForce[T]{name: name, versions: []version[T]{{value: value}}}
 }
 
 // event names a change for the draws.
-func (f *inForce) event(number int) string {
-	return fmt.Sprintf("%s#%d", f.versions[0].group.name, number)
+func (f *inForce[T]) event(number int) string { return fmt.Sprintf("%s#%d", f.name, number) }
+
+// change notes that there is a new version, which reaches the interfaces later.
+func (f *inForce[T]) change(value T) {
+	now := time.Now()
+	f.changes++
+	f.versions = append(f.versions, version[T]{value, f.changes, now})
+	for len(f.versions) > 1 && now.Sub(f.versions[1].since) > felt {
+		f.versions = slices.Delete(f.versions, 0, 1)
+	}
+}
+
+// at is the version by which an interface goes now.
+func (f *inForce[T]) at(s *Service, n *networkInterface) T {
+	now := time.Now()
+	for _, v := range slices.Backward(f.versions[1:]) {
+		age := now.Sub(v.since)
+		if age > felt || age >= s.reaches(n, f.event(v.number)) {
+			return v.value
+		}
+	}
+	return f.versions[0].value
+}
+
+// changeGroup replaces the rules of a group in the API at once, and for packets as the change reaches the interfaces.
+func (s *Service) changeGroup(g *securityGroup) {
+	s.groups.put(g.id, g)
+	f := s.groupsInForce[g.id]
+	f.change(g)
+	s.spread(g.id, f.event(f.changes))
 }
 
 // feels is a group as an interface goes by it now.
 func (s *Service) feels(n *networkInterface, id string) *securityGroup {
-	f := s.inForce[id]
+	f := s.groupsInForce[id]
 	if f == nil {
 		return nil
 	}
-	now := time.Now()
-	for _, v := range slices.Backward(f.versions[1:]) {
-		age := now.Sub(v.since)
-		if age > felt || age >= s.reaches(n, id, v.number) {
-			return v.group
-		}
-	}
-	return f.versions[0].group
+	return f.at(s, n)
 }
 
 // Packet is the first one of a connection or flow.
@@ -86,19 +96,35 @@ func (s *Service) Admits(from netip.Addr, to netip.AddrPort) bool {
 func (s *Service) Passes(p Packet) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	receiver := s.byAddress[p.To.Addr()]
-	leaves := s.byAddress[p.From]
+	receiver := s.owner(p.To.Addr())
+	leaves := s.owner(p.From)
 	if p.Via.IsValid() {
-		leaves = s.byAddress[p.Via]
+		leaves = s.owner(p.Via)
 	}
 	if leaves != nil && !s.permits(leaves, true, p, p.To.Addr(), receiver) {
 		return false
 	}
-	if receiver == nil || s.permits(receiver, false, p, p.From, s.byAddress[p.From]) {
+	if receiver == nil || s.permits(receiver, false, p, p.From, s.owner(p.From)) {
 		return true
 	}
 	// No block contains the zero address, so only a rule that names a group can match here.
 	return p.Via.IsValid() && leaves != nil && s.permits(receiver, false, p, netip.Addr{}, leaves)
+}
+
+// owner is the interface that owns an address: in the VPC that the service began with, or else in any other.
+func (s *Service) owner(a netip.Addr) *networkInterface {
+	if n, ok := s.interfaces.get(s.byAddress[place{s.vpc, a}]); ok {
+		return n
+	}
+	if s.vpcs.count() == 1 {
+		return nil
+	}
+	for vpc := range s.vpcs.all {
+		if n, ok := s.interfaces.get(s.byAddress[place{vpc, a}]); ok {
+			return n
+		}
+	}
+	return nil
 }
 
 // permits asks the rules of an interface's groups in one direction about a peer. An NLB's interface may have no group;
@@ -106,7 +132,7 @@ func (s *Service) Passes(p Packet) bool {
 func (s *Service) permits(n *networkInterface, egress bool, p Packet, peer netip.Addr, owner *networkInterface) bool {
 	for _, id := range n.groups {
 		g := s.feels(n, id)
-		if g != nil && slices.ContainsFunc(g.rules(egress), func(r rule) bool { return r.permits(p, peer, owner) }) {
+		if g != nil && slices.ContainsFunc(g.rules(egress), func(r rule) bool { return s.matches(r, n, p, peer, owner) }) {
 			return true
 		}
 	}
@@ -118,13 +144,17 @@ func (r rule) concerns(p Packet) bool {
 	return r.protocol == "-1" || r.protocol == p.Protocol && int32(p.To.Port()) >= r.from && int32(p.To.Port()) <= r.to
 }
 
-func (r rule) permits(p Packet, peer netip.Addr, owner *networkInterface) bool {
+func (s *Service) matches(r rule, n *networkInterface, p Packet, peer netip.Addr, owner *networkInterface) bool {
 	if !r.concerns(p) {
 		return false
 	}
-	if r.group != "" {
+	switch {
+	case r.group != "":
 		// A group as source stands for the private addresses of its interfaces, not for its rules.
 		return owner != nil && slices.Contains(owner.groups, r.group)
+	case r.prefixList != "":
+		f := s.listsInForce[r.prefixList]
+		return f != nil && f.at(s, n).contains(peer)
 	}
 	block, err := netip.ParsePrefix(r.cidr4 + r.cidr6)
 	return err == nil && block.Contains(peer)

@@ -39,7 +39,7 @@ func TestRulesReachPacketsLater(t *testing.T) {
 		in := &ec2.AuthorizeSecurityGroupIngressInput{GroupId: new(s.nodeGroup), IpPermissions: []types.IpPermission{{
 			IpProtocol: new("tcp"), FromPort: new(int32(80)), ToPort: new(int32(80)), IpRanges: []types.IpRange{{CidrIp: new("192.168.0.0/16")}},
 		}}}
-		if _, err := s.AuthorizeSecurityGroupIngress(eventual.Reader{}, in); err != nil {
+		if _, err := change(s, s.authorizeSecurityGroupIngress, eventual.Reader{}, in); err != nil {
 			t.Fatal(err)
 		}
 		if s.Admits(client, target) {
@@ -80,7 +80,7 @@ func TestAFullSubnetSaysSoAndIsReusedAfterwards(t *testing.T) {
 	t.Parallel()
 	s := newService(t, "ideal")
 	n := s.privateSubnet("eu-west-1a")
-	free := int(n.free())
+	free := n.free()
 	given := map[netip.Addr]bool{}
 	var last netip.Addr
 	for range free {
@@ -109,7 +109,7 @@ func TestPassesOnEveryHop(t *testing.T) {
 		t.Fatal(err)
 	}
 	group := func(name string) string {
-		out, err := s.CreateSecurityGroup(me, &ec2.CreateSecurityGroupInput{GroupName: &name, Description: new("test"), VpcId: new(s.VPC())})
+		out, err := change(s, s.createSecurityGroup, me, &ec2.CreateSecurityGroupInput{GroupName: &name, Description: new("test"), VpcId: new(s.VPC())})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -119,7 +119,7 @@ func TestPassesOnEveryHop(t *testing.T) {
 		return types.IpPermission{IpProtocol: &protocol, FromPort: &port, ToPort: &port}
 	}
 	allow := func(id string, p types.IpPermission) {
-		if _, err := s.AuthorizeSecurityGroupIngress(me, &ec2.AuthorizeSecurityGroupIngressInput{GroupId: &id, IpPermissions: []types.IpPermission{p}}); err != nil {
+		if _, err := change(s, s.authorizeSecurityGroupIngress, me, &ec2.AuthorizeSecurityGroupIngressInput{GroupId: &id, IpPermissions: []types.IpPermission{p}}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -165,7 +165,7 @@ func TestPassesOnEveryHop(t *testing.T) {
 		}
 	}
 	everything := []types.IpPermission{{IpProtocol: new("-1"), IpRanges: []types.IpRange{{CidrIp: new("0.0.0.0/0")}}}}
-	if _, err := s.RevokeSecurityGroupEgress(me, &ec2.RevokeSecurityGroupEgressInput{GroupId: &front, IpPermissions: everything}); err != nil {
+	if _, err := change(s, s.revokeSecurityGroupEgress, me, &ec2.RevokeSecurityGroupEgressInput{GroupId: &front, IpPermissions: everything}); err != nil {
 		t.Fatal(err)
 	}
 	if s.Passes(Packet{"tcp", stranger, target(81), with}) || s.Passes(Packet{"tcp", with, target(81), netip.Addr{}}) {
@@ -195,7 +195,7 @@ func TestInterfacesFeelRulesEachAtItsOwnMoment(t *testing.T) {
 			}
 		}
 		retry(func() error {
-			_, err := s.AuthorizeSecurityGroupIngress(eventual.Reader{}, &ec2.AuthorizeSecurityGroupIngressInput{GroupId: new(s.nodeGroup), IpPermissions: permission})
+			_, err := change(s, s.authorizeSecurityGroupIngress, eventual.Reader{}, &ec2.AuthorizeSecurityGroupIngressInput{GroupId: new(s.nodeGroup), IpPermissions: permission})
 			return err
 		})
 		admitted := func() (open int) {
@@ -219,7 +219,7 @@ func TestInterfacesFeelRulesEachAtItsOwnMoment(t *testing.T) {
 			t.Errorf("interfaces differed: %v, in the end %d of %d have the rule", mixed, before, len(targets))
 		}
 		retry(func() error {
-			_, err := s.RevokeSecurityGroupIngress(eventual.Reader{}, &ec2.RevokeSecurityGroupIngressInput{GroupId: new(s.nodeGroup), IpPermissions: permission})
+			_, err := change(s, s.revokeSecurityGroupIngress, eventual.Reader{}, &ec2.RevokeSecurityGroupIngressInput{GroupId: new(s.nodeGroup), IpPermissions: permission})
 			return err
 		})
 		time.Sleep(70 * time.Second)
@@ -229,11 +229,11 @@ func TestInterfacesFeelRulesEachAtItsOwnMoment(t *testing.T) {
 		for range 50 {
 			time.Sleep(time.Minute)
 			s.mu.Lock()
-			value := s.groups[s.nodeGroup]
-			s.change(value, value.Get())
+			g, _ := s.groups.get(s.nodeGroup)
+			s.changeGroup(g)
 			s.mu.Unlock()
 		}
-		if n := len(s.inForce[s.nodeGroup].versions); n > 12 {
+		if n := len(s.groupsInForce[s.nodeGroup].versions); n > 12 {
 			t.Errorf("%d versions are kept", n)
 		}
 	})

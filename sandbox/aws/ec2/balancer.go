@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 
@@ -16,6 +17,8 @@ import (
 type Subnet struct {
 	ID, VPC, Zone string
 	Prefix        netip.Prefix
+	// Prefix6 is the IPv6 block. Not valid: there is none.
+	Prefix6 netip.Prefix
 	// Free is the number of addresses that are left.
 	Free int
 	// Public is true when its route table leads to an internet gateway.
@@ -26,59 +29,149 @@ type Subnet struct {
 func (s *Service) SubnetByID(id string) (Subnet, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	n := s.subnets[id]
-	if n == nil {
+	n, ok := s.subnets.get(id)
+	if !ok {
 		return Subnet{}, false
 	}
-	return Subnet{ID: id, VPC: *n.VpcId, Zone: *n.AvailabilityZone, Prefix: n.prefix, Free: int(n.free()), Public: n.public}, true
+	return s.forBalancing(n), true
 }
 
-// SubnetOf finds the subnet to which an address belongs, used or not.
-func (s *Service) SubnetOf(a netip.Addr) (Subnet, bool) {
+func (s *Service) forBalancing(n *subnet) Subnet {
+	return Subnet{
+		ID: *n.SubnetId, VPC: *n.VpcId, Zone: *n.AvailabilityZone, Prefix: n.prefix, Prefix6: n.prefix6, Free: max(0, n.free()), Public: s.public(n),
+	}
+}
+
+// SubnetOf finds the subnet of the VPC that the service began with to which an address belongs, used or not.
+func (s *Service) SubnetOf(a netip.Addr) (Subnet, bool) { return s.SubnetIn(s.vpc, a) }
+
+// SubnetIn finds the subnet of a VPC to which an address belongs, used or not.
+func (s *Service) SubnetIn(vpc string, a netip.Addr) (Subnet, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for id, n := range s.subnets {
-		if n.prefix.Contains(a) {
-			return Subnet{ID: id, VPC: *n.VpcId, Zone: *n.AvailabilityZone, Prefix: n.prefix, Public: n.public}, true
-		}
+	n, ok := s.subnets.first(func(n *subnet) bool {
+		return *n.VpcId == vpc && (n.prefix.Contains(a) || n.prefix6.IsValid() && n.prefix6.Contains(a))
+	})
+	if !ok {
+		return Subnet{}, false
 	}
-	return Subnet{}, false
+	return s.forBalancing(n), true
 }
 
-// VPC is the id of the only VPC, CIDR its block.
-func (s *Service) VPC() string        { return *s.vpc.VpcId }
+// VPC is the id of the VPC that the service began with, CIDR its block.
+func (s *Service) VPC() string        { return s.vpc }
 func (s *Service) CIDR() netip.Prefix { return s.config.CIDR }
+
+// VPCExists says whether r sees a VPC.
+func (s *Service) VPCExists(r eventual.Reader, id string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, ok := s.vpcs.found(r, id)
+	return ok
+}
+
+// HasGateway says whether a VPC has an internet gateway.
+func (s *Service) HasGateway(vpc string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, ok := s.gatewayOf(vpc)
+	return ok
+}
 
 // NodeSecurityGroup is the security group of all instances, DefaultSecurityGroup that of the VPC.
 func (s *Service) NodeSecurityGroup() string    { return s.nodeGroup }
 func (s *Service) DefaultSecurityGroup() string { return s.defaultGroup }
 
+// DefaultSecurityGroupOf is the default security group of a VPC; empty if there is no such VPC.
+func (s *Service) DefaultSecurityGroupOf(vpc string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	v, ok := s.vpcs.get(vpc)
+	if !ok {
+		return ""
+	}
+	return v.defaultGroup
+}
+
 // SecurityGroupExists says whether r sees a security group.
 func (s *Service) SecurityGroupExists(r eventual.Reader, id string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	g := s.groups[id]
-	return g != nil && g.Found(r)
+	_, ok := s.groups.found(r, id)
+	return ok
 }
 
-// AddBalancerInterface makes the interface of a load balancer in a subnet, with a private address that
-// the caller chooses or any. Kind network is that of NLBs.
-func (s *Service) AddBalancerInterface(description, subnetID string, groups []string, network bool, address netip.Addr) (id string, a netip.Addr, err error) {
+// SecurityGroupIn says whether r sees a security group in a VPC.
+func (s *Service) SecurityGroupIn(r eventual.Reader, vpc, id string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	home := s.subnets[subnetID]
-	if home == nil {
-		return "", netip.Addr{}, fmt.Errorf("there is no subnet %s", subnetID)
+	g, ok := s.groups.found(r, id)
+	return ok && g.vpc == vpc
+}
+
+// Allocation is an Elastic IP address.
+type Allocation struct {
+	Public netip.Addr
+	InUse  bool
+}
+
+// AllocationByID finds an Elastic IP address that r sees.
+func (s *Service) AllocationByID(r eventual.Reader, id string) (Allocation, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	a, ok := s.addresses.found(r, id)
+	if !ok {
+		return Allocation{}, false
+	}
+	return Allocation{Public: a.public, InUse: a.association != ""}, true
+}
+
+// BalancerInterface is the interface of a load balancer in a subnet.
+type BalancerInterface struct {
+	Description, Subnet string
+	Groups              []string
+	// Network is true for NLBs.
+	Network bool
+	// Address is a private address that the caller chooses. Not valid: any.
+	Address netip.Addr
+	// Allocation is the id of an Elastic IP address that leads to it. May be empty.
+	Allocation string
+}
+
+// AddBalancerInterface makes the interface of a load balancer. It fails if an address is not free.
+func (s *Service) AddBalancerInterface(description, subnetID string, groups []string, network bool, address netip.Addr) (id string, a netip.Addr, err error) {
+	return s.AddBalancer(BalancerInterface{Description: description, Subnet: subnetID, Groups: groups, Network: network, Address: address})
+}
+
+// AddBalancer makes the interface of a load balancer. It fails if an address is not free.
+func (s *Service) AddBalancer(b BalancerInterface) (id string, a netip.Addr, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	home, ok := s.subnets.get(b.Subnet)
+	if !ok {
+		return "", netip.Addr{}, fmt.Errorf("there is no subnet %s", b.Subnet)
 	}
 	kind := types.NetworkInterfaceTypeInterface
-	if network {
+	if b.Network {
 		kind = types.NetworkInterfaceTypeNetworkLoadBalancer
 	}
-	n, err := s.addInterface(interfaceSpec{name: description, description: description, subnet: home, groups: slices.Clone(groups), kind: kind, address: address})
-	if err != nil {
+	spec := interfaceSpec{name: b.Description, description: b.Description, subnet: home, groups: slices.Clone(b.Groups), kind: kind, primary: b.Address}
+	if err := spec.check(); err != nil {
 		return "", netip.Addr{}, err
 	}
-	n.balancer, n.attachment = true, s.config.IDs.EC2("eni-attach", description)
+	var elastic *address
+	if b.Allocation != "" {
+		if elastic, ok = s.addresses.get(b.Allocation); !ok || elastic.association != "" {
+			return "", netip.Addr{}, fmt.Errorf("the Elastic IP address %s is not free", b.Allocation)
+		}
+	}
+	n := s.newInterface(spec)
+	n.balancer, n.check = true, false
+	n.attachment = &attachment{id: s.config.IDs.EC2("eni-attach", b.Description), device: 1, since: time.Now().UTC()}
+	s.interfaces.settle(n.id, n)
+	if elastic != nil {
+		s.associate(elastic, n.id, n.primary)
+	}
 	return n.id, n.primary, nil
 }
 
@@ -86,35 +179,32 @@ func (s *Service) AddBalancerInterface(description, subnetID string, groups []st
 func (s *Service) SetBalancerGroups(id string, groups []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if n := s.interfaces[id]; n != nil {
-		n.groups = slices.Clone(groups)
-		s.tellAll()
+	if n, ok := s.interfaces.get(id); ok {
+		s.interfaces.settle(id, changed(n, func(n *networkInterface) { n.groups = slices.Clone(groups) }))
 	}
 }
 
-// DropBalancerInterface ends a load balancer's interface.
+// DropBalancerInterface ends a load balancer's interface. An Elastic IP address that led to it is free again.
 func (s *Service) DropBalancerInterface(id string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if n := s.interfaces[id]; n != nil && n.balancer {
+	if n, ok := s.interfaces.get(id); ok && n.balancer {
 		s.dropInterface(n)
 	}
-}
-
-// OwnedByBalancer says whether an address is a load balancer's own, which can be no target.
-func (s *Service) OwnedByBalancer(a netip.Addr) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	n := s.byAddress[a]
-	return n != nil && n.balancer
 }
 
 // SubnetHasIPv6 says whether a subnet has an IPv6 block.
 func (s *Service) SubnetHasIPv6(id string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	n := s.subnets[id]
-	return n != nil && slices.ContainsFunc(n.Ipv6CidrBlockAssociationSet, func(a types.SubnetIpv6CidrBlockAssociation) bool {
-		return a.Ipv6CidrBlockState == nil || a.Ipv6CidrBlockState.State == types.SubnetCidrBlockStateCodeAssociated
-	})
+	n, ok := s.subnets.get(id)
+	return ok && n.prefix6.IsValid()
+}
+
+// OwnedByBalancer says whether an address is a load balancer's own, which can be no target.
+func (s *Service) OwnedByBalancer(a netip.Addr) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := s.owner(a)
+	return n != nil && n.balancer
 }

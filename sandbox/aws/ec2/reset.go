@@ -4,64 +4,78 @@ import (
 	"maps"
 
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
-
-	"github.com/lockstep-delivery/lockstep/sandbox/aws/eventual"
 )
 
-// built is what the network of a new account has that calls can change.
+// built is what the network of a new account has.
 type built struct {
-	groups map[string]*securityGroup
-	tags   map[string]map[string]string
+	vpcs        map[string]*vpc
+	subnets     map[string]*subnet
+	routeTables map[string]*types.RouteTable
+	gateways    map[string]*types.InternetGateway
+	groups      map[string]*securityGroup
+	tags        map[string]map[string]string
 }
 
 func (s *Service) remember() built {
-	b := built{groups: map[string]*securityGroup{}, tags: map[string]map[string]string{}}
-	for id, g := range s.groups {
-		b.groups[id] = g.Get()
+	return built{
+		s.vpcs.truths(), s.subnets.truths(), s.routeTables.truths(), s.gateways.truths(), s.groups.truths(), s.tags.truths(),
 	}
-	for id, tags := range s.tags {
-		b.tags[id] = maps.Clone(tags)
-	}
-	return b
 }
 
-// Reset makes the network what it was at first, but for instances with their addresses and tags: whoever runs them still
-// does. The interfaces of load balancers go.
+// Reset makes the network what it was at first, but for instances that somebody runs, with their first interfaces, addresses and tags: they run on.
+// Those that calls have started go, and so do the interfaces of load balancers.
 func (s *Service) Reset() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, n := range s.interfaces {
-		if n.balancer {
+	stays := func(n *networkInterface) bool {
+		m, ok := s.instances.get(n.attachedTo().instance)
+		return ok && m.external && n.vpc == s.vpc && n.attachment.device == 0
+	}
+	for _, n := range s.interfaces.all {
+		if !stays(n) {
 			s.dropInterface(n)
 		}
 	}
-	clear(s.groups)
-	clear(s.inForce)
-	for id, g := range s.built.groups {
-		s.groups[id] = eventual.Settled(s.model, id, g)
-		s.inForce[id] = newInForce(g)
+	s.vpcs.restore(s.built.vpcs, nil)
+	s.subnets.restore(s.built.subnets, nil)
+	s.routeTables.restore(s.built.routeTables, nil)
+	s.gateways.restore(s.built.gateways, nil)
+	s.groups.restore(s.built.groups, nil)
+	s.addresses.restore(nil, nil)
+	s.prefixLists.restore(nil, nil)
+	clear(s.groupsInForce)
+	clear(s.listsInForce)
+	for id, g := range s.groups.all {
+		s.groupsInForce[id] = begin(g.name, g)
 	}
-	for _, n := range s.interfaces {
-		n.groups = []string{s.nodeGroup}
+	clear(s.tokens)
+	s.publicPool, s.blocks6 = newPool(publicBlock), 0
+	for _, n := range s.subnets.all {
+		n.rewind()
+	}
+	for id, n := range s.interfaces.all {
+		s.interfaces.settle(id, changed(n, func(n *networkInterface) {
+			n.groups, n.six, n.public, n.check, n.description = []string{s.nodeGroup}, nil, noAddress, false, ""
+		}))
+	}
+	for id, m := range s.instances.all {
+		if !m.external || len(m.interfaces) == 0 {
+			s.instances.drop(id)
+			continue
+		}
+		first := s.interfacesOf(m)
+		s.instances.settle(id, changed(m, func(m *instance) {
+			m.State, m.interfaces = stateOf(types.InstanceStateNameRunning), []string{first[0].id}
+			m.transition++
+		}))
+	}
+	for id := range s.tags.all {
+		if !s.instances.has(id) && !s.interfaces.has(id) {
+			s.tags.drop(id)
+		}
 	}
 	s.tellAll()
-	for id, machine := range s.instances {
-		if machine.State.Name == types.InstanceStateNameTerminated {
-			delete(s.instances, id)
-		}
-	}
-	for id := range s.tags {
-		if s.instances[id] == nil && s.interfaces[id] == nil {
-			delete(s.tags, id)
-		}
-	}
 	for id, tags := range s.built.tags {
-		s.tags[id] = maps.Clone(tags)
-	}
-	for _, n := range s.subnets {
-		n.cursor = n.prefix.Addr()
-		for range 3 {
-			n.cursor = n.cursor.Next()
-		}
+		s.tags.settle(id, maps.Clone(tags))
 	}
 }

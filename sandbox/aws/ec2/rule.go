@@ -2,7 +2,6 @@ package ec2
 
 import (
 	"cmp"
-	"fmt"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -10,6 +9,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/eventual"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/wire"
 )
 
@@ -25,6 +25,12 @@ type rule struct {
 	group       string
 	description string
 }
+
+// What lets everything pass.
+var (
+	everything  = rule{protocol: "-1", from: -1, to: -1, cidr4: "0.0.0.0/0"}
+	everything6 = rule{protocol: "-1", from: -1, to: -1, cidr6: "::/0"}
+)
 
 // same says whether two rules permit the same. Id and description are not part of it.
 func (r rule) same(other rule) bool {
@@ -43,14 +49,14 @@ func (s *Service) withIDs(rules ...rule) []rule {
 var protocolNames = map[string]string{"6": "tcp", "17": "udp", "1": "icmp", "58": "icmpv6"}
 
 // parseRules takes permissions apart into rules in the canonical form in which AWS keeps them.
-func (s *Service) parseRules(permissions []types.IpPermission) ([]rule, error) {
+func (s *Service) parseRules(r eventual.Reader, vpc string, permissions []types.IpPermission) ([]rule, error) {
 	var rules []rule
 	for _, p := range permissions {
 		template, err := protocolAndPorts(p)
 		if err != nil {
 			return nil, err
 		}
-		sources, err := s.sources(template, p)
+		sources, err := s.sources(r, vpc, template, p)
 		if err != nil {
 			return nil, err
 		}
@@ -98,9 +104,13 @@ func protocolAndPorts(p types.IpPermission) (rule, error) {
 	return r, nil
 }
 
-func (s *Service) sources(template rule, p types.IpPermission) ([]rule, error) {
+func (s *Service) sources(r eventual.Reader, vpc string, template rule, p types.IpPermission) ([]rule, error) {
 	var rules []rule
+	var wrong error
 	add := func(description *string, set func(*rule)) {
+		if err := checkDescription(description); err != nil {
+			wrong = err
+		}
 		r := template
 		r.description = deref(description)
 		set(&r)
@@ -121,17 +131,28 @@ func (s *Service) sources(template rule, p types.IpPermission) ([]rule, error) {
 		add(x.Description, func(r *rule) { r.cidr6 = block })
 	}
 	for _, x := range p.PrefixListIds {
-		// There are no prefix lists yet, so every one is unknown.
-		return nil, wire.Errorf("InvalidPrefixListID.NotFound", "The prefix list ID '%s' does not exist", deref(x.PrefixListId))
+		l, err := find(r, prefixListID, s.prefixLists, x.PrefixListId, "prefixListId")
+		if err != nil {
+			return nil, err
+		}
+		add(x.Description, func(r *rule) { r.prefixList = *l.PrefixListId })
 	}
 	for _, x := range p.UserIdGroupPairs {
-		group, err := s.groupOf(x)
+		group, err := s.groupOf(r, vpc, x)
 		if err != nil {
 			return nil, err
 		}
 		add(x.Description, func(r *rule) { r.group = group })
 	}
-	return rules, nil
+	return rules, wrong
+}
+
+// checkDescription: like that of a group, but it may be empty.
+func checkDescription(text *string) error {
+	if deref(text) != "" && !groupText.MatchString(*text) {
+		return invalidValue("Invalid rule description '%.80s': up to 255 characters of a-z, A-Z, 0-9, spaces and ._-:/()#,@[]+=&;{}!$*", *text)
+	}
+	return nil
 }
 
 // canonicalCIDR clears the host bits, as AWS does.
@@ -143,23 +164,24 @@ func canonicalCIDR(text string, v4 bool) (string, error) {
 	return block.Masked().String(), nil
 }
 
-func (s *Service) groupOf(pair types.UserIdGroupPair) (string, error) {
+// groupOf is the group that a rule of a group in a VPC names: one of the same VPC, since the sandbox has no peering.
+func (s *Service) groupOf(r eventual.Reader, vpc string, pair types.UserIdGroupPair) (string, error) {
 	if id := deref(pair.GroupId); id != "" {
-		if s.groups[id] == nil {
-			return "", wire.Errorf("InvalidGroup.NotFound", "You have specified two resources that belong to different networks, or the security group '%s' does not exist", id)
+		g, err := find(r, groupID, s.groups, pair.GroupId, "groupId")
+		if err == nil && g.vpc != vpc {
+			err = wire.Errorf("InvalidGroup.NotFound", "You have specified two resources that belong to different networks: '%s' is not in VPC '%s'", id, vpc)
 		}
-		return id, nil
+		return id, err
 	}
 	name := deref(pair.GroupName)
 	if name == "" {
 		return "", wire.Errorf("MissingParameter", "A group must be named by GroupId or GroupName")
 	}
-	for id, g := range s.groups {
-		if g.Get().name == name {
-			return id, nil
-		}
+	g, ok := s.groups.first(func(g *securityGroup) bool { return g.vpc == vpc && g.name == name })
+	if !ok {
+		return "", wire.Errorf("InvalidGroup.NotFound", "The security group '%.80s' does not exist", name)
 	}
-	return "", wire.Errorf("InvalidGroup.NotFound", "The security group '%s' does not exist", name)
+	return g.id, nil
 }
 
 // permissions joins rules of one protocol and port range into one permission with several sources, as
@@ -211,38 +233,44 @@ func (r rule) hasPorts() bool {
 
 // shown is the rule as DescribeSecurityGroupRules shows it.
 func (s *Service) shown(r rule, group string, egress bool) types.SecurityGroupRule {
-	optional := func(text string) *string {
-		if text == "" {
-			return nil
-		}
-		return &text
-	}
 	out := types.SecurityGroupRule{
 		SecurityGroupRuleId: new(r.id), GroupId: new(group), GroupOwnerId: new(s.config.AccountID), IsEgress: new(egress),
-		SecurityGroupRuleArn: new(fmt.Sprintf("arn:aws:ec2:%s:%s:security-group-rule/%s", s.config.Region, s.config.AccountID, r.id)),
+		SecurityGroupRuleArn: new(s.arn("security-group-rule", r.id)),
 		IpProtocol:           new(r.protocol), FromPort: new(r.from), ToPort: new(r.to),
 		CidrIpv4: optional(r.cidr4), CidrIpv6: optional(r.cidr6), PrefixListId: optional(r.prefixList), Description: optional(r.description),
 	}
 	if r.group != "" {
-		out.ReferencedGroupInfo = &types.ReferencedSecurityGroup{GroupId: new(r.group), UserId: new(s.config.AccountID)}
+		g, _ := s.groups.get(r.group)
+		out.ReferencedGroupInfo = &types.ReferencedSecurityGroup{GroupId: new(r.group), UserId: new(s.config.AccountID), VpcId: new(g.vpc)}
 	}
 	return out
 }
 
-// Quota of rules of a group in one direction, IPv4 and IPv6 counted apart; a group counts in both.
-const maxRules = 60
-
-func tooMany(rules []rule) bool {
+// checkRuleQuota counts the rules of a group in one direction, IPv4 and IPv6 apart: a group as source counts in both, a prefix
+// list with as many as it may have.
+func (s *Service) checkRuleQuota(rules []rule) error {
 	v4, v6 := 0, 0
 	for _, r := range rules {
-		if r.cidr6 == "" {
+		switch {
+		case r.cidr4 != "":
 			v4++
-		}
-		if r.cidr4 == "" {
+		case r.cidr6 != "":
 			v6++
+		case r.prefixList != "":
+			l, _ := s.prefixLists.get(r.prefixList)
+			if *l.AddressFamily == "IPv4" {
+				v4 += int(*l.MaxEntries)
+			} else {
+				v6 += int(*l.MaxEntries)
+			}
+		default:
+			v4, v6 = v4+1, v6+1
 		}
 	}
-	return v4 > maxRules || v6 > maxRules
+	if limit := s.config.Quotas.RulesPerGroup; v4 > limit || v6 > limit {
+		return exceeded("RulesPerSecurityGroupLimitExceeded", "rules per security group", limit)
+	}
+	return nil
 }
 
 func sortRules(rules []types.SecurityGroupRule) {

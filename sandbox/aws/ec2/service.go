@@ -22,49 +22,65 @@ type Config struct {
 	CIDR netip.Prefix
 	// Cluster is the name in the tags kubernetes.io/cluster/<name>.
 	Cluster string
+	Quotas  Quotas
 	// IDs and Draws make runs repeatable.
 	IDs   *resourceid.Source
 	Draws *profile.Draws
+	// Changed, if it is not nil, is told of each instance that begins to run, stops or ends, after that. It is called
+	// without locks.
+	Changed func(Machine)
 }
 
 // Service is EC2 of one account in one region. Its methods may be called from several goroutines.
 type Service struct {
 	config Config
-	model  *eventual.Model
 
-	mu          sync.Mutex
-	vpc         *types.Vpc
-	gateway     *types.InternetGateway
-	subnets     map[string]*subnet
-	routeTables map[string]*types.RouteTable
-	groups      map[string]*eventual.Value[*securityGroup]
-	// inForce is what packets feel of the groups: rules reach the network a little later than the API.
-	inForce      map[string]*inForce
-	instances    map[string]*types.Instance
-	interfaces   map[string]*networkInterface
-	byAddress    map[netip.Addr]*networkInterface
-	watches      map[*watch]struct{}
-	tags         map[string]map[string]string // by resource id
-	nodeGroup    string
-	defaultGroup string
-	built        built // for Reset
+	mu            sync.Mutex
+	vpcs          *table[*vpc]
+	subnets       *table[*subnet]
+	routeTables   *table[*types.RouteTable]
+	gateways      *table[*types.InternetGateway]
+	groups        *table[*securityGroup]
+	instances     *table[*instance]
+	interfaces    *table[*networkInterface]
+	addresses     *table[*address]
+	prefixLists   *table[*prefixList]
+	tags          *table[map[string]string] // by id of the resource
+	byAddress     map[place]string          // interfaces by private address
+	publicPool    *pool
+	blocks6       uint16 // of those that Amazon gives to VPCs, how many are given
+	tokens        map[string]answered
+	groupsInForce map[string]*inForce[*securityGroup]
+	listsInForce  map[string]*inForce[*prefixList]
+	watches       map[*watch]struct{}
+	untold        []Machine // for Config.Changed
+
+	// the network that the service begins with
+	vpc, nodeGroup, defaultGroup string
+	built                        built
+}
+
+// place is an address of a VPC. Two VPCs may have the same addresses.
+type place struct {
+	vpc     string
+	address netip.Addr
 }
 
 // New makes the network of the configuration.
 func New(config Config) *Service {
+	config.Quotas.complete()
+	model := eventual.NewModel(config.Draws)
 	s := &Service{
-		config:      config,
-		model:       eventual.NewModel(config.Draws),
-		subnets:     map[string]*subnet{},
-		routeTables: map[string]*types.RouteTable{},
-		groups:      map[string]*eventual.Value[*securityGroup]{},
-		inForce:     map[string]*inForce{},
-		instances:   map[string]*types.Instance{},
-		interfaces:  map[string]*networkInterface{},
-		byAddress:   map[netip.Addr]*networkInterface{},
-		watches:     map[*watch]struct{}{},
-		tags:        map[string]map[string]string{},
+		config: config,
+		vpcs:   newTable[*vpc](model, "vpc"), subnets: newTable[*subnet](model, "subnet"),
+		routeTables: newTable[*types.RouteTable](model, "rtb"), gateways: newTable[*types.InternetGateway](model, "igw"),
+		groups: newTable[*securityGroup](model, "sg"), instances: newTable[*instance](model, "i"),
+		interfaces: newTable[*networkInterface](model, "eni"), addresses: newTable[*address](model, "eipalloc"),
+		prefixLists: newTable[*prefixList](model, "pl"), tags: newTable[map[string]string](model, "tags"),
+		byAddress: map[place]string{}, publicPool: newPool(publicBlock), tokens: map[string]answered{},
+		watches: map[*watch]struct{}{}, groupsInForce: map[string]*inForce[*securityGroup]{}, listsInForce: map[string]*inForce[*prefixList]{},
 	}
+	s.interfaces.changed = s.interfaceChanged
 	s.build()
 	s.built = s.remember()
 	return s
@@ -73,40 +89,40 @@ func New(config Config) *Service {
 // Operations are the operations that the service answers.
 func (s *Service) Operations() wire.Operations[eventual.Reader] {
 	return wire.NewOperations(
-		wire.Of(s.DescribeVpcs),
-		wire.Of(s.DescribeSubnets),
-		wire.Of(s.DescribeRouteTables),
-		wire.Of(s.DescribeInternetGateways),
-		wire.Of(s.DescribeAvailabilityZones),
-		wire.Of(s.DescribeRegions),
-		wire.Of(s.DescribeInstances),
-		wire.Of(s.DescribeNetworkInterfaces),
-		wire.Of(s.DescribeSecurityGroups),
-		wire.Of(s.DescribeSecurityGroupRules),
-		wire.Of(s.CreateSecurityGroup),
-		wire.Of(s.DeleteSecurityGroup),
-		wire.Of(s.AuthorizeSecurityGroupIngress),
-		wire.Of(s.AuthorizeSecurityGroupEgress),
-		wire.Of(s.RevokeSecurityGroupIngress),
-		wire.Of(s.RevokeSecurityGroupEgress),
-		wire.Of(s.CreateTags),
-		wire.Of(s.DeleteTags),
-		wire.Of(s.DescribeTags),
+		reading(s.DescribeVpcs), reading(s.DescribeVpcAttribute), changing(s, s.createVpc), changing(s, s.createDefaultVpc), changing(s, s.deleteVpc),
+		changing(s, s.modifyVpcAttribute), changing(s, s.associateVpcCidrBlock), changing(s, s.disassociateVpcCidrBlock),
+
+		reading(s.DescribeSubnets), changing(s, s.createSubnet), changing(s, s.deleteSubnet), changing(s, s.modifySubnetAttribute),
+		changing(s, s.associateSubnetCidrBlock), changing(s, s.disassociateSubnetCidrBlock),
+
+		reading(s.DescribeInternetGateways), changing(s, s.createInternetGateway), changing(s, s.deleteInternetGateway),
+		changing(s, s.attachInternetGateway), changing(s, s.detachInternetGateway),
+
+		reading(s.DescribeRouteTables), changing(s, s.createRouteTable), changing(s, s.deleteRouteTable), changing(s, s.createRoute),
+		changing(s, s.replaceRoute), changing(s, s.deleteRoute), changing(s, s.associateRouteTable), changing(s, s.disassociateRouteTable),
+		changing(s, s.replaceRouteTableAssociation),
+
+		reading(s.DescribeAvailabilityZones), reading(s.DescribeRegions), reading(s.DescribeAccountAttributes),
+
+		reading(s.DescribeInstances), reading(s.DescribeInstanceStatus), changing(s, s.runInstances), changing(s, s.startInstances),
+		changing(s, s.stopInstances), changing(s, s.rebootInstances), changing(s, s.terminateInstances),
+
+		reading(s.DescribeNetworkInterfaces), changing(s, s.createNetworkInterface), changing(s, s.deleteNetworkInterface),
+		changing(s, s.attachNetworkInterface), changing(s, s.detachNetworkInterface), changing(s, s.modifyNetworkInterfaceAttribute),
+		changing(s, s.assignPrivateIPAddresses), changing(s, s.unassignPrivateIPAddresses),
+		changing(s, s.assignIPv6Addresses), changing(s, s.unassignIPv6Addresses),
+
+		reading(s.DescribeAddresses), changing(s, s.allocateAddress), changing(s, s.associateAddress), changing(s, s.disassociateAddress),
+		changing(s, s.releaseAddress),
+
+		reading(s.DescribeManagedPrefixLists), reading(s.GetManagedPrefixListEntries), changing(s, s.createManagedPrefixList),
+		changing(s, s.modifyManagedPrefixList), changing(s, s.deleteManagedPrefixList),
+
+		reading(s.DescribeSecurityGroups), reading(s.DescribeSecurityGroupRules), changing(s, s.createSecurityGroup), changing(s, s.deleteSecurityGroup),
+		changing(s, s.authorizeSecurityGroupIngress), changing(s, s.authorizeSecurityGroupEgress),
+		changing(s, s.revokeSecurityGroupIngress), changing(s, s.revokeSecurityGroupEgress), changing(s, s.modifySecurityGroupRules),
+		changing(s, s.updateSecurityGroupRuleDescriptionsIngress), changing(s, s.updateSecurityGroupRuleDescriptionsEgress),
+
+		reading(s.DescribeTags), changing(s, s.createTags), changing(s, s.deleteTags),
 	)
-}
-
-// dryRun answers a request that only asks whether it would be allowed.
-func dryRun(asked *bool) error {
-	if asked != nil && *asked {
-		return wire.Errorf("DryRunOperation", "Request would have succeeded, but DryRun flag is set.").WithStatus(412)
-	}
-	return nil
-}
-
-func deref[T any](p *T) T {
-	if p == nil {
-		var zero T
-		return zero
-	}
-	return *p
 }

@@ -12,44 +12,64 @@ import (
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/wire"
 )
 
-const maxTags = 50
-
+// setTags adds tags that everybody sees at once.
 func (s *Service) setTags(id string, keysAndValues ...string) {
-	if s.tags[id] == nil {
-		s.tags[id] = map[string]string{}
+	tags, _ := s.tags.get(id)
+	tags = maps.Clone(tags)
+	if tags == nil {
+		tags = map[string]string{}
 	}
 	for i := 0; i+1 < len(keysAndValues); i += 2 {
-		s.tags[id][keysAndValues[i]] = keysAndValues[i+1]
+		tags[keysAndValues[i]] = keysAndValues[i+1]
 	}
+	s.tags.settle(id, tags)
 }
 
-func (s *Service) tagList(id string) []types.Tag {
+// tagsOf are the tags of a resource as r sees them.
+func (s *Service) tagsOf(r eventual.Reader, id string) map[string]string {
+	v := s.tags.values[id]
+	if v == nil {
+		return nil
+	}
+	tags, ok := v.Read(r)
+	if !ok {
+		return nil
+	}
+	return tags
+}
+
+func (s *Service) tagList(r eventual.Reader, id string) []types.Tag { return tagList(s.tagsOf(r, id)) }
+
+func tagList(tags map[string]string) []types.Tag {
 	list := []types.Tag{}
-	for _, key := range slices.Sorted(maps.Keys(s.tags[id])) {
-		list = append(list, types.Tag{Key: new(key), Value: new(s.tags[id][key])})
+	for _, key := range slices.Sorted(maps.Keys(tags)) {
+		list = append(list, types.Tag{Key: new(key), Value: new(tags[key])})
 	}
 	return list
 }
 
-// tagsFor takes the tags of one type of resource out of tag specifications.
-func tagsFor(specifications []types.TagSpecification, kind types.ResourceType) (map[string]string, error) {
+// tagsFor takes the tags of one type of resource out of tag specifications. Those of others that the operation makes, too, are left alone.
+func tagsFor(specifications []types.TagSpecification, kind types.ResourceType, others ...types.ResourceType) (map[string]string, error) {
 	tags := map[string]string{}
 	for _, spec := range specifications {
+		if slices.Contains(others, spec.ResourceType) {
+			continue
+		}
 		if spec.ResourceType != kind {
-			return nil, wire.Errorf("InvalidParameterValue", "'%s' is not a valid taggable resource type for this operation.", spec.ResourceType)
+			return nil, invalidValue("'%s' is not a valid taggable resource type for this operation.", spec.ResourceType)
 		}
 		for _, t := range spec.Tags {
 			if err := checkTag(t); err != nil {
 				return nil, err
 			}
 			if _, twice := tags[*t.Key]; twice {
-				return nil, wire.Errorf("InvalidParameterValue", "Duplicate tag key '%s' specified.", *t.Key)
+				return nil, invalidValue("Duplicate tag key '%s' specified.", *t.Key)
 			}
 			tags[*t.Key] = deref(t.Value)
 		}
 	}
 	if len(tags) > maxTags {
-		return nil, wire.Errorf("TagLimitExceeded", "The maximum number of Tags for a resource, %d, has been reached.", maxTags)
+		return nil, exceeded("TagLimitExceeded", "Tags for a resource", maxTags)
 	}
 	return tags, nil
 }
@@ -58,66 +78,82 @@ func checkTag(t types.Tag) error {
 	key := deref(t.Key)
 	switch {
 	case key == "" || len([]rune(key)) > 127:
-		return wire.Errorf("InvalidParameterValue", "Tag key '%.130s' must have 1 to 127 characters", key)
+		return invalidValue("Tag key '%.130s' must have 1 to 127 characters", key)
 	case strings.HasPrefix(strings.ToLower(key), "aws:"):
-		return wire.Errorf("InvalidParameterValue", "Tag keys starting with 'aws:' are reserved for internal use")
+		return invalidValue("Tag keys starting with 'aws:' are reserved for internal use")
 	case len([]rune(deref(t.Value))) > 256:
-		return wire.Errorf("InvalidParameterValue", "Tag value of '%s' exceeds 256 characters", key)
+		return invalidValue("Tag value of '%s' exceeds 256 characters", key)
 	}
 	return nil
 }
 
-// resourceType tells by prefix what an id names; notFound is the error code if it names nothing.
-func (s *Service) resourceType(id string) (kind types.ResourceType, notFound string, exists bool) {
-	prefix, _, _ := strings.Cut(id, "-")
-	switch prefix {
-	case "vpc":
-		return types.ResourceTypeVpc, "InvalidVpcID.NotFound", id == *s.vpc.VpcId
-	case "subnet":
-		return types.ResourceTypeSubnet, "InvalidSubnetID.NotFound", s.subnets[id] != nil
-	case "sg":
-		return types.ResourceTypeSecurityGroup, "InvalidGroup.NotFound", s.groups[id] != nil
-	case "i":
-		return types.ResourceTypeInstance, "InvalidInstanceID.NotFound", s.instances[id] != nil
-	case "eni":
-		return types.ResourceTypeNetworkInterface, "InvalidNetworkInterfaceID.NotFound", s.interfaces[id] != nil
-	case "rtb":
-		return types.ResourceTypeRouteTable, "InvalidRouteTableID.NotFound", s.routeTables[id] != nil
-	case "igw":
-		return types.ResourceTypeInternetGateway, "InvalidInternetGatewayID.NotFound", id == *s.gateway.InternetGatewayId
-	case "sgr":
-		return types.ResourceTypeSecurityGroupRule, "InvalidSecurityGroupRuleId.NotFound", s.ruleExists(id)
+// taggable is a kind of resource that can have tags.
+type taggable struct {
+	naming
+	kind   types.ResourceType
+	exists func(eventual.Reader, string) bool
+}
+
+func (s *Service) taggable(id string) (taggable, bool) {
+	for _, t := range []taggable{
+		{vpcID, types.ResourceTypeVpc, sees(s.vpcs)},
+		{subnetID, types.ResourceTypeSubnet, sees(s.subnets)},
+		{groupID, types.ResourceTypeSecurityGroup, sees(s.groups)},
+		{ruleID, types.ResourceTypeSecurityGroupRule, func(_ eventual.Reader, id string) bool { return s.ruleExists(id) }},
+		{instanceID, types.ResourceTypeInstance, sees(s.instances)},
+		{interfaceID, types.ResourceTypeNetworkInterface, sees(s.interfaces)},
+		{routeTableID, types.ResourceTypeRouteTable, sees(s.routeTables)},
+		{gatewayID, types.ResourceTypeInternetGateway, sees(s.gateways)},
+		{allocationID, types.ResourceTypeElasticIp, sees(s.addresses)},
+		{prefixListID, types.ResourceTypePrefixList, sees(s.prefixLists)},
+	} {
+		if strings.HasPrefix(id, t.prefix) {
+			return t, true
+		}
 	}
-	return "", "InvalidID", false
+	return taggable{}, false
+}
+
+func sees[T any](t *table[T]) func(eventual.Reader, string) bool {
+	return func(r eventual.Reader, id string) bool { _, ok := t.found(r, id); return ok }
 }
 
 func (s *Service) ruleExists(id string) bool {
-	for _, g := range s.groups {
-		if slices.ContainsFunc(slices.Concat(g.Get().ingress, g.Get().egress), func(r rule) bool { return r.id == id }) {
+	for _, g := range s.groups.all {
+		if slices.ContainsFunc(slices.Concat(g.ingress, g.egress), func(r rule) bool { return r.id == id }) {
 			return true
 		}
 	}
 	return false
 }
 
-// CreateTags adds tags to resources; present keys get the new value.
-func (s *Service) CreateTags(_ eventual.Reader, in *ec2.CreateTagsInput) (*ec2.CreateTagsOutput, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+// CreateTags and DeleteTags are the operations for programs in the same process.
+func (s *Service) CreateTags(r eventual.Reader, in *ec2.CreateTagsInput) (*ec2.CreateTagsOutput, error) {
+	return change(s, s.createTags, r, in)
+}
+
+// DeleteTags removes tags.
+func (s *Service) DeleteTags(r eventual.Reader, in *ec2.DeleteTagsInput) (*ec2.DeleteTagsOutput, error) {
+	return change(s, s.deleteTags, r, in)
+}
+
+// createTags adds tags to resources; present keys get the new value.
+func (s *Service) createTags(r eventual.Reader, in *ec2.CreateTagsInput) (func() *ec2.CreateTagsOutput, error) {
 	if len(in.Tags) == 0 {
-		return nil, wire.Errorf("MissingParameter", "The request must contain the parameter Tag")
+		return nil, missingParameter("Tag")
 	}
 	for _, t := range in.Tags {
 		if err := checkTag(t); err != nil {
 			return nil, err
 		}
 	}
-	if err := s.checkResources(in.Resources); err != nil {
+	if err := s.checkResources(r, in.Resources); err != nil {
 		return nil, err
 	}
 	changed := map[string]map[string]string{}
 	for _, id := range in.Resources {
-		tags := maps.Clone(s.tags[id])
+		tags, _ := s.tags.get(id)
+		tags = maps.Clone(tags)
 		if tags == nil {
 			tags = map[string]string{}
 		}
@@ -125,76 +161,97 @@ func (s *Service) CreateTags(_ eventual.Reader, in *ec2.CreateTagsInput) (*ec2.C
 			tags[*t.Key] = deref(t.Value)
 		}
 		if len(tags) > maxTags {
-			return nil, wire.Errorf("TagLimitExceeded", "The maximum number of Tags for a resource, %d, has been reached.", maxTags)
+			return nil, exceeded("TagLimitExceeded", "Tags for a resource", maxTags)
 		}
 		changed[id] = tags
 	}
-	if err := dryRun(in.DryRun); err != nil {
-		return nil, err
-	}
-	maps.Copy(s.tags, changed)
-	return &ec2.CreateTagsOutput{}, nil
+	return func() *ec2.CreateTagsOutput {
+		for id, tags := range changed {
+			s.tags.put(id, tags)
+		}
+		return &ec2.CreateTagsOutput{}
+	}, nil
 }
 
-func (s *Service) checkResources(ids []string) error {
-	if len(ids) == 0 || len(ids) > 1000 {
-		return wire.Errorf("InvalidParameterValue", "Between 1 and 1000 resources must be named, not %d", len(ids))
+func (s *Service) checkResources(r eventual.Reader, ids []string) error {
+	if len(ids) == 0 {
+		return missingParameter("resourceIdSet")
+	}
+	if len(ids) > 1000 {
+		return invalidValue("At most 1000 resources can be named, not %d", len(ids))
 	}
 	for _, id := range ids {
-		if _, notFound, exists := s.resourceType(id); !exists {
-			return wire.Errorf(notFound, "The ID '%s' is not valid", id)
+		t, ok := s.taggable(id)
+		switch {
+		case !ok:
+			return wire.Errorf("InvalidID", "The ID '%.60s' is not valid", id)
+		case !t.exists(r, id):
+			return t.missing(id)
 		}
 	}
 	return nil
 }
 
-// DeleteTags removes tags: all, or those of the given keys, of a given value only if that is the tag's.
-func (s *Service) DeleteTags(_ eventual.Reader, in *ec2.DeleteTagsInput) (*ec2.DeleteTagsOutput, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err := s.checkResources(in.Resources); err != nil {
+// deleteTags removes tags: all, or those of the given keys, of a given value only if that is the tag's.
+func (s *Service) deleteTags(r eventual.Reader, in *ec2.DeleteTagsInput) (func() *ec2.DeleteTagsOutput, error) {
+	if err := s.checkResources(r, in.Resources); err != nil {
 		return nil, err
 	}
-	if err := dryRun(in.DryRun); err != nil {
-		return nil, err
-	}
-	for _, id := range in.Resources {
-		if len(in.Tags) == 0 {
-			delete(s.tags, id)
-		}
-		for _, t := range in.Tags {
-			if value, tagged := s.tags[id][deref(t.Key)]; tagged && (t.Value == nil || *t.Value == value) {
-				delete(s.tags[id], *t.Key)
+	return func() *ec2.DeleteTagsOutput {
+		for _, id := range in.Resources {
+			tags, tagged := s.tags.get(id)
+			if !tagged {
+				continue
 			}
+			left := map[string]string{}
+			if len(in.Tags) > 0 {
+				left = maps.Clone(tags)
+			}
+			for _, t := range in.Tags {
+				if value, tagged := left[deref(t.Key)]; tagged && (t.Value == nil || *t.Value == value) {
+					delete(left, *t.Key)
+				}
+			}
+			s.tags.put(id, left)
 		}
-	}
-	return &ec2.DeleteTagsOutput{}, nil
+		return &ec2.DeleteTagsOutput{}
+	}, nil
 }
 
-// DescribeTags lists tags of all resources.
-func (s *Service) DescribeTags(_ eventual.Reader, in *ec2.DescribeTagsInput) (*ec2.DescribeTagsOutput, error) {
+var tagKind = kind[types.TagDescription]{
+	id: func(t types.TagDescription) string { return *t.ResourceId + "\x00" + *t.Key }, ids: naming{prefix: "tag"},
+	filters: filters[types.TagDescription]{
+		"key":           func(_ *Service, t types.TagDescription) []string { return one(t.Key) },
+		"tag-key":       func(_ *Service, t types.TagDescription) []string { return one(t.Key) },
+		"value":         func(_ *Service, t types.TagDescription) []string { return one(t.Value) },
+		"resource-id":   func(_ *Service, t types.TagDescription) []string { return one(t.ResourceId) },
+		"resource-type": func(_ *Service, t types.TagDescription) []string { return given(string(t.ResourceType)) },
+	},
+}
+
+// DescribeTags lists tags of all resources. Its filter tag:<key> compares the value of the tag itself.
+func (s *Service) DescribeTags(r eventual.Reader, in *ec2.DescribeTagsInput) (*ec2.DescribeTagsOutput, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var all []types.TagDescription
-	for id, tags := range s.tags {
-		kind, _, exists := s.resourceType(id)
-		if !exists {
+	for id := range s.tags.all {
+		t, ok := s.taggable(id)
+		if !ok || !t.exists(r, id) {
 			continue
 		}
-		for key, value := range tags {
-			all = append(all, types.TagDescription{ResourceId: new(id), ResourceType: kind, Key: new(key), Value: new(value)})
+		for key, value := range s.tagsOf(r, id) {
+			all = append(all, types.TagDescription{ResourceId: new(id), ResourceType: t.kind, Key: new(key), Value: new(value)})
 		}
 	}
-	k := kind[types.TagDescription]{
-		id: func(t types.TagDescription) string { return *t.ResourceId + "\x00" + *t.Key },
-		filters: map[string]func(types.TagDescription) []string{
-			"key":           func(t types.TagDescription) []string { return one(t.Key) },
-			"value":         func(t types.TagDescription) []string { return one(t.Value) },
-			"resource-id":   func(t types.TagDescription) []string { return one(t.ResourceId) },
-			"resource-type": func(t types.TagDescription) []string { return []string{string(t.ResourceType)} },
-		},
+	var filters []types.Filter
+	for _, f := range in.Filters {
+		if key, ok := strings.CutPrefix(deref(f.Name), "tag:"); ok {
+			filters = append(filters, types.Filter{Name: new("key"), Values: []string{key}}, types.Filter{Name: new("value"), Values: f.Values})
+			continue
+		}
+		filters = append(filters, f)
 	}
-	found, next, err := find(k, all, nil, query{nil, in.Filters, in.MaxResults, in.NextToken})
+	found, next, err := list(s, r, tagKind, all, query{nil, filters, in.MaxResults, in.NextToken})
 	if err != nil {
 		return nil, err
 	}

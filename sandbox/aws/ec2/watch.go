@@ -57,23 +57,52 @@ func (s *Service) tellAll() {
 	}
 }
 
+// interfaceChanged tells of what an interface has got or lost.
+func (s *Service) interfaceChanged(before, after *networkInterface) {
+	switch {
+	case len(s.watches) == 0:
+	case before == nil:
+		s.readdressed(after)
+	case after == nil:
+		s.readdressed(before)
+	case !slices.Equal(before.groups, after.groups):
+		s.tellAll()
+	case !slices.Equal(before.secondary, after.secondary):
+		s.readdressed(after)
+	}
+}
+
 // spread tells of a change of a group's rules: now, when the interfaces that are watched take it, and when the last interface has.
-func (s *Service) spread(id string, number int) {
+func (s *Service) spread(id, event string) {
+	s.spreadTo(event, func(n *networkInterface) bool { return slices.Contains(n.groups, id) })
+}
+
+// spreadList is spread for a change of a prefix list.
+func (s *Service) spreadList(id, event string) {
+	s.spreadTo(event, func(n *networkInterface) bool {
+		return slices.ContainsFunc(n.groups, func(group string) bool {
+			g, ok := s.groups.get(group)
+			return ok && slices.ContainsFunc(slices.Concat(g.ingress, g.egress), func(r rule) bool { return r.prefixList == id })
+		})
+	})
+}
+
+func (s *Service) spreadTo(event string, concerned func(*networkInterface) bool) {
 	if len(s.watches) == 0 {
 		return
 	}
 	s.tellAll()
 	watched := map[*networkInterface]bool{}
 	for w := range s.watches {
-		watched[s.byAddress[w.to.Addr()]] = true
+		watched[s.owner(w.to.Addr())] = true
 	}
 	moments := map[time.Duration]bool{}
 	var last time.Duration
-	for _, n := range s.interfaces {
-		if !slices.Contains(n.groups, id) {
+	for _, n := range s.interfaces.all {
+		if !concerned(n) {
 			continue
 		}
-		delay := s.reaches(n, id, number)
+		delay := s.reaches(n, event)
 		last = max(last, delay)
 		if watched[n] {
 			moments[delay] = true
@@ -87,9 +116,9 @@ func (s *Service) spread(id string, number int) {
 	}
 }
 
-// reaches is how long a change of a group is on its way to an interface.
-func (s *Service) reaches(n *networkInterface, id string, number int) time.Duration {
-	return s.config.Draws.PerNode(profile.SecurityGroupRule, s.inForce[id].event(number), n.id)
+// reaches is how long a change of a group or list is on its way to an interface.
+func (s *Service) reaches(n *networkInterface, event string) time.Duration {
+	return s.config.Draws.PerNode(profile.SecurityGroupRule, event, n.id)
 }
 
 // readdressed tells of an address that an interface has got or lost, as far as rules let it in by its groups.
@@ -104,8 +133,8 @@ func (s *Service) readdressed(n *networkInterface) {
 func (s *Service) tell(w *watch) {
 	var out Sources
 	out.Allowed, w.groups = s.allowed(w.to)
-	receiver := s.byAddress[w.to.Addr()]
-	for _, n := range s.interfaces {
+	receiver := s.owner(w.to.Addr())
+	for _, n := range s.interfaces.all {
 		p := Packet{Protocol: "tcp", From: n.primary, To: w.to}
 		if n == receiver || s.permits(n, true, p, w.to.Addr(), receiver) || s.willPermit(n, p, receiver) {
 			continue
@@ -117,7 +146,7 @@ func (s *Service) tell(w *watch) {
 
 // allowed are the blocks from which a destination's own groups let connections in, and the groups that are named among them.
 func (s *Service) allowed(to netip.AddrPort) (blocks []netip.Prefix, named []string) {
-	receiver := s.byAddress[to.Addr()]
+	receiver := s.owner(to.Addr())
 	if receiver == nil || len(receiver.groups) == 0 {
 		return []netip.Prefix{netip.PrefixFrom(netip.IPv4Unspecified(), 0), netip.PrefixFrom(netip.IPv6Unspecified(), 0)}, nil
 	}
@@ -132,6 +161,10 @@ func (s *Service) allowed(to netip.AddrPort) (blocks []netip.Prefix, named []str
 			case !r.concerns(p):
 			case r.group != "":
 				named = append(named, r.group)
+			case r.prefixList != "":
+				if f := s.listsInForce[r.prefixList]; f != nil {
+					blocks = append(blocks, f.at(s, receiver).blocks...)
+				}
 			default:
 				if block, err := netip.ParsePrefix(r.cidr4 + r.cidr6); err == nil {
 					blocks = append(blocks, block)
@@ -142,8 +175,11 @@ func (s *Service) allowed(to netip.AddrPort) (blocks []netip.Prefix, named []str
 	if len(named) == 0 {
 		return blocks, nil
 	}
-	for a, n := range s.byAddress {
-		if slices.ContainsFunc(n.groups, func(id string) bool { return slices.Contains(named, id) }) {
+	for _, n := range s.interfaces.all {
+		if !slices.ContainsFunc(n.groups, func(id string) bool { return slices.Contains(named, id) }) {
+			continue
+		}
+		for _, a := range n.all() {
 			blocks = append(blocks, netip.PrefixFrom(a, a.BitLen()))
 		}
 	}
@@ -153,7 +189,7 @@ func (s *Service) allowed(to netip.AddrPort) (blocks []netip.Prefix, named []str
 // willPermit says whether the newest rules of an interface let a packet out, be they in force there or not.
 func (s *Service) willPermit(n *networkInterface, p Packet, receiver *networkInterface) bool {
 	return slices.ContainsFunc(n.groups, func(id string) bool {
-		g := s.groups[id]
-		return g != nil && slices.ContainsFunc(g.Get().rules(true), func(r rule) bool { return r.permits(p, p.To.Addr(), receiver) })
+		g, ok := s.groups.get(id)
+		return ok && slices.ContainsFunc(g.rules(true), func(r rule) bool { return s.matches(r, n, p, p.To.Addr(), receiver) })
 	})
 }

@@ -49,14 +49,14 @@ func (w *watched) permission(cidr, group string) []types.IpPermission {
 
 func (w *watched) authorize(p []types.IpPermission) {
 	w.Helper()
-	if _, err := w.AuthorizeSecurityGroupIngress(eventual.Reader{}, &ec2.AuthorizeSecurityGroupIngressInput{GroupId: &w.group, IpPermissions: p}); err != nil {
+	if _, err := change(w.Service, w.authorizeSecurityGroupIngress, eventual.Reader{}, &ec2.AuthorizeSecurityGroupIngressInput{GroupId: &w.group, IpPermissions: p}); err != nil {
 		w.Fatal(err)
 	}
 }
 
 func (w *watched) revoke(p []types.IpPermission) {
 	w.Helper()
-	if _, err := w.RevokeSecurityGroupIngress(eventual.Reader{}, &ec2.RevokeSecurityGroupIngressInput{GroupId: &w.group, IpPermissions: p}); err != nil {
+	if _, err := change(w.Service, w.revokeSecurityGroupIngress, eventual.Reader{}, &ec2.RevokeSecurityGroupIngressInput{GroupId: &w.group, IpPermissions: p}); err != nil {
 		w.Fatal(err)
 	}
 }
@@ -71,7 +71,7 @@ func TestWatchTellsWhenPacketsFeelARule(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWatched(t, "typical")
 		client := netip.MustParseAddr("192.168.1.1")
-		change := func(open bool, call func()) {
+		step := func(open bool, call func()) {
 			t.Helper()
 			begun := time.Now()
 			call()
@@ -86,8 +86,8 @@ func TestWatchTellsWhenPacketsFeelARule(t *testing.T) {
 				t.Errorf("after %v packets feel that the client may connect: %v, and it is not told", time.Since(begun), open)
 			}
 		}
-		change(true, func() { w.authorize(w.permission("192.168.0.0/16", "")) })
-		change(false, func() { w.revoke(w.permission("192.168.0.0/16", "")) })
+		step(true, func() { w.authorize(w.permission("192.168.0.0/16", "")) })
+		step(false, func() { w.revoke(w.permission("192.168.0.0/16", "")) })
 	})
 }
 
@@ -134,13 +134,13 @@ func TestWatchTellsWhoMaySendNothing(t *testing.T) {
 	}
 	w.authorize(w.permission("0.0.0.0/0", ""))
 	all := []types.IpPermission{{IpProtocol: new("-1"), IpRanges: []types.IpRange{{CidrIp: new("0.0.0.0/0")}}}}
-	if _, err := w.RevokeSecurityGroupEgress(eventual.Reader{}, &ec2.RevokeSecurityGroupEgressInput{GroupId: &w.nodeGroup, IpPermissions: all}); err != nil {
+	if _, err := change(w.Service, w.revokeSecurityGroupEgress, eventual.Reader{}, &ec2.RevokeSecurityGroupEgressInput{GroupId: &w.nodeGroup, IpPermissions: all}); err != nil {
 		t.Fatal(err)
 	}
 	if w.lets(machine.Address) || !w.lets(netip.MustParseAddr("192.168.1.1")) {
 		t.Errorf("told %v", w.told)
 	}
-	if _, err := w.AuthorizeSecurityGroupEgress(eventual.Reader{}, &ec2.AuthorizeSecurityGroupEgressInput{GroupId: &w.nodeGroup, IpPermissions: all}); err != nil {
+	if _, err := change(w.Service, w.authorizeSecurityGroupEgress, eventual.Reader{}, &ec2.AuthorizeSecurityGroupEgressInput{GroupId: &w.nodeGroup, IpPermissions: all}); err != nil {
 		t.Fatal(err)
 	}
 	if !w.lets(machine.Address) {

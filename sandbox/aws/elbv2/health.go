@@ -70,8 +70,21 @@ func (s *Service) stopped(g *targetGroup, t *target) bool {
 	return exists && !machine.Running
 }
 
-// followInstances deregisters the targets whose instances are terminated, and shows those that have stopped or run again as such. It is done
-// when somebody asks, since nobody else can see it: a machine that is off answers no load balancer node.
+// FollowInstance looks again at the targets that are an instance, since it has stopped, runs again, or is terminated.
+func (s *Service) FollowInstance(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, g := range s.targetGroups {
+		for key := range g.targets {
+			if key.ID == id {
+				s.followInstances(g)
+				break
+			}
+		}
+	}
+}
+
+// followInstances deregisters the targets whose instances are terminated, and shows those that have stopped or run again as such.
 func (s *Service) followInstances(g *targetGroup) {
 	if g.value.Get().TargetType != types.TargetTypeEnumInstance {
 		return

@@ -44,6 +44,8 @@ const (
 	SetSubnets          Key = "lb.set_subnets"         // N
 	SetSecurityGroups   Key = "lb.set_security_groups" // N
 	SecurityGroupRule   Key = "sg.rule"
+	InstanceStart       Key = "ec2.instance_start" // from pending to running
+	InstanceStop        Key = "ec2.instance_stop"  // from stopping to stopped, from shutting-down to terminated
 	ReadWindow          Key = "read.window"
 	ReferenceRelease    Key = "ref.release"
 	TaggingLag          Key = "rgt.lag"
@@ -66,7 +68,7 @@ var durations = []Key{
 	ALBRuleChange, ALBRegister, ALBDeregister, ALBAttribute, ALBCertificate, ALBHealthAggregate,
 	NLBRegister, NLBDeregister, NLBUnhealthyStop, NLBListenerChange, NLBListenerGap, NLBWeightChange,
 	NLBWeightZeroClose, NLBAttribute, ProvisionALB, ProvisionNLB, DNSVisible, InterfaceRelease, SetSubnets,
-	SetSecurityGroups, SecurityGroupRule, ReadWindow, ReferenceRelease, TaggingLag, TaggingLagDeleted,
+	SetSecurityGroups, SecurityGroupRule, InstanceStart, InstanceStop, ReadWindow, ReferenceRelease, TaggingLag, TaggingLagDeleted,
 	Route53InSync, CertificateIssue, MetricPublish, FirewallAssociate, AcceleratorDeploy, IdentityPropagation,
 }
 

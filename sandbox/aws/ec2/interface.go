@@ -1,0 +1,528 @@
+package ec2
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/eventual"
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/wire"
+)
+
+// networkInterface owns addresses and carries security groups. It is never changed in place.
+type networkInterface struct {
+	id, description, mac string
+	vpc, subnet, zone    string
+	groups               []string
+	kind                 types.NetworkInterfaceType
+	primary              netip.Addr
+	secondary            []netip.Addr // only ever the newest version is appended to
+	six                  []netip.Addr
+	public               netip.Addr  // given at launch, ends with the instance. Not valid: none
+	attachment           *attachment // nil: it is available
+	balancer             bool        // owned by a load balancer
+	check                bool        // of source and destination
+}
+
+// attachment is what an interface belongs to: an instance, or a load balancer, which has none.
+type attachment struct {
+	id, instance        string
+	device              int32
+	deleteOnTermination bool
+	since               time.Time
+}
+
+func (n *networkInterface) addresses() []string {
+	list := []string{n.primary.String()}
+	for _, a := range n.secondary {
+		list = append(list, a.String())
+	}
+	return list
+}
+
+func (n *networkInterface) all() []netip.Addr { return append([]netip.Addr{n.primary}, n.secondary...) }
+
+func (n *networkInterface) attachedTo() attachment {
+	if n.attachment == nil {
+		return attachment{}
+	}
+	return *n.attachment
+}
+
+func (n *networkInterface) status() types.NetworkInterfaceStatus {
+	if n.attachment == nil {
+		return types.NetworkInterfaceStatusAvailable
+	}
+	return types.NetworkInterfaceStatusInUse
+}
+
+var interfaceKind = kind[*networkInterface]{
+	id: func(n *networkInterface) string { return n.id }, ids: interfaceID, idsExcludePages: true,
+	filters: filters[*networkInterface]{
+		"addresses.private-ip-address": func(_ *Service, n *networkInterface) []string { return n.addresses() },
+		"addresses.primary": func(_ *Service, n *networkInterface) []string {
+			if len(n.secondary) > 0 {
+				return []string{"true", "false"}
+			}
+			return []string{"true"}
+		},
+		"addresses.association.public-ip": func(s *Service, n *networkInterface) []string { return s.publicAddresses(n) },
+		"association.public-ip":           func(s *Service, n *networkInterface) []string { return s.publicAddresses(n) },
+		"association.allocation-id": func(s *Service, n *networkInterface) []string {
+			if a := s.associatedWith(n.id); a != nil {
+				return given(a.id)
+			}
+			return nil
+		},
+		"ipv6-addresses.ipv6-address": func(_ *Service, n *networkInterface) []string {
+			return each(n.six, func(a netip.Addr) []string { return given(a.String()) })
+		},
+		"attachment.attachment-id": func(_ *Service, n *networkInterface) []string { return given(n.attachedTo().id) },
+		"attachment.instance-id":   func(_ *Service, n *networkInterface) []string { return given(n.attachedTo().instance) },
+		"attachment.device-index": func(_ *Service, n *networkInterface) []string {
+			if n.attachment == nil {
+				return nil
+			}
+			return given(strconv.Itoa(int(n.attachment.device)))
+		},
+		"attachment.status": func(_ *Service, n *networkInterface) []string {
+			if n.attachment == nil {
+				return nil
+			}
+			return []string{"attached"}
+		},
+		"availability-zone":    func(_ *Service, n *networkInterface) []string { return given(n.zone) },
+		"description":          func(_ *Service, n *networkInterface) []string { return given(n.description) },
+		"group-id":             func(_ *Service, n *networkInterface) []string { return n.groups },
+		"interface-type":       func(_ *Service, n *networkInterface) []string { return given(string(n.kind)) },
+		"mac-address":          func(_ *Service, n *networkInterface) []string { return given(n.mac) },
+		"network-interface-id": func(_ *Service, n *networkInterface) []string { return given(n.id) },
+		"owner-id":             func(s *Service, _ *networkInterface) []string { return given(s.config.AccountID) },
+		"private-dns-name":     func(s *Service, n *networkInterface) []string { return given(s.privateName(n.primary)) },
+		"private-ip-address":   func(_ *Service, n *networkInterface) []string { return given(n.primary.String()) },
+		"requester-id": func(_ *Service, n *networkInterface) []string {
+			if n.balancer {
+				return []string{requester}
+			}
+			return nil
+		},
+		"requester-managed": func(_ *Service, n *networkInterface) []string { return given(strconv.FormatBool(n.balancer)) },
+		"source-dest-check": func(_ *Service, n *networkInterface) []string { return given(strconv.FormatBool(n.check)) },
+		"status":            func(_ *Service, n *networkInterface) []string { return given(string(n.status())) },
+		"subnet-id":         func(_ *Service, n *networkInterface) []string { return given(n.subnet) },
+		"vpc-id":            func(_ *Service, n *networkInterface) []string { return given(n.vpc) },
+	},
+}
+
+// requester makes the interfaces of load balancers.
+const requester = "amazon-elb"
+
+// DescribeNetworkInterfaces lists interfaces, those of load balancers among them.
+func (s *Service) DescribeNetworkInterfaces(r eventual.Reader, in *ec2.DescribeNetworkInterfacesInput) (*ec2.DescribeNetworkInterfacesOutput, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	found, next, err := list(s, r, interfaceKind, s.candidates(r, in.Filters), query{in.NetworkInterfaceIds, in.Filters, in.MaxResults, in.NextToken})
+	if err != nil {
+		return nil, err
+	}
+	out := &ec2.DescribeNetworkInterfacesOutput{NextToken: next, NetworkInterfaces: []types.NetworkInterface{}}
+	for _, n := range found {
+		out.NetworkInterfaces = append(out.NetworkInterfaces, s.shownInterface(n, s.tagsOf(r, n.id)))
+	}
+	return out, nil
+}
+
+// candidates are the interfaces to be filtered. A search for addresses, which controllers make for many pods at
+// a time, looks only at the interfaces that own them.
+func (s *Service) candidates(r eventual.Reader, filters []types.Filter) []*networkInterface {
+	for _, f := range filters {
+		if deref(f.Name) != "addresses.private-ip-address" || strings.ContainsAny(strings.Join(f.Values, ""), `*?\`) {
+			continue
+		}
+		var all []*networkInterface
+		taken := map[string]bool{}
+		for _, v := range f.Values {
+			a, err := netip.ParseAddr(v)
+			if err != nil {
+				continue
+			}
+			for vpc := range s.vpcs.all {
+				id := s.byAddress[place{vpc, a}]
+				if value := s.interfaces.values[id]; value != nil && !taken[id] {
+					taken[id] = true
+					if n, ok := value.Read(r); ok {
+						all = append(all, n)
+					}
+				}
+			}
+		}
+		return all
+	}
+	return s.interfaces.visible(r)
+}
+
+func (s *Service) shownInterface(n *networkInterface, tags map[string]string) types.NetworkInterface {
+	out := types.NetworkInterface{
+		NetworkInterfaceId: new(n.id), Description: new(n.description), MacAddress: new(n.mac), InterfaceType: n.kind,
+		SubnetId: new(n.subnet), VpcId: new(n.vpc), AvailabilityZone: new(n.zone), AvailabilityZoneId: new(s.zoneIDOf(n.zone)), OwnerId: new(s.config.AccountID),
+		Groups: s.groupIdentifiers(n.groups), PrivateIpAddress: new(n.primary.String()), PrivateDnsName: new(s.privateName(n.primary)),
+		PrivateIpAddresses: []types.NetworkInterfacePrivateIpAddress{}, Ipv6Addresses: []types.NetworkInterfaceIpv6Address{},
+		RequesterManaged: new(n.balancer), SourceDestCheck: new(n.check), Status: n.status(), TagSet: tagList(tags), Association: s.shownAssociation(n, n.primary),
+	}
+	for i, a := range n.all() {
+		out.PrivateIpAddresses = append(out.PrivateIpAddresses, types.NetworkInterfacePrivateIpAddress{
+			Primary: new(i == 0), PrivateIpAddress: new(a.String()), PrivateDnsName: new(s.privateName(a)), Association: s.shownAssociation(n, a),
+		})
+	}
+	for _, a := range n.six {
+		out.Ipv6Addresses = append(out.Ipv6Addresses, types.NetworkInterfaceIpv6Address{Ipv6Address: new(a.String())})
+	}
+	if n.balancer {
+		out.RequesterId = new(requester)
+	}
+	if a := n.attachment; a != nil {
+		out.Attachment = &types.NetworkInterfaceAttachment{
+			AttachmentId: new(a.id), Status: types.AttachmentStatusAttached, DeviceIndex: new(a.device), NetworkCardIndex: new(int32(0)),
+			DeleteOnTermination: new(a.deleteOnTermination), AttachTime: new(a.since), InstanceId: optional(a.instance), InstanceOwnerId: new(s.config.AccountID),
+		}
+		if n.balancer {
+			out.Attachment.InstanceOwnerId = new(requester)
+		}
+	}
+	return out
+}
+
+func (s *Service) shownAssociation(n *networkInterface, private netip.Addr) *types.NetworkInterfaceAssociation {
+	if a := s.associationFor(n.id, private); a != nil {
+		return &types.NetworkInterfaceAssociation{
+			AllocationId: new(a.id), AssociationId: new(a.association), PublicIp: new(a.public.String()), PublicDnsName: new(s.publicName(a.public)),
+			IpOwnerId: new(s.config.AccountID),
+		}
+	}
+	if n.public.IsValid() && private == n.primary {
+		return &types.NetworkInterfaceAssociation{PublicIp: new(n.public.String()), PublicDnsName: new(s.publicName(n.public)), IpOwnerId: new("amazon")}
+	}
+	return nil
+}
+
+func (s *Service) groupIdentifiers(ids []string) []types.GroupIdentifier {
+	list := []types.GroupIdentifier{}
+	for _, id := range ids {
+		if g, ok := s.groups.get(id); ok {
+			list = append(list, types.GroupIdentifier{GroupId: new(id), GroupName: new(g.name)})
+		}
+	}
+	return list
+}
+
+func (s *Service) privateName(a netip.Addr) string {
+	return "ip-" + strings.ReplaceAll(a.String(), ".", "-") + "." + s.config.Region + ".compute.internal"
+}
+
+func (s *Service) publicName(a netip.Addr) string {
+	return "ec2-" + strings.ReplaceAll(a.String(), ".", "-") + "." + s.config.Region + ".compute.amazonaws.com"
+}
+
+// interfaceSpec is an interface that is to be made.
+type interfaceSpec struct {
+	// name is that of the draw for its id.
+	name, description string
+	subnet            *subnet
+	groups            []string
+	kind              types.NetworkInterfaceType
+	primary           netip.Addr // not valid: any
+	secondary         []netip.Addr
+	more, more6       int // of any addresses, besides those that are named
+	six               []netip.Addr
+	public            bool
+}
+
+// check says whether the subnet can give the addresses.
+func (spec *interfaceSpec) check() error {
+	named := slices.Clone(spec.secondary)
+	if spec.primary.IsValid() {
+		named = append(named, spec.primary)
+	}
+	for i, a := range named {
+		if err := spec.subnet.checkFree(a); err != nil {
+			return err
+		}
+		if slices.Contains(named[:i], a) {
+			return invalidValue("Address %s is given twice", a)
+		}
+	}
+	if spec.subnet.free() < 1+len(spec.secondary)+spec.more {
+		return wire.Errorf("InsufficientFreeAddressesInSubnet", "There are not enough free addresses in subnet '%s' to satisfy the request.", *spec.subnet.SubnetId)
+	}
+	if len(spec.six)+spec.more6 > 0 {
+		return spec.subnet.check6(spec.six)
+	}
+	return nil
+}
+
+// checkFree says whether an address is one that the subnet can give.
+func (n *subnet) checkFree(a netip.Addr) error {
+	switch {
+	case !n.gives(a):
+		return invalidValue("Address %s does not fall within the subnet's address range", a)
+	case n.used[a]:
+		return wire.Errorf("InvalidIPAddress.InUse", "Address %s is in use.", a)
+	}
+	return nil
+}
+
+func (n *subnet) check6(named []netip.Addr) error {
+	if !n.prefix6.IsValid() {
+		return invalidCombination("Subnet '%s' has no IPv6 CIDR block", *n.SubnetId)
+	}
+	for _, a := range named {
+		switch {
+		case !n.pool6.gives(a):
+			return invalidValue("Address %s does not fall within the subnet's address range", a)
+		case n.pool6.used[a]:
+			return wire.Errorf("InvalidIPAddress.InUse", "Address %s is in use.", a)
+		}
+	}
+	return nil
+}
+
+// newInterface makes an interface that check has found possible. Somebody else puts it into the table.
+func (s *Service) newInterface(spec interfaceSpec) *networkInterface {
+	n := &networkInterface{
+		id: s.config.IDs.EC2("eni", spec.name), description: spec.description, vpc: *spec.subnet.VpcId, subnet: *spec.subnet.SubnetId,
+		zone: *spec.subnet.AvailabilityZone, groups: spec.groups, kind: spec.kind, check: true,
+	}
+	// Named ones first, so that none of them is given out as any.
+	for _, a := range append(slices.Clone(spec.secondary), spec.primary) {
+		if a.IsValid() {
+			spec.subnet.used[a] = true
+		}
+	}
+	if n.primary = spec.primary; !n.primary.IsValid() {
+		n.primary, _ = spec.subnet.take()
+	}
+	n.secondary = append(slices.Clone(spec.secondary), taken(spec.subnet.pool, spec.more)...)
+	for _, a := range spec.six {
+		spec.subnet.pool6.used[a] = true
+	}
+	n.six = append(slices.Clone(spec.six), taken(spec.subnet.pool6, spec.more6)...)
+	b := n.primary.As4()
+	n.mac = fmt.Sprintf("02:00:%02x:%02x:%02x:%02x", b[0], b[1], b[2], b[3])
+	if spec.public {
+		n.public, _ = s.publicPool.take()
+	}
+	for _, a := range n.all() {
+		s.byAddress[place{n.vpc, a}] = n.id
+	}
+	return n
+}
+
+// taken are some addresses of a pool that has enough.
+func taken(p *pool, count int) []netip.Addr {
+	var list []netip.Addr
+	for range count {
+		if a, ok := p.take(); ok {
+			list = append(list, a)
+		}
+	}
+	return list
+}
+
+// dropInterface ends an interface, and frees its addresses.
+func (s *Service) dropInterface(n *networkInterface) {
+	home, _ := s.subnets.get(n.subnet)
+	for _, a := range n.all() {
+		home.give(a)
+		delete(s.byAddress, place{n.vpc, a})
+	}
+	for _, a := range n.six {
+		home.pool6.give(a)
+	}
+	s.publicPool.give(n.public)
+	for _, a := range s.addresses.all {
+		if a.networkInterface == n.id {
+			s.disassociate(a)
+		}
+	}
+	s.interfaces.drop(n.id)
+	s.tags.drop(n.id)
+	s.markRoutes(n.id, types.RouteStateBlackhole)
+}
+
+func (s *Service) createNetworkInterface(r eventual.Reader, in *ec2.CreateNetworkInterfaceInput) (func() *ec2.CreateNetworkInterfaceOutput, error) {
+	home, err := find(r, subnetID, s.subnets, in.SubnetId, "subnetId")
+	if err != nil {
+		return nil, err
+	}
+	v, _ := s.vpcs.get(*home.VpcId)
+	groups, err := s.groupsFor(r, v, in.Groups)
+	if err != nil {
+		return nil, err
+	}
+	kind := types.NetworkInterfaceTypeInterface
+	if t := in.InterfaceType; t != "" && t != "interface" {
+		if !slices.Contains(t.Values(), t) {
+			return nil, invalidValue("Value (%.40s) for parameter InterfaceType is invalid", t)
+		}
+		kind = types.NetworkInterfaceType(t)
+	}
+	if len(in.Ipv4Prefixes)+len(in.Ipv6Prefixes) > 0 || in.Ipv4PrefixCount != nil || in.Ipv6PrefixCount != nil {
+		return nil, wire.Errorf("UnsupportedOperation", "The sandbox does not model prefixes of network interfaces")
+	}
+	spec := interfaceSpec{description: deref(in.Description), subnet: home, groups: groups, kind: kind}
+	if err := spec.addresses(addressRequest{in.PrivateIpAddress, in.PrivateIpAddresses, in.SecondaryPrivateIpAddressCount, in.Ipv6Addresses, in.Ipv6AddressCount}); err != nil {
+		return nil, err
+	}
+	tags, err := tagsFor(in.TagSpecifications, types.ResourceTypeNetworkInterface)
+	if err != nil {
+		return nil, err
+	}
+	if s.interfaces.count() >= s.config.Quotas.NetworkInterfaces {
+		return nil, exceeded("NetworkInterfaceLimitExceeded", "network interfaces", s.config.Quotas.NetworkInterfaces)
+	}
+	return func() *ec2.CreateNetworkInterfaceOutput {
+		n := s.newInterface(spec)
+		s.interfaces.put(n.id, n)
+		s.tags.settle(n.id, tags)
+		shown := s.shownInterface(n, tags)
+		shown.Status = "pending"
+		return &ec2.CreateNetworkInterfaceOutput{NetworkInterface: &shown, ClientToken: in.ClientToken}
+	}, nil
+}
+
+// addressRequest is what requests say of the addresses of an interface.
+type addressRequest struct {
+	primary *string
+	listed  []types.PrivateIpAddressSpecification
+	more    *int32
+	six     []types.InstanceIpv6Address
+	more6   *int32
+}
+
+// addresses reads what addresses an interface is to have.
+func (spec *interfaceSpec) addresses(q addressRequest) error {
+	if q.primary != nil {
+		a, err := parseAddress(*q.primary)
+		if err != nil {
+			return err
+		}
+		spec.primary = a
+	}
+	for _, one := range q.listed {
+		a, err := parseAddress(deref(one.PrivateIpAddress))
+		switch {
+		case err != nil:
+			return err
+		case !deref(one.Primary):
+			spec.secondary = append(spec.secondary, a)
+		case spec.primary.IsValid() && spec.primary != a:
+			return invalidCombination("Only one primary private IP address can be specified")
+		default:
+			spec.primary = a
+		}
+	}
+	if q.more != nil && len(spec.secondary) > 0 {
+		return invalidCombination("Secondary addresses can be named or counted, not both")
+	}
+	if q.more6 != nil && len(q.six) > 0 {
+		return invalidCombination("IPv6 addresses can be named or counted, not both")
+	}
+	spec.more, spec.more6 = int(deref(q.more)), int(deref(q.more6))
+	if spec.more < 0 || spec.more6 < 0 {
+		return invalidValue("A number of addresses cannot be negative")
+	}
+	for _, one := range q.six {
+		a, err := netip.ParseAddr(deref(one.Ipv6Address))
+		if err != nil || !a.Is6() {
+			return invalidValue("invalid value for parameter ipv6Address: '%.60s'", deref(one.Ipv6Address))
+		}
+		spec.six = append(spec.six, a)
+	}
+	if 1+len(spec.secondary)+spec.more > maxAddresses {
+		return exceeded("PrivateIpAddressLimitExceeded", "private addresses of an interface", maxAddresses)
+	}
+	return spec.check()
+}
+
+func parseAddress(text string) (netip.Addr, error) {
+	a, err := netip.ParseAddr(text)
+	if err != nil || !a.Is4() {
+		return a, invalidValue("invalid value for parameter address: '%.60s'", text)
+	}
+	return a, nil
+}
+
+// Most that the largest instances have; how many a type has is not modelled.
+const (
+	maxAddresses  = 50 // of an interface
+	maxInterfaces = 15 // of an instance
+)
+
+// mine finds an interface that its user may change: not one of a load balancer.
+func (s *Service) mine(r eventual.Reader, id *string) (*networkInterface, error) {
+	n, err := find(r, interfaceID, s.interfaces, id, "networkInterfaceId")
+	if err != nil {
+		return nil, err
+	}
+	if n.balancer {
+		return nil, wire.Errorf("OperationNotPermitted", "You are not allowed to manage '%s', an interface of %s", n.id, requester)
+	}
+	return n, nil
+}
+
+func (s *Service) deleteNetworkInterface(r eventual.Reader, in *ec2.DeleteNetworkInterfaceInput) (func() *ec2.DeleteNetworkInterfaceOutput, error) {
+	n, err := s.mine(r, in.NetworkInterfaceId)
+	if err != nil {
+		return nil, err
+	}
+	if n.attachment != nil {
+		return nil, wire.Errorf("InvalidNetworkInterface.InUse", "The network interface '%s' is in use: attachment %s.", n.id, n.attachment.id)
+	}
+	return func() *ec2.DeleteNetworkInterfaceOutput {
+		s.dropInterface(n)
+		return &ec2.DeleteNetworkInterfaceOutput{}
+	}, nil
+}
+
+func (s *Service) modifyNetworkInterfaceAttribute(r eventual.Reader, in *ec2.ModifyNetworkInterfaceAttributeInput) (func() *ec2.ModifyNetworkInterfaceAttributeOutput, error) {
+	n, err := s.mine(r, in.NetworkInterfaceId)
+	if err != nil {
+		return nil, err
+	}
+	asked := 0
+	for _, given := range []bool{in.Description != nil, in.Groups != nil, in.SourceDestCheck != nil, in.Attachment != nil} {
+		if given {
+			asked++
+		}
+	}
+	if asked != 1 {
+		return nil, invalidCombination("Exactly one attribute can be changed: description, groups, sourceDestCheck or attachment")
+	}
+	next := *n
+	switch {
+	case in.Description != nil:
+		next.description = deref(in.Description.Value)
+	case in.SourceDestCheck != nil:
+		next.check = deref(in.SourceDestCheck.Value)
+	case in.Groups != nil:
+		v, _ := s.vpcs.get(n.vpc)
+		if next.groups, err = s.groupsFor(r, v, in.Groups); err != nil {
+			return nil, err
+		}
+	default:
+		if n.attachment == nil || deref(in.Attachment.AttachmentId) != n.attachment.id {
+			return nil, attachmentID.missing(deref(in.Attachment.AttachmentId))
+		}
+		next.attachment = changed(n.attachment, func(a *attachment) { a.deleteOnTermination = deref(in.Attachment.DeleteOnTermination) })
+	}
+	return func() *ec2.ModifyNetworkInterfaceAttributeOutput {
+		s.interfaces.put(n.id, &next)
+		return &ec2.ModifyNetworkInterfaceAttributeOutput{}
+	}, nil
+}
