@@ -15,8 +15,7 @@ import (
 	"time"
 )
 
-// This file speaks HTTP/2 and gRPC to targets. A connection carries one request at a time, as with HTTP/1.1, so that both are looked after in
-// the same way; a real load balancer multiplexes, which nobody but the target can see.
+// This file speaks HTTP/2 and gRPC to targets; shared.go knows which connections there are.
 
 // http2Client makes a client of a connection to a target. If that is secured, it has been before.
 func http2Client(ctx context.Context, conn net.Conn) (*http.ClientConn, error) {

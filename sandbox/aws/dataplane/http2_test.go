@@ -2,6 +2,7 @@ package dataplane
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"fmt"
 	"io"
@@ -252,5 +253,84 @@ func TestHTTP2TargetsOverTLS(t *testing.T) {
 	w.secured(Attributes{}, only("g"))
 	if _, body := w.get2("/"); body != "HTTP/2.0 true" {
 		t.Errorf("got %q", body)
+	}
+}
+
+// TestHTTP2RequestsShareConnections: many requests at the same time are streams of one connection, and one that the client gives up does not
+// disturb the others.
+func TestHTTP2RequestsShareConnections(t *testing.T) {
+	w := newWorld(t)
+	arrived, letGo := make(chan struct{}, 100), make(chan struct{})
+	a := w.serveHTTP2(func(rw http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/held" {
+			arrived <- struct{}{}
+			<-letGo
+		}
+		_, _ = io.WriteString(rw, "a")
+	})
+	group := quick("g")
+	group.ProtocolVersion = HTTP2
+	w.node.ApplyGroup(group)
+	w.node.ApplyTargets("g", TargetSet{Targets: []Target{a}})
+	w.awaitState(a, Healthy)
+	w.secured(Attributes{}, only("g"))
+	if _, body := w.get2("/"); body != "a" {
+		t.Fatalf("got %q", body)
+	}
+	const n = 30
+	bodies := make(chan string, n)
+	for range n {
+		go func() {
+			res, err := w.client.Get("https://" + w.at.String() + "/held")
+			if err != nil {
+				bodies <- err.Error()
+				return
+			}
+			defer res.Body.Close()
+			body, _ := io.ReadAll(res.Body)
+			bodies <- string(body)
+		}()
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	gone := make(chan struct{})
+	go func() {
+		defer close(gone)
+		r, _ := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+w.at.String()+"/held", nil)
+		if res, err := w.client.Do(r); err == nil {
+			_ = res.Body.Close()
+			t.Error("the request that was given up has an answer")
+		}
+	}()
+	for range n + 1 {
+		<-arrived
+	}
+	cancel()
+	<-gone
+	close(letGo)
+	for range n {
+		if body := <-bodies; body != "a" {
+			t.Errorf("got %q", body)
+		}
+	}
+	if s := w.node.Stats(); s.NewTargetConnections != 1 || s.TargetConnections != 1 {
+		t.Errorf("%d connections to the target were made, %d are open", s.NewTargetConnections, s.TargetConnections)
+	}
+	w.node.ApplyTargets("g", TargetSet{})
+	w.eventually("nothing is left open", func() bool { return w.node.Stats().TargetConnections == 0 })
+}
+
+// TestClientKeepAliveEndsOverHTTP2: the client is told by GOAWAY, and makes a new connection for its next request.
+func TestClientKeepAliveEndsOverHTTP2(t *testing.T) {
+	w := newWorld(t)
+	a := w.serve("a")
+	w.healthyGroup("g", a.Target)
+	w.secured(Attributes{ClientKeepAlive: time.Nanosecond}, only("g"))
+	for range 3 {
+		if _, body := w.get2("/"); body != "a" {
+			t.Fatalf("got %q", body)
+		}
+	}
+	if n := w.node.Stats().NewConnections; n != 3 {
+		t.Errorf("%d connections for three requests", n)
 	}
 }

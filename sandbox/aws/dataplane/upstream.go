@@ -35,13 +35,15 @@ type flights struct {
 	mu     sync.Mutex
 	idle   []*upstream // the newest last, and used first
 	active []*upstream
-	closed bool // no new requests
+	shared []*shared // HTTP/2
+	closed bool      // no new requests
 }
 
 // upstream is one connection to a target.
 type upstream struct {
 	conn  net.Conn
 	h2    *http.ClientConn // nil for HTTP/1.1
+	on    *shared          // of which this is one stream; nil for HTTP/1.1
 	probe idleconn.Probe
 	owner *target
 	r     *bufio.Reader
@@ -102,7 +104,7 @@ func (u *upstream) abort(cause error) {
 // alive says whether an idle connection can be used.
 func (u *upstream) alive() bool {
 	if u.h2 != nil {
-		return u.h2.Err() == nil && u.h2.Available() > 0
+		return u.h2.Err() == nil
 	}
 	return u.probe.Alive()
 }
@@ -110,6 +112,9 @@ func (u *upstream) alive() bool {
 // acquire returns a connection for one request: an idle one, or a new one. It fails with errLeft when
 // the target takes no new requests.
 func (t *target) acquire(ctx context.Context, g *Group, idleTimeout time.Duration) (*upstream, error) {
+	if g.ProtocolVersion == HTTP2 || g.ProtocolVersion == GRPC {
+		return t.stream(ctx, g, idleTimeout)
+	}
 	for {
 		u, err := t.reuse()
 		if err != nil {
@@ -176,7 +181,10 @@ func (t *target) release(u *upstream, fit bool) {
 	t.active[last] = nil
 	t.active = t.active[:last]
 	keep := fit && !t.closed && len(t.idle) < idlePerTarget
-	if keep {
+	if u.on != nil {
+		u.on.broken = u.on.broken || !fit && u.cause.Load() != nil
+		keep = !t.endStream(u.on)
+	} else if keep {
 		u.since = time.Now()
 		t.idle = append(t.idle, u)
 	}
@@ -229,7 +237,13 @@ func (t *target) connect(ctx context.Context, g *Group) (*upstream, error) {
 func (f *flights) connections() int64 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return int64(len(f.idle) + len(f.active))
+	n := len(f.idle) + len(f.shared)
+	for _, u := range f.active {
+		if u.on == nil {
+			n++
+		}
+	}
+	return int64(n)
 }
 
 // open lets requests in again.
@@ -250,7 +264,7 @@ func (f *flights) closing() bool {
 func (f *flights) close() {
 	f.mu.Lock()
 	f.closed = true
-	idle := f.idle
+	idle := append(f.idle, f.unused(time.Now().Add(time.Hour))...)
 	f.idle = nil
 	f.mu.Unlock()
 	for _, u := range idle {
@@ -271,7 +285,7 @@ func (f *flights) cut() int {
 // sweep closes idle connections that the target has closed, or that were idle for too long.
 func (f *flights) sweep(olderThan time.Time) {
 	f.mu.Lock()
-	var dead []*upstream
+	dead := f.unused(olderThan)
 	kept := f.idle[:0]
 	for _, u := range f.idle {
 		if u.since.Before(olderThan) || !u.alive() {
