@@ -285,3 +285,24 @@ func TestClientKeepAliveEnds(t *testing.T) {
 		t.Fatal("the connection stays open")
 	}
 }
+
+func TestTrailersPass(t *testing.T) {
+	w := newWorld(t)
+	a := w.serve("a")
+	seen := make(chan http.Header, 1)
+	a.on(func(rw http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(rw, r.Body)
+		_ = http.NewResponseController(rw).Flush() // in chunks, which a trailer needs
+		seen <- r.Trailer
+		rw.Header().Set(http.TrailerPrefix+"X-Sum", "2")
+	})
+	w.healthyGroup("g", a.Target)
+	w.forwarding(only("g"))
+	got := w.say("POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\nTrailer: X-Check\r\n\r\n3\r\nabc\r\n0\r\nX-Check: 1\r\nX-Forwarded-For: forged\r\n\r\n")
+	if !strings.HasSuffix(got, "\r\n0\r\nX-Sum: 2\r\n\r\n") {
+		t.Errorf("the client got %q", got)
+	}
+	if h := <-seen; h.Get("X-Check") != "1" || h.Get("X-Forwarded-For") != "" {
+		t.Errorf("the target got %v", h)
+	}
+}

@@ -73,9 +73,7 @@ func (x *exchange) multiplexed(u *upstream, t *target, p *pool, f *forward) (fit
 		t.usage.broke(err)
 		return false, err
 	}
-	for name, values := range res.Trailer {
-		x.w.Header()[http.TrailerPrefix+name] = values
-	}
+	x.trailer(res)
 	return u.alive(), nil
 }
 

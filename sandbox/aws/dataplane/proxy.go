@@ -343,6 +343,7 @@ func (x *exchange) send(t *target, p *pool, f *forward) error {
 		t.usage.broke(err)
 		return err
 	}
+	x.trailer(res)
 	fit = writeErr == nil && !res.Close && u.r.Buffered() == 0 && !x.apart() && unhook()
 	return nil
 }
@@ -410,6 +411,15 @@ func (x *exchange) dress(h http.Header) {
 	}
 	if x.listener.withoutServer {
 		delete(h, "Server")
+	}
+}
+
+// trailer passes on what the target has said after the body.
+func (x *exchange) trailer(res *http.Response) {
+	for name, values := range res.Trailer {
+		if !hopByHop[name] {
+			x.w.Header()[http.TrailerPrefix+name] = values
+		}
 	}
 }
 

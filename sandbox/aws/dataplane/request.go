@@ -52,6 +52,11 @@ func (x *exchange) request(u *upstream) error {
 		line("Content-Length", strconv.FormatInt(r.ContentLength, 10))
 	case r.ContentLength < 0:
 		write("Transfer-Encoding: chunked\r\n")
+		for name := range x.r.Trailer {
+			if !ours(name) {
+				line("Trailer", name)
+			}
+		}
 	case r.Method == http.MethodPost || r.Method == http.MethodPut || r.Method == http.MethodPatch:
 		write("Content-Length: 0\r\n")
 	}
@@ -88,10 +93,8 @@ func (x *exchange) passedRaw(line func(name, value string), invalid bool) {
 	if x.verdict != nil {
 		for _, f := range x.verdict.Raw {
 			invalid = invalid || strange(f.Name)
-			name := textproto.CanonicalMIMEHeaderKey(f.Name)
 			// What has a meaning here is not passed on by people who write it in a strange way.
-			reserved := hopByHop[name] || strings.HasPrefix(name, "X-Forwarded-") || strings.HasPrefix(name, "X-Amzn-")
-			if !reserved && !(strange(f.Name) && x.routes.attributes.DropInvalidHeaders) {
+			if !ours(textproto.CanonicalMIMEHeaderKey(f.Name)) && !(strange(f.Name) && x.routes.attributes.DropInvalidHeaders) {
 				line(f.Name, f.Value)
 			}
 		}
@@ -109,6 +112,11 @@ func (x *exchange) passedRaw(line func(name, value string), invalid bool) {
 	} else {
 		x.node.invalidForwards.Add(1)
 	}
+}
+
+// ours says whether a header is for load balancers to write: what clients put in unusual places is not passed on.
+func ours(name string) bool {
+	return hopByHop[name] || name == "Host" || strings.HasPrefix(name, "X-Forwarded-") || strings.HasPrefix(name, "X-Amzn-")
 }
 
 // strange says whether the name of a header is invalid for a load balancer.
@@ -251,7 +259,15 @@ func (x *exchange) requestBody(u *upstream) error {
 		case readErr == io.EOF:
 			_ = control.SetReadDeadline(time.Time{})
 			if chunked {
-				_, _ = u.w.WriteString("0\r\n\r\n")
+				_, _ = u.w.WriteString("0\r\n")
+				for name, values := range x.r.Trailer {
+					for _, v := range values {
+						if !ours(name) {
+							_, _ = u.w.WriteString(name + ": " + v + "\r\n")
+						}
+					}
+				}
+				_, _ = u.w.WriteString("\r\n")
 			}
 			return u.w.Flush()
 		case readErr != nil:
