@@ -416,6 +416,9 @@ func (x *exchange) dress(h http.Header) {
 
 // trailer passes on what the target has said after the body.
 func (x *exchange) trailer(res *http.Response) {
+	if len(res.Trailer) > 0 {
+		_ = http.NewResponseController(x.w).Flush() // a body that is still held back would be sent with its length, which leaves no room for it
+	}
 	for name, values := range res.Trailer {
 		if !hopByHop[name] {
 			x.w.Header()[http.TrailerPrefix+name] = values
