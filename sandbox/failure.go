@@ -12,10 +12,14 @@ import (
 // failMachines lets faults of zones and nodes reach the machines: as long as such a fault works, its machines do not
 // answer. It ends with life.
 func (s *Sandbox) failMachines(life context.Context) {
+	faults := s.remote
+	if s.emulator != nil {
+		faults = s.emulator.Faults()
+	}
 	failed := map[string]bool{}
 	for {
-		changed := s.emulator.Faults().Changed()
-		zones, nodes, until := s.emulator.Faults().Failed()
+		changed := faults.Changed()
+		zones, nodes, until := faults.Failed()
 		wanted := map[string]bool{}
 		for _, zone := range zones {
 			for _, node := range s.kubelet.Nodes() {
@@ -24,8 +28,11 @@ func (s *Sandbox) failMachines(life context.Context) {
 				}
 			}
 		}
+		own := s.machines()
 		for _, name := range nodes {
-			wanted[name] = true
+			if slices.Contains(own, name) { // and not of another cluster of the account
+				wanted[name] = true
+			}
 		}
 		for _, name := range slices.Sorted(maps.Keys(wanted)) {
 			if !failed[name] {

@@ -14,6 +14,7 @@
 package sandbox
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,6 +24,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -36,6 +38,7 @@ import (
 	"github.com/lockstep-delivery/lockstep/sandbox/aws"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/dns"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/ec2"
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/fault"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/profile"
 	"github.com/lockstep-delivery/lockstep/sandbox/kubelet"
 )
@@ -65,6 +68,15 @@ type Config struct {
 	APIPort, AWSPort, DNSPort int
 	// Anonymous lets every AWS call in, signed rightly, wrongly or not at all.
 	Anonymous bool
+	// Join is the name of a running sandbox whose AWS account this one's cluster is in, instead of an account of its own. Several clusters can share
+	// an account: they see each other's resources and draw on the same throttling buckets.
+	Join string
+	// ClusterName is in the tags of nodes and subnets. Default: lockstep, or that of the sandbox if it joins another.
+	ClusterName string
+	// Region and AccountID of the account. Default: eu-west-1, 123456789012.
+	Region, AccountID string
+	// Identities is the path of a YAML file with users, roles and the key of the owner (aws.Identities). Empty: one key that may do everything.
+	Identities string
 	// OnlyAWS leaves the cluster out: no API server and no nodes. Targets are programs outside (aws.Host).
 	OnlyAWS bool
 	// DataDir is a folder in which the AWS account is kept, for the next sandbox with the same folder and seed. It needs
@@ -99,6 +111,23 @@ func (c Config) Validate() error {
 	if c.KeepJournal && c.DataDir == "" {
 		return errors.New("--keep-journal needs --data-dir")
 	}
+	if c.Join != "" && (c.OnlyAWS || c.DataDir != "" || c.Identities != "" || c.Region != "" || c.AccountID != "" || c.Anonymous || c.AWSPort != 0 || c.DNSPort != 0 || c.OpenSecurityGroups) {
+		return errors.New("--join takes the account of another sandbox as it is: leave out what says how an account is")
+	}
+	if c.Join == c.Name && c.Join != "" {
+		return errors.New("--join: a sandbox cannot join itself")
+	}
+	if c.Region != "" && !regionName.MatchString(c.Region) {
+		return fmt.Errorf("--region is %q: write one like %s", c.Region, Region)
+	}
+	if c.AccountID != "" && !accountID.MatchString(c.AccountID) {
+		return fmt.Errorf("--account-id is %q: use 12 digits", c.AccountID)
+	}
+	if c.Identities != "" {
+		if _, err := aws.LoadIdentities(c.Identities); err != nil {
+			return fmt.Errorf("--identities: %w", err)
+		}
+	}
 	for flag, port := range map[string]int{"--api-port": c.APIPort, "--aws-port": c.AWSPort, "--dns-port": c.DNSPort} {
 		if port < 0 || port > 65535 {
 			return fmt.Errorf("%s is %d: use 0 (a free one) to 65535", flag, port)
@@ -106,6 +135,11 @@ func (c Config) Validate() error {
 	}
 	return nil
 }
+
+var (
+	regionName = regexp.MustCompile(`^[a-z]{2}(-[a-z]+)+-[1-9]$`)
+	accountID  = regexp.MustCompile(`^[0-9]{12}$`)
+)
 
 // loadProfile finds a profile by name, or in the YAML file of that path.
 func loadProfile(name string) (*profile.Profile, error) {
@@ -132,7 +166,8 @@ type Sandbox struct {
 	dir      string
 	state    State
 	rest     *rest.Config
-	vpc      *address.VPC
+	vpc      *address.VPC // nil: it is that of the account that was joined
+	mapping  address.Mapping
 	control  *apiserver.ControlPlane
 	emulator *aws.Emulator
 	kubelet  *kubelet.Kubelet
@@ -142,6 +177,8 @@ type Sandbox struct {
 	lock     io.Closer
 	kept     []io.Closer // files of the data directory
 	journal  io.Writer
+	member   *membership // nil: the account is this sandbox's own
+	remote   *fault.Set  // the faults of the account that was joined
 
 	stop    context.CancelFunc
 	running sync.WaitGroup
@@ -164,7 +201,17 @@ func Up(ctx context.Context, c Config) (*Sandbox, error) {
 	if c.Scale == 0 {
 		c.Scale = 1
 	}
-	s := &Sandbox{config: c, done: make(chan struct{})}
+	switch {
+	case c.ClusterName != "":
+	case c.Join != "":
+		c.ClusterName = c.Name
+	default:
+		c.ClusterName = ClusterName
+	}
+	if c.Join == "" {
+		c.Region, c.AccountID = cmp.Or(c.Region, Region), cmp.Or(c.AccountID, AccountID)
+	}
+	s := &Sandbox{config: c, done: make(chan struct{}), remote: fault.NewSet()}
 	if err := s.start(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -175,14 +222,7 @@ func (s *Sandbox) start(ctx context.Context) error {
 	if err := s.prepare(); err != nil {
 		return err
 	}
-	var err error
-	if s.vpc, err = s.claim(); err != nil {
-		return err
-	}
-	if err := s.startAWS(); err != nil {
-		return err
-	}
-	if err := s.startDNS(); err != nil {
+	if err := s.startAccount(ctx); err != nil {
 		return err
 	}
 	if !s.config.OnlyAWS {
@@ -197,6 +237,28 @@ func (s *Sandbox) start(ctx context.Context) error {
 	defer s.mu.Unlock()
 	s.state, s.ready = s.describe(), true
 	return s.state.write(s.dir)
+}
+
+// startAccount starts an account of its own with its name server, or joins another's.
+func (s *Sandbox) startAccount(ctx context.Context) error {
+	if s.config.Join != "" {
+		if err := s.joinAccount(ctx); err != nil {
+			return err
+		}
+		mapping, err := s.member.mapping()
+		s.mapping = mapping
+		s.config.Region, s.config.AccountID = s.member.host.Region, s.member.host.AccountID
+		return err
+	}
+	var err error
+	if s.vpc, err = s.claim(); err != nil {
+		return err
+	}
+	s.mapping = s.vpc.Mapping
+	if err := s.startAWS(); err != nil {
+		return err
+	}
+	return s.startDNS()
 }
 
 // prepare makes an empty folder and the log in it. Nothing is touched that belongs to a sandbox which runs.
@@ -237,10 +299,18 @@ func (s *Sandbox) startAWS() error {
 	if err != nil {
 		return err
 	}
+	var known aws.Identities
+	if s.config.Identities != "" {
+		if known, err = aws.LoadIdentities(s.config.Identities); err != nil {
+			return err
+		}
+	}
+	s.state.AccessKey, s.state.SecretKey = cmp.Or(known.Owner.AccessKeyID, aws.DefaultAccessKeyID), cmp.Or(known.Owner.SecretAccessKey, aws.DefaultSecretAccessKey)
 	s.emulator, err = aws.New(aws.Config{
+		AccessKeyID: s.state.AccessKey, SecretAccessKey: s.state.SecretKey, Users: known.Users, Roles: known.Roles, Policy: known.Owner.Policy,
 		DataDir: s.config.DataDir, JournalLines: s.journal, Rescaled: s.rescale,
 		Machines: s.machines, OpenSecurityGroups: s.config.OpenSecurityGroups,
-		VPC: s.vpc.Mapping, Region: Region, AccountID: AccountID, Cluster: ClusterName,
+		VPC: s.mapping, Region: s.config.Region, AccountID: s.config.AccountID, Cluster: s.config.ClusterName,
 		Profile: table, Seed: uint64(s.config.Seed), Scale: s.config.Scale, Anonymous: s.config.Anonymous, Log: s.config.Log,
 	})
 	if err != nil {
@@ -263,7 +333,7 @@ func (s *Sandbox) startAWS() error {
 func (s *Sandbox) startDNS() error {
 	at := net.JoinHostPort("127.0.0.1", strconv.Itoa(s.config.DNSPort))
 	server, err := dns.Listen(at, dns.Config{
-		Account: s.emulator, Region: Region, VPC: s.vpc.Mapping, Seed: uint64(s.config.Seed), Log: s.config.Log,
+		Account: s.emulator, Region: s.config.Region, VPC: s.mapping, Seed: uint64(s.config.Seed), Log: s.config.Log,
 	})
 	if err != nil {
 		return fmt.Errorf("%w (--dns-port)", err)
@@ -303,8 +373,13 @@ func (s *Sandbox) startControlPlane(ctx context.Context) error {
 
 func (s *Sandbox) startKubelet(ctx context.Context) error {
 	nodes := max(1, s.config.NodesPerZone)
+	var addresses kubelet.Addresses = s.member
+	prefix := s.config.ClusterName + "-node" // names tell the nodes of the account's clusters apart
+	if s.member == nil {
+		addresses, prefix = instances{s.emulator.EC2()}, ""
+	}
 	k, err := kubelet.New(kubelet.Config{
-		API: s.rest, VPC: s.vpc.Mapping, Addresses: instances{s.emulator.EC2()}, Zones: zones(), NodesPerZone: nodes,
+		API: s.rest, VPC: s.mapping, Addresses: addresses, Zones: zones(s.config.Region), NodesPerZone: nodes, NodePrefix: prefix,
 		Scale: s.config.Scale, Seed: uint64(s.config.Seed), Notify: s.config.Notify, Log: s.config.Log,
 	})
 	if err != nil {
@@ -323,6 +398,9 @@ func (s *Sandbox) startKubelet(ctx context.Context) error {
 	select {
 	case <-k.Ready():
 		s.running.Go(func() { s.failMachines(life) })
+		if s.member != nil {
+			s.running.Go(func() { s.followAccount(life) })
+		}
 		return nil
 	case <-s.done:
 		return s.Err()
@@ -340,18 +418,24 @@ func (i instances) AddInstance(zone, name string) (string, netip.Addr, error) {
 	return instance.ID, instance.Address, err
 }
 
-func zones() []string { return []string{Region + "a", Region + "b", Region + "c"} }
+func zones(region string) []string { return []string{region + "a", region + "b", region + "c"} }
 
 func (s *Sandbox) describe() State {
 	kubeconfig := ""
 	if s.control != nil {
 		kubeconfig = s.control.Kubeconfig()
 	}
+	if s.member != nil {
+		state := s.member.host // endpoint, keys, name server and tempo are those of the account
+		state.Name, state.PID, state.StartedAt, state.Joined = s.config.Name, os.Getpid(), time.Now(), s.config.Join
+		state.Kubeconfig, state.ClusterName, state.Scale = kubeconfig, s.config.ClusterName, s.config.Scale
+		return state
+	}
 	return State{
 		Name: s.config.Name, PID: os.Getpid(), StartedAt: time.Now(),
-		Kubeconfig: kubeconfig, AWSEndpoint: s.state.AWSEndpoint, DNS: s.names.Addr(), LowPortsMoved: s.vpc.LowPortsMoved,
-		Region: Region, AccountID: AccountID, AccessKey: aws.DefaultAccessKeyID, SecretKey: aws.DefaultSecretAccessKey,
-		ClusterName: ClusterName, VPCID: s.emulator.EC2().VPC(), VPCCIDR: s.vpc.CIDR().String(),
+		Kubeconfig: kubeconfig, AWSEndpoint: s.state.AWSEndpoint, DNS: s.names.Addr(), LowPortsMoved: s.mapping.LowPortsMoved,
+		Region: s.config.Region, AccountID: s.config.AccountID, AccessKey: s.state.AccessKey, SecretKey: s.state.SecretKey,
+		ClusterName: s.config.ClusterName, VPCID: s.emulator.EC2().VPC(), VPCCIDR: s.mapping.CIDR().String(),
 		Profile: s.config.Profile, Scale: s.config.Scale, Seed: s.config.Seed,
 	}
 }
@@ -386,7 +470,7 @@ func (s *Sandbox) Directory() string { return s.dir }
 // RESTConfig returns a fresh client configuration of the cluster's administrator.
 func (s *Sandbox) RESTConfig() *rest.Config { return rest.CopyConfig(s.rest) }
 
-// AWS is the emulated account, for what no AWS API tells.
+// AWS is the emulated account, for what no AWS API tells; nil if it is another sandbox's.
 func (s *Sandbox) AWS() *aws.Emulator { return s.emulator }
 
 // Kubelet runs the cluster's nodes, for what no Kubernetes API does to them.
@@ -394,7 +478,7 @@ func (s *Sandbox) Kubelet() *kubelet.Kubelet { return s.kubelet }
 
 // Port is where a port of the VPC's addresses is really served.
 func (s *Sandbox) Port(port uint16) uint16 {
-	return s.vpc.Real(netip.AddrPortFrom(s.vpc.CIDR().Addr(), port)).Port()
+	return s.mapping.Real(netip.AddrPortFrom(s.mapping.CIDR().Addr(), port)).Port()
 }
 
 // Done is closed when a part of the sandbox has ended by itself; Err says which and why.
@@ -444,6 +528,9 @@ func (s *Sandbox) Close() error {
 		_ = s.endpoint.Close() // again, if the emulator had not begun to serve it
 	}
 	s.running.Wait()
+	if s.member != nil {
+		problems = append(problems, s.member.leave())
+	}
 	if s.vpc != nil {
 		problems = append(problems, s.vpc.Release())
 	}

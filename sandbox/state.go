@@ -35,8 +35,10 @@ type State struct {
 	AccessKey     string `json:"accessKeyId"`
 	SecretKey     string `json:"secretAccessKey"`
 	ClusterName   string `json:"clusterName"`
-	VPCID         string `json:"vpcId"`
-	VPCCIDR       string `json:"vpcCidr"`
+	// Joined is the sandbox whose account this one's cluster is in. Empty: the account is its own.
+	Joined  string `json:"joined,omitempty"`
+	VPCID   string `json:"vpcId"`
+	VPCCIDR string `json:"vpcCidr"`
 	// Profile, Scale and Seed are the time model of the emulated AWS.
 	Profile string  `json:"profile"`
 	Scale   float64 `json:"scale"`

@@ -66,6 +66,9 @@ func (e *Emulator) Endpoints() []Endpoint {
 //	GET    /_lockstep/hosts                  programs from outside that can be targets
 //	POST   /_lockstep/hosts                  adds one, or changes its ports; answers with its instance and address
 //	DELETE /_lockstep/hosts/NAME             removes one
+//	PUT    /_lockstep/clusters/NAME          lets a cluster of another process run its nodes here; DELETE ends that
+//	POST   /_lockstep/clusters/NAME/instances, /_lockstep/instances/ID/addresses; DELETE /_lockstep/addresses/A
+//	                                         its nodes, and the addresses of its pods
 //	PUT    /_lockstep/objects/BUCKET/KEY     keeps the body as an object of S3, for trust stores
 func (e *Emulator) adminHandler() http.Handler {
 	mux := http.NewServeMux()
@@ -99,6 +102,7 @@ func (e *Emulator) adminHandler() http.Handler {
 	mux.HandleFunc("GET "+adminPath+"hosts", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, e.Hosts()) })
 	mux.HandleFunc("POST "+adminPath+"hosts", e.postHost)
 	mux.HandleFunc("DELETE "+adminPath+"hosts/{name}", e.deleteHost)
+	e.clusterHandler(mux)
 	mux.HandleFunc("PUT "+adminPath+"objects/{bucket}/{key...}", e.putObject)
 	return mux
 }

@@ -113,6 +113,7 @@ type Emulator struct {
 	faults     *fault.Set
 	hosts      hosts
 	watchers   watchers
+	clusters   clusters
 	objects    objects
 	draws      *profile.Draws
 	tempo      sync.Mutex // serialises changes of draws
@@ -147,8 +148,9 @@ func New(config Config) (*Emulator, error) {
 	}
 	e := &Emulator{
 		config: config, faults: fault.NewSet(), hosts: hosts{byName: map[string]Host{}, real: map[netip.AddrPort]netip.AddrPort{}},
-		buckets: throttle.New(!config.WithoutAccountBucket),
-		journal: journal.New(config.JournalSize, config.JournalLines), ids: resourceid.NewSource(config.Seed), missing: map[string]int{}, closing: make(chan struct{}),
+		clusters: clusters{nodes: map[string][]string{}},
+		buckets:  throttle.New(!config.WithoutAccountBucket),
+		journal:  journal.New(config.JournalSize, config.JournalLines), ids: resourceid.NewSource(config.Seed), missing: map[string]int{}, closing: make(chan struct{}),
 	}
 	e.probes = e.newProbes()
 	draws := profile.NewDraws(config.Profile, config.Seed, config.Scale)

@@ -18,10 +18,7 @@ func (e *Emulator) AddFault(f fault.Fault) (id string, err error) {
 		return "", fmt.Errorf("there is no zone %q: take one of %s", f.Zone, strings.Join(e.config.Zones, ", "))
 	}
 	if f.Kind == fault.Node {
-		var names []string
-		if e.config.Machines != nil {
-			names = e.config.Machines()
-		}
+		names := e.machines()
 		if len(names) == 0 {
 			return "", fmt.Errorf("a fault of kind %s needs a cluster: this is an account alone", f.Kind)
 		}

@@ -1,6 +1,7 @@
 package aws
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"time"
 
 	"sigs.k8s.io/yaml"
@@ -19,6 +21,9 @@ import (
 
 // Identities are users with their keys, and roles that can be assumed, as a YAML file tells them:
 //
+//	owner:                      # the key that the sandbox tells its clients; may be left out
+//	  accessKeyId: AKIAOWNER00000000000
+//	  secretAccessKey: owner-secret
 //	users:
 //	- name: deployer
 //	  accessKeyId: AKIADEPLOYER00000000
@@ -34,23 +39,28 @@ import (
 // A policy is a document as IAM takes it, or the path of a JSON file with one, seen from the folder of the YAML file. Who has no
 // policies may do nothing; a list that is left out lets everything be done. Without roles, every name is that of a role that may do everything.
 type Identities struct {
+	// Owner is the owner of the account. Zero: the one that the account would have without a file.
+	Owner sts.User
 	Users []sts.User
 	Roles []sts.Role
 }
 
 type identitiesFile struct {
-	Users []struct {
-		Name            string            `json:"name"`
-		AccessKeyID     string            `json:"accessKeyId"`
-		SecretAccessKey string            `json:"secretAccessKey"`
-		Policies        []json.RawMessage `json:"policies"`
-	} `json:"users"`
+	Owner *identityOfUser  `json:"owner"`
+	Users []identityOfUser `json:"users"`
 	Roles []struct {
 		Name       string            `json:"name"`
 		ExternalID string            `json:"externalId"`
 		MaxSession string            `json:"maxSessionDuration"`
 		Policies   []json.RawMessage `json:"policies"`
 	} `json:"roles"`
+}
+
+type identityOfUser struct {
+	Name            string            `json:"name"`
+	AccessKeyID     string            `json:"accessKeyId"`
+	SecretAccessKey string            `json:"secretAccessKey"`
+	Policies        []json.RawMessage `json:"policies"`
 }
 
 var (
@@ -79,8 +89,16 @@ func ParseIdentities(text []byte, folder string) (Identities, error) {
 	}
 	var known Identities
 	names, keys := map[string]bool{}, map[string]bool{}
-	for i, u := range file.Users {
+	all := file.Users
+	if file.Owner != nil {
+		file.Owner.Name = cmp.Or(file.Owner.Name, "lockstep")
+		all = append(slices.Clone(all), *file.Owner)
+	}
+	for i, u := range all {
 		fail := func(err error) (Identities, error) {
+			if i == len(file.Users) {
+				return Identities{}, fmt.Errorf("cannot use the owner: %w", err)
+			}
 			return Identities{}, fmt.Errorf("cannot use user %d (%q): %w", i+1, u.Name, err)
 		}
 		switch {
@@ -98,7 +116,12 @@ func ParseIdentities(text []byte, folder string) (Identities, error) {
 		if err != nil {
 			return fail(err)
 		}
-		known.Users = append(known.Users, sts.User{Name: u.Name, AccessKeyID: u.AccessKeyID, SecretAccessKey: u.SecretAccessKey, Policy: joined})
+		user := sts.User{Name: u.Name, AccessKeyID: u.AccessKeyID, SecretAccessKey: u.SecretAccessKey, Policy: joined}
+		if i == len(file.Users) {
+			known.Owner = user
+			break
+		}
+		known.Users = append(known.Users, user)
 	}
 	if file.Roles != nil {
 		known.Roles = []sts.Role{}

@@ -94,6 +94,9 @@ func (e *Emulator) restore() error {
 			return fail(fmt.Errorf("it has a service %q, which this program does not know", name))
 		}
 	}
+	if err := e.leaveAll(); err != nil {
+		return fail(err)
+	}
 	e.keeper = keeper
 	keeper.Start(e.export)
 	e.record("AccountRestored", time.Now(), map[string]any{"generation": account.Generation, "savedAt": account.SavedAt})
@@ -142,6 +145,7 @@ func (e *Emulator) empty() {
 		reset()
 	}
 	e.ec2.Reset()
+	e.relabel()
 	e.buckets.Reset()
 	e.generation++
 	e.ids.Restart(e.generation)

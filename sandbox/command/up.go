@@ -35,6 +35,7 @@ func newUp(streams cli.Streams) *cobra.Command {
 		Short: "Start a sandbox; it ends with Ctrl-C, or with 'lockstep sandbox down' when detached",
 		Example: `  lockstep sandbox up
   lockstep sandbox up --only aws --aws-port 4566 --data-dir ./account
+  lockstep sandbox up --name second --join default
   lockstep sandbox up --detach --profile pessimistic --scale 0.1 --seed 7`,
 		Args: cli.Args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd.Context()) },
@@ -46,6 +47,11 @@ func newUp(streams cli.Streams) *cobra.Command {
 	flags.Float64Var(&o.config.Scale, "scale", 1, "factor on every simulated delay, 0.1 to 1")
 	flags.Int64Var(&o.config.Seed, "seed", 1, "seed of every random draw")
 	flags.StringVar(&o.only, "only", "", "start only this part: aws, the emulated account without a cluster")
+	flags.StringVar(&o.config.Join, "join", "", "put the cluster into the AWS account of this running sandbox, instead of one of its own")
+	flags.StringVar(&o.config.ClusterName, "cluster-name", "", "name in the tags of nodes and subnets (default lockstep, with --join the sandbox's name)")
+	flags.StringVar(&o.config.Region, "region", "", "region of the account (default "+sandbox.Region+")")
+	flags.StringVar(&o.config.AccountID, "account-id", "", "id of the account (default "+sandbox.AccountID+")")
+	flags.StringVar(&o.config.Identities, "identities", "", "YAML file with keys, users, roles and their policies (default one key that may do everything)")
 	flags.StringVar(&o.config.DataDir, "data-dir", "", "folder in which the AWS account is kept over restarts (needs --only aws)")
 	flags.BoolVar(&o.config.KeepJournal, "keep-journal", false, "let the journal grow in the data directory as well")
 	flags.BoolVar(&o.config.OpenSecurityGroups, "open-security-groups", false, "let every packet pass, whatever security groups say")
@@ -135,7 +141,7 @@ func (o *upOptions) child(out io.Writer) (*exec.Cmd, error) {
 	cmd := exec.Command(self, "sandbox", "up", "--name", c.Name, "--profile", c.Profile,
 		"--scale", fmt.Sprint(c.Scale), "--seed", fmt.Sprint(c.Seed), "--nodes-per-zone", fmt.Sprint(c.NodesPerZone),
 		"--api-port", fmt.Sprint(c.APIPort), "--aws-port", fmt.Sprint(c.AWSPort), "--dns-port", fmt.Sprint(c.DNSPort), fmt.Sprintf("--anonymous=%t", c.Anonymous),
-		"--only="+o.only, "--data-dir="+c.DataDir, fmt.Sprintf("--keep-journal=%t", c.KeepJournal), fmt.Sprintf("--open-security-groups=%t", c.OpenSecurityGroups))
+		"--join="+c.Join, "--cluster-name="+c.ClusterName, "--region="+c.Region, "--account-id="+c.AccountID, "--identities="+c.Identities, "--only="+o.only, "--data-dir="+c.DataDir, fmt.Sprintf("--keep-journal=%t", c.KeepJournal), fmt.Sprintf("--open-security-groups=%t", c.OpenSecurityGroups))
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
@@ -152,6 +158,9 @@ func lastLine(path string) string {
 
 func describe(w io.Writer, s sandbox.State) {
 	parts := "Kubernetes and AWS"
+	if s.Joined != "" {
+		parts = "Kubernetes, in the AWS account of sandbox " + s.Joined
+	}
 	if s.Kubeconfig == "" {
 		parts = "AWS alone"
 	}

@@ -47,6 +47,8 @@ type Config struct {
 	Zones []string
 	// NodesPerZone defaults to 1, InstanceType to m5.large, PodsPerNode to 5000.
 	NodesPerZone int
+	// NodePrefix begins the names of nodes; default node.
+	NodePrefix   string
 	InstanceType string
 	PodsPerNode  int
 	// Images says which images can be pulled, and what they are.
@@ -85,6 +87,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.NodesPerZone == 0 {
 		c.NodesPerZone = 1
+	}
+	if c.NodePrefix == "" {
+		c.NodePrefix = "node"
 	}
 	if c.InstanceType == "" {
 		c.InstanceType = DefaultInstanceType

@@ -59,7 +59,7 @@ func (n *node) pull(image string, now time.Time, takes time.Duration) (wait time
 func (k *Kubelet) registerNodes(ctx context.Context) error {
 	for _, zone := range k.cfg.Zones {
 		for i := range k.cfg.NodesPerZone {
-			if _, err := k.addNode(ctx, fmt.Sprintf("node-%s-%d", zone, i+1), zone); err != nil {
+			if _, err := k.addNode(ctx, fmt.Sprintf("%s-%s-%d", k.cfg.NodePrefix, zone, i+1), zone); err != nil {
 				return err
 			}
 		}

@@ -1,0 +1,220 @@
+package aws
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+
+	ec2api "github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/eventual"
+)
+
+// clusters are those of other processes that run their nodes and pods in this account: the names of their nodes.
+type clusters struct {
+	mu    sync.Mutex
+	nodes map[string][]string
+}
+
+// Member is a machine that a cluster of another process asks for, and what it gets.
+type Member struct {
+	Cluster string `json:"cluster"`
+	Zone    string `json:"zone"`
+	Name    string `json:"name"`
+	// ID and Address are those of the instance. The emulator sets them.
+	ID      string     `json:"id,omitempty"`
+	Address netip.Addr `json:"address,omitzero"`
+}
+
+var clusterName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_-]{0,99}$`)
+
+const clusterTagPrefix = "kubernetes.io/cluster/"
+
+// Join lets a cluster of another process run its nodes in this account. Subnets and the security group of nodes get its tag. What a
+// killed cluster of that name has left behind is taken away.
+func (e *Emulator) Join(cluster string) error {
+	switch {
+	case !clusterName.MatchString(cluster):
+		return fmt.Errorf("%q cannot be the name of a cluster: use up to 100 letters, digits, hyphens and underscores", cluster)
+	case cluster == e.config.Cluster:
+		return fmt.Errorf("cluster %s cannot join: that is the name of the account's own", cluster)
+	}
+	if err := e.Leave(cluster); err != nil {
+		return err
+	}
+	e.gate.RLock()
+	defer e.gate.RUnlock()
+	e.clusters.mu.Lock()
+	e.clusters.nodes[cluster] = []string{}
+	e.clusters.mu.Unlock()
+	e.keeper.Changed()
+	return e.label(cluster)
+}
+
+// label tags what all clusters share with the name of one.
+func (e *Emulator) label(cluster string) error {
+	shared, err := e.shared()
+	if err != nil {
+		return err
+	}
+	_, err = e.ec2.CreateTags(eventual.Reader{}, &ec2api.CreateTagsInput{Resources: shared, Tags: []types.Tag{{Key: new(clusterTagPrefix + cluster), Value: new("shared")}}})
+	return err
+}
+
+func (e *Emulator) shared() ([]string, error) {
+	shared := []string{e.ec2.NodeSecurityGroup()}
+	all, err := e.ec2.DescribeSubnets(eventual.Reader{}, &ec2api.DescribeSubnetsInput{})
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range all.Subnets {
+		shared = append(shared, *s.SubnetId)
+	}
+	return shared, nil
+}
+
+// Leave terminates the instances of a cluster of another process and takes its tag away. That there is none is no error.
+func (e *Emulator) Leave(cluster string) error {
+	e.gate.RLock()
+	defer e.gate.RUnlock()
+	e.clusters.mu.Lock()
+	delete(e.clusters.nodes, cluster)
+	e.clusters.mu.Unlock()
+	defer e.keeper.Changed()
+	all, err := e.ec2.DescribeInstances(eventual.Reader{}, &ec2api.DescribeInstancesInput{Filters: []types.Filter{
+		{Name: new("tag:" + clusterTagPrefix + cluster), Values: []string{"owned"}}, {Name: new("instance-state-name"), Values: []string{"running", "stopped"}},
+	}})
+	if err != nil {
+		return err
+	}
+	for _, r := range all.Reservations {
+		for _, i := range r.Instances {
+			if err := e.ec2.RemoveInstance(*i.InstanceId); err != nil {
+				return err
+			}
+		}
+	}
+	shared, err := e.shared()
+	if err != nil {
+		return err
+	}
+	_, err = e.ec2.DeleteTags(eventual.Reader{}, &ec2api.DeleteTagsInput{Resources: shared, Tags: []types.Tag{{Key: new(clusterTagPrefix + cluster)}}})
+	return err
+}
+
+// leaveAll takes away what clusters of other processes had in the account before a restart: they have ended with it.
+func (e *Emulator) leaveAll() error {
+	all, err := e.ec2.DescribeTags(eventual.Reader{}, &ec2api.DescribeTagsInput{Filters: []types.Filter{
+		{Name: new("resource-type"), Values: []string{"subnet"}}, {Name: new("key"), Values: []string{clusterTagPrefix + "*"}},
+	}})
+	if err != nil {
+		return err
+	}
+	for _, tag := range all.Tags {
+		if name := strings.TrimPrefix(*tag.Key, clusterTagPrefix); name != e.config.Cluster {
+			err = errors.Join(err, e.Leave(name))
+		}
+	}
+	return err
+}
+
+// AddMember starts the instance of a node of a cluster that has joined.
+func (e *Emulator) AddMember(m Member) (Member, error) {
+	e.gate.RLock()
+	defer e.gate.RUnlock()
+	e.clusters.mu.Lock()
+	defer e.clusters.mu.Unlock()
+	if _, joined := e.clusters.nodes[m.Cluster]; !joined {
+		return m, fmt.Errorf("cannot start node %s: cluster %q has not joined", m.Name, m.Cluster)
+	}
+	instance, err := e.ec2.AddInstance(m.Zone, m.Name)
+	if err != nil {
+		return m, err
+	}
+	m.ID, m.Address = instance.ID, instance.Address
+	own := []string{m.ID}
+	if _, err := e.ec2.DeleteTags(eventual.Reader{}, &ec2api.DeleteTagsInput{Resources: own, Tags: []types.Tag{{Key: new(clusterTagPrefix + e.config.Cluster)}}}); err != nil {
+		return m, err
+	}
+	_, err = e.ec2.CreateTags(eventual.Reader{}, &ec2api.CreateTagsInput{Resources: own, Tags: []types.Tag{{Key: new(clusterTagPrefix + m.Cluster), Value: new("owned")}}})
+	e.clusters.nodes[m.Cluster] = append(e.clusters.nodes[m.Cluster], m.Name)
+	e.keeper.Changed()
+	return m, err
+}
+
+// relabel tags again what a reset has untagged.
+func (e *Emulator) relabel() {
+	e.clusters.mu.Lock()
+	defer e.clusters.mu.Unlock()
+	for cluster := range e.clusters.nodes {
+		if err := e.label(cluster); err != nil {
+			e.config.Log.Error("a cluster that has joined loses its tags", "cluster", cluster, "error", err)
+		}
+	}
+}
+
+// machines names what faults of kind node can take away.
+func (e *Emulator) machines() (names []string) {
+	if e.config.Machines != nil {
+		names = e.config.Machines()
+	}
+	e.clusters.mu.Lock()
+	defer e.clusters.mu.Unlock()
+	for _, nodes := range e.clusters.nodes {
+		names = append(names, nodes...)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// clusterHandler adds to the admin API what clusters of other processes need.
+func (e *Emulator) clusterHandler(mux *http.ServeMux) {
+	answer := func(w http.ResponseWriter, value any, err error) {
+		switch {
+		case err != nil:
+			http.Error(w, err.Error(), http.StatusBadRequest)
+		case value == nil:
+			w.WriteHeader(http.StatusNoContent)
+		default:
+			writeJSON(w, value)
+		}
+	}
+	mux.HandleFunc("PUT "+adminPath+"clusters/{name}", func(w http.ResponseWriter, r *http.Request) {
+		answer(w, nil, e.Join(r.PathValue("name")))
+	})
+	mux.HandleFunc("DELETE "+adminPath+"clusters/{name}", func(w http.ResponseWriter, r *http.Request) {
+		answer(w, nil, e.Leave(r.PathValue("name")))
+	})
+	mux.HandleFunc("POST "+adminPath+"clusters/{name}/instances", func(w http.ResponseWriter, r *http.Request) {
+		var m Member
+		err := readJSON(w, r, &m)
+		if err == nil {
+			m.Cluster = r.PathValue("name")
+			m, err = e.AddMember(m)
+		}
+		answer(w, m, err)
+	})
+	mux.HandleFunc("POST "+adminPath+"instances/{id}/addresses", func(w http.ResponseWriter, r *http.Request) {
+		e.gate.RLock()
+		defer e.gate.RUnlock()
+		a, err := e.ec2.AssignPodAddress(r.PathValue("id"))
+		e.keeper.Changed()
+		answer(w, a, err)
+	})
+	mux.HandleFunc("DELETE "+adminPath+"addresses/{address}", func(w http.ResponseWriter, r *http.Request) {
+		a, err := netip.ParseAddr(strings.TrimSpace(r.PathValue("address")))
+		if err == nil {
+			e.gate.RLock()
+			defer e.gate.RUnlock()
+			err = e.ec2.ReleasePodAddress(a)
+			e.keeper.Changed()
+		}
+		answer(w, nil, err)
+	})
+}
