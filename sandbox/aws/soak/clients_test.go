@@ -108,7 +108,7 @@ func malformed(w *world, ctx context.Context, r *rand.Rand) {
 }
 
 func unknown(w *world, ctx context.Context, r *rand.Rand) {
-	n := r.IntN(1_000_000)
+	n := r.IntN(1000) // the names of unknown operations are counted, up to a bound that a soak does not come to
 	w.post(ctx, "/", formType, nil, fmt.Appendf(nil, "Action=Describe%d&Version=2015-12-01", n))
 	w.post(ctx, "/", formType, nil, fmt.Appendf(nil, "Action=DescribeRules&Version=2015-12-01&Parameter.%d.member.%d=1", n, n))
 	w.post(ctx, "/", "application/x-amz-json-1.1", map[string]string{"X-Amz-Target": fmt.Sprint("Service", n, ".Operation", n)}, []byte("{}"))
@@ -304,7 +304,7 @@ func balancers(w *world, ctx context.Context, r *rand.Rand) {
 
 // targets registers and deregisters addresses at which nobody listens.
 func targets(w *world, ctx context.Context, r *rand.Rand) {
-	list := []types.TargetDescription{{Id: &w.pods[0], Port: new(20_000 + r.Int32N(10_000))}}
+	list := []types.TargetDescription{{Id: &w.pods[0], Port: new(20_000 + r.Int32N(500))}}
 	_, _ = w.elb.RegisterTargets(ctx, &elb.RegisterTargetsInput{TargetGroupArn: &w.group, Targets: list})
 	_, _ = w.elb.DescribeTargetHealth(ctx, &elb.DescribeTargetHealthInput{TargetGroupArn: &w.group})
 	_, _ = w.elb.DeregisterTargets(context.WithoutCancel(ctx), &elb.DeregisterTargetsInput{TargetGroupArn: &w.group, Targets: list})

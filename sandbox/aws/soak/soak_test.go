@@ -3,8 +3,11 @@ package soak
 import (
 	"context"
 	"math/rand/v2"
+	"net"
 	"os"
+	"path/filepath"
 	"runtime"
+	"runtime/pprof"
 	"sync"
 	"testing"
 	"time"
@@ -64,6 +67,23 @@ func (w *world) load(lasts time.Duration, seed uint64) {
 	w.client.CloseIdleConnections()
 }
 
+// profile keeps what is on the heap in the folder that LOCKSTEP_SOAK_PROFILES names: what has grown is told by
+// go tool pprof -diff_base first.heap last.heap.
+func (w *world) profile(name string) {
+	dir := os.Getenv("LOCKSTEP_SOAK_PROFILES")
+	if dir == "" {
+		return
+	}
+	f, err := os.Create(filepath.Join(dir, name+".heap"))
+	if err != nil {
+		w.Fatal(err)
+	}
+	defer f.Close()
+	if err := pprof.Lookup("heap").WriteTo(f, 0); err != nil {
+		w.Error(err)
+	}
+}
+
 // soak compares what the process holds after the first quarter with what it holds after the last.
 func soak(tb testing.TB, lasts time.Duration) (first, last footprint, actions int64) {
 	w := newWorld(tb, func(*aws.Config) {})
@@ -72,8 +92,10 @@ func soak(tb testing.TB, lasts time.Duration) (first, last footprint, actions in
 	empty := measure()
 	w.load(lasts/4, 1)
 	first = settle(func(f footprint) bool { return f.goroutines <= empty.goroutines+16 && f.handles <= empty.handles+16 })
+	w.profile("first")
 	w.load(lasts*3/4, 2)
 	last = settle(func(f footprint) bool { return f.within(first) })
+	w.profile("last")
 	tb.Logf("empty %+v, after a quarter %+v, in the end %+v, %d actions", empty, first, last, w.done.Load())
 	return first, last, w.done.Load()
 }
@@ -109,5 +131,44 @@ func BenchmarkSoak(b *testing.B) {
 		if !last.within(first) {
 			b.Errorf("the process has grown from %+v to %+v", first, last)
 		}
+	}
+}
+
+// What the soak asserts can fail: goroutines, sockets and memory that stay are each found.
+func TestLeaksAreFound(t *testing.T) {
+	for name, leak := range map[string]func() (end func()){
+		"goroutines": func() func() {
+			stop := make(chan struct{})
+			for range 30 {
+				go func() { <-stop }()
+			}
+			return func() { close(stop) }
+		},
+		"sockets": func() func() {
+			var open []net.Listener
+			for range 30 {
+				l, err := net.Listen("tcp", "127.0.0.1:0")
+				if err != nil {
+					t.Fatal(err)
+				}
+				open = append(open, l)
+			}
+			return func() {
+				for _, l := range open {
+					_ = l.Close()
+				}
+			}
+		},
+		"memory": func() func() {
+			kept := make([]byte, 64<<20)
+			return func() { runtime.KeepAlive(kept) }
+		},
+	} {
+		before := measure()
+		end := leak()
+		if after := measure(); after.within(before) {
+			t.Errorf("a leak of %s was not found: %+v, %+v", name, before, after)
+		}
+		end()
 	}
 }

@@ -171,7 +171,12 @@ func (w *world) newGroup(name string) string {
 		Name: &name, Protocol: types.ProtocolEnumHttp, Port: new(int32(8080)), VpcId: new(w.emulator.EC2().VPC()), TargetType: types.TargetTypeEnumIp,
 		HealthCheckIntervalSeconds: new(int32(5)), HealthCheckTimeoutSeconds: new(int32(2)),
 	})
-	return *must(w, out, err).TargetGroups[0].TargetGroupArn
+	arn := *must(w, out, err).TargetGroups[0].TargetGroupArn
+	modified, err := w.elb.ModifyTargetGroupAttributes(w.Context(), &elb.ModifyTargetGroupAttributesInput{TargetGroupArn: &arn, Attributes: []types.TargetGroupAttribute{
+		{Key: new("deregistration_delay.timeout_seconds"), Value: new("1")},
+	}})
+	must(w, modified, err)
+	return arn
 }
 
 func (w *world) forward(a, b int32) []types.Action {
