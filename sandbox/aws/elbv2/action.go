@@ -151,6 +151,9 @@ func (s *Service) checkGroup(r eventual.Reader, lb *loadBalancer, arn string) er
 		return wire.Errorf("TargetGroupAssociationLimit", "The following target groups cannot be associated with more than one load balancer: %s", arn)
 	}
 	http := v.Protocol == types.ProtocolEnumHttp || v.Protocol == types.ProtocolEnumHttps
+	if v.TargetType != types.TargetTypeEnumLambda && *v.VpcId != *lb.value.Get().VpcId {
+		return wire.Errorf("InvalidConfigurationRequest", "Target group '%s' is in VPC '%s', load balancer '%s' is not", arn, *v.VpcId, lb.name)
+	}
 	if (http || v.TargetType == types.TargetTypeEnumLambda) != lb.application() {
 		return wire.Errorf("IncompatibleProtocols", "Target group '%s' with protocol %s cannot be used by %s load balancer '%s'", arn, v.Protocol, lb.value.Get().Type, lb.name)
 	}

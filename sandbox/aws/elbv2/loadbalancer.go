@@ -2,7 +2,6 @@ package elbv2
 
 import (
 	"cmp"
-	"net/netip"
 	"regexp"
 	"slices"
 	"strings"
@@ -11,7 +10,6 @@ import (
 	elb "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
 	"github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
 
-	"github.com/lockstep-delivery/lockstep/sandbox/aws/ec2"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/eventual"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/profile"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/wire"
@@ -75,10 +73,10 @@ func (s *Service) newBalancer(r eventual.Reader, in *elb.CreateLoadBalancerInput
 		return none, nil, err
 	}
 	lb := types.LoadBalancer{
-		LoadBalancerName: in.Name, VpcId: new(s.config.Network.VPC()),
-		Type:          cmp.Or(in.Type, types.LoadBalancerTypeEnumApplication),
-		Scheme:        cmp.Or(in.Scheme, types.LoadBalancerSchemeEnumInternetFacing),
-		IpAddressType: cmp.Or(in.IpAddressType, types.IpAddressTypeIpv4),
+		LoadBalancerName: in.Name,
+		Type:             cmp.Or(in.Type, types.LoadBalancerTypeEnumApplication),
+		Scheme:           cmp.Or(in.Scheme, types.LoadBalancerSchemeEnumInternetFacing),
+		IpAddressType:    cmp.Or(in.IpAddressType, types.IpAddressTypeIpv4),
 	}
 	switch lb.Type {
 	case types.LoadBalancerTypeEnumApplication, types.LoadBalancerTypeEnumNetwork:
@@ -90,10 +88,11 @@ func (s *Service) newBalancer(r eventual.Reader, in *elb.CreateLoadBalancerInput
 	if !slices.Contains(lb.Scheme.Values(), lb.Scheme) {
 		return none, nil, wire.Errorf("InvalidScheme", "'%s' is not a valid scheme", lb.Scheme)
 	}
-	placements, err := s.placements(lb.Type, lb.Scheme, in.Subnets, in.SubnetMappings)
+	placements, err := s.placements(r, lb, in.Subnets, in.SubnetMappings)
 	if err != nil {
 		return none, nil, err
 	}
+	lb.VpcId = new(placements[0].subnet.VPC)
 	lb.AvailabilityZones = shownZones(lb.Type, placements)
 	if err := s.checkAddressType(lb, lb.IpAddressType); err != nil {
 		return none, nil, err
@@ -110,9 +109,9 @@ func (s *Service) newBalancer(r eventual.Reader, in *elb.CreateLoadBalancerInput
 	lb.CustomerOwnedIpv4Pool = in.CustomerOwnedIpv4Pool
 	lb.SecurityGroups = in.SecurityGroups
 	if len(lb.SecurityGroups) == 0 && lb.Type == types.LoadBalancerTypeEnumApplication {
-		lb.SecurityGroups = []string{s.config.Network.DefaultSecurityGroup()}
+		lb.SecurityGroups = []string{s.config.Network.DefaultSecurityGroupOf(*lb.VpcId)}
 	}
-	if err := s.checkSecurityGroups(r, lb.SecurityGroups); err != nil {
+	if err := s.checkSecurityGroups(r, lb); err != nil {
 		return none, nil, err
 	}
 	if lb.Type == types.LoadBalancerTypeEnumNetwork && len(lb.SecurityGroups) > 0 {
@@ -142,89 +141,6 @@ func (s *Service) checkAddressType(lb types.LoadBalancer, t types.IpAddressType)
 	for _, z := range lb.AvailabilityZones {
 		if !s.config.Network.SubnetHasIPv6(*z.SubnetId) {
 			return wire.Errorf("InvalidSubnet", "You must specify subnets with an associated IPv6 CIDR block: %s has none", *z.SubnetId)
-		}
-	}
-	return nil
-}
-
-// placement is one zone of a load balancer: a subnet and, for NLBs, an address that was asked for.
-type placement struct {
-	subnet  ec2.Subnet
-	address netip.Addr
-}
-
-// placements validates subnets: one per zone, of one VPC, at least two for an ALB.
-func (s *Service) placements(kind types.LoadBalancerTypeEnum, scheme types.LoadBalancerSchemeEnum, subnets []string, mappings []types.SubnetMapping) ([]placement, error) {
-	if (len(subnets) == 0) == (len(mappings) == 0) {
-		return nil, wire.Errorf("ValidationError", "Exactly one of 'subnets' and 'subnetMappings' must be specified")
-	}
-	for _, id := range subnets {
-		mappings = append(mappings, types.SubnetMapping{SubnetId: new(id)})
-	}
-	zones := map[string]string{}
-	var list []placement
-	for _, m := range mappings {
-		p, err := s.placement(kind, scheme, m)
-		if err != nil {
-			return nil, err
-		}
-		if other, taken := zones[p.subnet.Zone]; taken {
-			return nil, wire.Errorf("InvalidConfigurationRequest", "A load balancer cannot be attached to multiple subnets in the same Availability Zone: %s and %s", other, p.subnet.ID)
-		}
-		zones[p.subnet.Zone] = p.subnet.ID
-		list = append(list, p)
-	}
-	if kind == types.LoadBalancerTypeEnumApplication && len(list) < 2 {
-		return nil, wire.Errorf("ValidationError", "At least two subnets in two different Availability Zones must be specified")
-	}
-	slices.SortFunc(list, func(a, b placement) int { return cmp.Compare(a.subnet.Zone, b.subnet.Zone) })
-	return list, nil
-}
-
-func (s *Service) placement(kind types.LoadBalancerTypeEnum, scheme types.LoadBalancerSchemeEnum, m types.SubnetMapping) (placement, error) {
-	found, ok := s.config.Network.SubnetByID(deref(m.SubnetId))
-	switch {
-	case !ok:
-		return placement{}, wire.Errorf("SubnetNotFound", "The subnet ID '%s' does not exist", deref(m.SubnetId))
-	case kind == types.LoadBalancerTypeEnumApplication && (found.Prefix.Bits() > 27 || found.Free < 8):
-		return placement{}, wire.Errorf("InvalidSubnet", "Not enough IP space available in %s. ELB requires at least 8 free IP addresses in each subnet.", found.ID)
-	case m.AllocationId != nil && (kind != types.LoadBalancerTypeEnumNetwork || scheme != types.LoadBalancerSchemeEnumInternetFacing):
-		return placement{}, wire.Errorf("InvalidConfigurationRequest", "AllocationId is for internet-facing network load balancers only")
-	case m.AllocationId != nil:
-		return placement{}, wire.Errorf("AllocationIdNotFound", "The allocation ID '%s' does not exist", *m.AllocationId)
-	case m.PrivateIPv4Address != nil && (kind != types.LoadBalancerTypeEnumNetwork || scheme != types.LoadBalancerSchemeEnumInternal):
-		return placement{}, wire.Errorf("InvalidConfigurationRequest", "PrivateIPv4Address is for internal network load balancers only")
-	}
-	p := placement{subnet: found}
-	if m.PrivateIPv4Address != nil {
-		a, err := netip.ParseAddr(*m.PrivateIPv4Address)
-		if err != nil || !found.Prefix.Contains(a) {
-			return placement{}, wire.Errorf("InvalidConfigurationRequest", "The private address '%.40s' is not in subnet %s", *m.PrivateIPv4Address, found.ID)
-		}
-		p.address = a
-	}
-	return p, nil
-}
-
-func shownZones(kind types.LoadBalancerTypeEnum, placements []placement) []types.AvailabilityZone {
-	var zones []types.AvailabilityZone
-	for _, p := range placements {
-		z := types.AvailabilityZone{SubnetId: new(p.subnet.ID), ZoneName: new(p.subnet.Zone), LoadBalancerAddresses: []types.LoadBalancerAddress{}}
-		if kind == types.LoadBalancerTypeEnumNetwork && p.address.IsValid() {
-			z.LoadBalancerAddresses = append(z.LoadBalancerAddresses, types.LoadBalancerAddress{PrivateIPv4Address: new(p.address.String())})
-		}
-		zones = append(zones, z)
-	}
-	return zones
-}
-
-func (s *Service) checkSecurityGroups(r eventual.Reader, ids []string) error {
-	if len(ids) > maxSecurityGroups {
-		return wire.Errorf("InvalidConfigurationRequest", "A load balancer can have at most %d security groups, not %d", maxSecurityGroups, len(ids))
-	}
-	for _, id := range ids {
-		if !s.config.Network.SecurityGroupExists(r, id) {
-			return wire.Errorf("InvalidSecurityGroup", "Security group '%s' does not exist", id)
 		}
 	}
 	return nil
@@ -294,8 +210,8 @@ func (s *Service) addBalancer(name string, v types.LoadBalancer, placements []pl
 
 // unplaced is why a load balancer cannot be in a subnet: somebody has the address that was asked for, or there is none left.
 func unplaced(p placement, name string, err error) error {
-	if p.address.IsValid() {
-		return wire.Errorf("ResourceInUse", "The private address '%s' is in use: %v", p.address, err)
+	if p.address.IsValid() || p.allocation != "" {
+		return wire.Errorf("ResourceInUse", "An address that was asked for is in use: %v", err)
 	}
 	return wire.Errorf("InvalidSubnet", "cannot place %s: %v", name, err)
 }

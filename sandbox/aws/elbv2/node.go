@@ -10,6 +10,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
 
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/dataplane"
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/ec2"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/profile"
 )
 
@@ -52,7 +53,10 @@ type nodeGroup struct {
 }
 
 func (s *Service) addNode(lb *loadBalancer, v types.LoadBalancer, p placement) error {
-	id, address, err := s.config.Network.AddBalancerInterface("ELB "+tail(lb.arn), p.subnet.ID, v.SecurityGroups, v.Type == types.LoadBalancerTypeEnumNetwork, p.address)
+	id, address, err := s.config.Network.AddBalancer(ec2.BalancerInterface{
+		Description: "ELB " + tail(lb.arn), Subnet: p.subnet.ID, Groups: v.SecurityGroups, Network: v.Type == types.LoadBalancerTypeEnumNetwork,
+		Address: p.address, Allocation: p.allocation,
+	})
 	if err != nil {
 		return err
 	}
@@ -158,6 +162,9 @@ func (n *node) flush(s *Service) {
 func (n *node) calls(s *Service) []func() {
 	if !n.active || n.gone || n.closed || s.closed || s.config.NewNode == nil {
 		return nil
+	}
+	if !s.config.Network.CIDR().Contains(n.address) {
+		return nil // Only the first VPC is carried by the machine: what is in others is there by name.
 	}
 	if n.traffic == nil {
 		n.traffic = s.config.NewNode(NodeSpec{

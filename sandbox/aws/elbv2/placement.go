@@ -33,10 +33,10 @@ func (s *Service) SetSecurityGroups(r eventual.Reader, in *elb.SetSecurityGroups
 	} else if len(in.SecurityGroups) == 0 {
 		return nil, wire.Errorf("ValidationError", "At least one security group must be specified")
 	}
-	if err := s.checkSecurityGroups(r, in.SecurityGroups); err != nil {
+	v.SecurityGroups = slices.Clone(in.SecurityGroups)
+	if err := s.checkSecurityGroups(r, v); err != nil {
 		return nil, err
 	}
-	v.SecurityGroups = slices.Clone(in.SecurityGroups)
 	out := &elb.SetSecurityGroupsOutput{SecurityGroupIds: v.SecurityGroups}
 	if e := in.EnforceSecurityGroupInboundRulesOnPrivateLinkTraffic; e != "" && !slices.Contains(e.Values(), e) {
 		return nil, invalidEnum("enforceSecurityGroupInboundRulesOnPrivateLinkTraffic", e)
@@ -66,7 +66,7 @@ func (s *Service) SetSubnets(r eventual.Reader, in *elb.SetSubnetsInput) (*elb.S
 		return nil, wire.Errorf("CapacityReservationPending", "The zones of load balancer '%s' cannot be changed while a capacity reservation is pending", lb.name)
 	}
 	v := lb.value.Get()
-	placements, err := s.placements(v.Type, v.Scheme, in.Subnets, in.SubnetMappings)
+	placements, err := s.placements(r, v, in.Subnets, in.SubnetMappings)
 	if err != nil {
 		return nil, err
 	}

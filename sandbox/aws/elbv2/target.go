@@ -100,15 +100,15 @@ func (s *Service) newTarget(g *targetGroup, d types.TargetDescription) (*target,
 	}
 	switch v.TargetType {
 	case types.TargetTypeEnumInstance:
-		return t, s.instanceTarget(t)
+		return t, s.instanceTarget(*v.VpcId, t)
 	case types.TargetTypeEnumAlb:
 		return t, s.balancerTarget(g, t)
 	}
-	if err := s.addressTarget(t, deref(d.AvailabilityZone)); err != nil {
+	if err := s.addressTarget(*v.VpcId, t, deref(d.AvailabilityZone)); err != nil {
 		return nil, err
 	}
 	if t.zone == "all" && g.attributes["preserve_client_ip.enabled"] == "true" {
-		return nil, wire.Errorf("InvalidTarget", "Target '%s' is outside VPC '%s', which a target group with client IP preservation cannot use", t.key.ID, s.config.Network.VPC())
+		return nil, wire.Errorf("InvalidTarget", "Target '%s' is outside VPC '%s', which a target group with client IP preservation cannot use", t.key.ID, *v.VpcId)
 	}
 	return t, nil
 }
@@ -138,13 +138,16 @@ func checkServer(g *targetGroup, t *target) error {
 	return nil
 }
 
-func (s *Service) instanceTarget(t *target) error {
+func (s *Service) instanceTarget(vpc string, t *target) error {
 	if !strings.HasPrefix(t.key.ID, "i-") {
 		return wire.Errorf("ValidationError", "Instance ID '%.40s' is not valid", t.key.ID)
 	}
 	machine, ok := s.config.Network.InstanceByID(t.key.ID)
 	if !ok || !machine.Running {
 		return wire.Errorf("InvalidTarget", "The following targets are not in a running state and cannot be registered: '%s'", t.key.ID)
+	}
+	if machine.VPC != vpc {
+		return wire.Errorf("InvalidTarget", "The following targets are not in the target group VPC '%s': '%s'", vpc, t.key.ID)
 	}
 	t.address, t.zone = machine.Address, machine.Zone
 	return nil
@@ -157,22 +160,22 @@ var privateRanges = []netip.Prefix{
 
 // addressTarget compares an address with the subnets of the VPC, as AWS does: inside them the zone is
 // known, outside it must be given as all.
-func (s *Service) addressTarget(t *target, zone string) error {
+func (s *Service) addressTarget(vpc string, t *target, zone string) error {
 	a, err := netip.ParseAddr(t.key.ID)
 	if err != nil || !a.Is4() {
 		return wire.Errorf("ValidationError", "The IP address '%.60s' is not a valid IPv4 address", t.key.ID)
 	}
 	t.address = a
-	home, inside := s.config.Network.SubnetOf(a)
+	home, inside := s.config.Network.SubnetIn(vpc, a)
 	switch {
 	case !inside && !slices.ContainsFunc(privateRanges, func(p netip.Prefix) bool { return p.Contains(a) }):
 		return wire.Errorf("ValidationError", "The IP address '%s' is not within a private range: it must be from the subnets of the VPC, RFC 1918 or RFC 6598", a)
 	case !inside && zone != "all":
-		return wire.Errorf("ValidationError", "You must specify an Availability Zone ('all') for target '%s', which is not within the subnets of VPC '%s'", a, s.config.Network.VPC())
+		return wire.Errorf("ValidationError", "You must specify an Availability Zone ('all') for target '%s', which is not within the subnets of VPC '%s'", a, vpc)
 	case !inside:
 		t.zone = "all"
 	case zone == "all":
-		return wire.Errorf("ValidationError", "You cannot specify an Availability Zone of 'all' for target '%s', which is within the subnets of VPC '%s'", a, s.config.Network.VPC())
+		return wire.Errorf("ValidationError", "You cannot specify an Availability Zone of 'all' for target '%s', which is within the subnets of VPC '%s'", a, vpc)
 	case zone != "" && zone != home.Zone:
 		return wire.Errorf("ValidationError", "Target '%s' is in Availability Zone %s, not %s", a, home.Zone, zone)
 	default:

@@ -19,10 +19,10 @@ import (
 const maxTargetGroups = 3000
 
 // CreateTargetGroup makes a target group. An identical second call returns the first one's result.
-func (s *Service) CreateTargetGroup(_ eventual.Reader, in *elb.CreateTargetGroupInput) (*elb.CreateTargetGroupOutput, error) {
+func (s *Service) CreateTargetGroup(r eventual.Reader, in *elb.CreateTargetGroupInput) (*elb.CreateTargetGroupOutput, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	v, err := s.newTargetGroup(in)
+	v, err := s.newTargetGroup(r, in)
 	if err != nil {
 		return nil, err
 	}
@@ -56,7 +56,7 @@ func (s *Service) CreateTargetGroup(_ eventual.Reader, in *elb.CreateTargetGroup
 }
 
 // newTargetGroup validates a request and fills in defaults.
-func (s *Service) newTargetGroup(in *elb.CreateTargetGroupInput) (types.TargetGroup, error) {
+func (s *Service) newTargetGroup(r eventual.Reader, in *elb.CreateTargetGroupInput) (types.TargetGroup, error) {
 	name := deref(in.Name)
 	v := types.TargetGroup{
 		TargetGroupName: in.Name, TargetType: cmp.Or(in.TargetType, types.TargetTypeEnumInstance),
@@ -89,7 +89,7 @@ func (s *Service) newTargetGroup(in *elb.CreateTargetGroupInput) (types.TargetGr
 		return v, wire.Errorf("ValidationError", "Port '%d' must be between 1 and 65535", *in.Port)
 	case deref(in.VpcId) == "":
 		return v, wire.Errorf("ValidationError", "A VPC ID must be specified")
-	case *in.VpcId != s.config.Network.VPC():
+	case !s.config.Network.VPCExists(r, *in.VpcId):
 		return v, wire.Errorf("ValidationError", "The VPC ID '%s' is not found", *in.VpcId)
 	case v.TargetType == types.TargetTypeEnumAlb && in.Protocol != types.ProtocolEnumTcp:
 		return v, wire.Errorf("InvalidConfigurationRequest", "Target groups of type alb have protocol TCP")
