@@ -36,7 +36,6 @@ type Node struct {
 	probes *Probes
 	cookie cookieKey
 	tokens *jwt.Verifier
-	users  func() userKey
 	counters
 	draws   atomic.Uint64
 	dropped blackhole.Hole
@@ -72,11 +71,14 @@ func NewNode(c Config) *Node {
 	if c.Issuers == nil {
 		c.Issuers = issuers()
 	}
+	if c.Users == nil {
+		c.Users = &Signer{}
+	}
 	if c.Log == nil {
 		c.Log = slog.Default()
 	}
 	n := &Node{config: c, probes: c.Probes, cookie: newCookieKey(c.LoadBalancer), sockets: map[uint16]*socket{}, groups: map[string]*group{}}
-	n.tokens, n.users = jwt.NewVerifier(c.Issuers), sync.OnceValue(newUserKey)
+	n.tokens = jwt.NewVerifier(c.Issuers)
 	if n.probes == nil {
 		n.probes = NewProbes(c.Endpoint)
 	}
@@ -243,7 +245,11 @@ func (n *Node) allGroups() []*group {
 	return slices.SortedFunc(maps.Values(n.groups), func(a, b *group) int { return cmp.Compare(a.arn, b.arn) })
 }
 
+// retire remembers a target that has left, if it was ever used: otherwise there is nothing to tell of it.
 func (n *Node) retire(t *target) {
+	if t.usage.snapshot() == (TargetUsage{}) {
+		return
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if len(n.gone) == goneKept {

@@ -108,7 +108,7 @@ func malformed(w *world, ctx context.Context, r *rand.Rand) {
 }
 
 func unknown(w *world, ctx context.Context, r *rand.Rand) {
-	n := r.IntN(1000) // the names of unknown operations are counted, up to a bound that a soak does not come to
+	n := r.IntN(200) // the names of unknown operations are counted, up to a bound that a soak does not come to
 	w.post(ctx, "/", formType, nil, fmt.Appendf(nil, "Action=Describe%d&Version=2015-12-01", n))
 	w.post(ctx, "/", formType, nil, fmt.Appendf(nil, "Action=DescribeRules&Version=2015-12-01&Parameter.%d.member.%d=1", n, n))
 	w.post(ctx, "/", "application/x-amz-json-1.1", map[string]string{"X-Amz-Target": fmt.Sprint("Service", n, ".Operation", n)}, []byte("{}"))

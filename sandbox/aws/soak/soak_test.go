@@ -59,7 +59,7 @@ func (w *world) load(lasts time.Duration, seed uint64) {
 			for ctx.Err() == nil {
 				kind.act(w, ctx, r)
 				w.done.Add(1)
-				linger(ctx, 5*time.Millisecond) // the pace of bad clients
+				linger(ctx, 20*time.Millisecond) // the pace of bad clients
 			}
 		})
 	}
