@@ -16,10 +16,12 @@ type vpcAddresses struct {
 	instances int
 	last      int
 	used      map[netip.Addr]bool
+	// owned are the primary addresses of instances.
+	owned map[string]netip.Addr
 }
 
 func newAddresses(vpc address.Mapping) *vpcAddresses {
-	return &vpcAddresses{vpc: vpc, last: 9, used: map[netip.Addr]bool{}}
+	return &vpcAddresses{vpc: vpc, last: 9, used: map[netip.Addr]bool{}, owned: map[string]netip.Addr{}}
 }
 
 func (a *vpcAddresses) next() netip.Addr {
@@ -33,7 +35,21 @@ func (a *vpcAddresses) AddInstance(zone, name string) (string, netip.Addr, error
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.instances++
-	return fmt.Sprintf("i-%017x", a.instances), a.next(), nil
+	id, addr := fmt.Sprintf("i-%017x", a.instances), a.next()
+	a.owned[id] = addr
+	return id, addr, nil
+}
+
+func (a *vpcAddresses) RemoveInstance(id string) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	addr, ok := a.owned[id]
+	if !ok {
+		return fmt.Errorf("there is no instance %s", id)
+	}
+	delete(a.used, addr)
+	delete(a.owned, id)
+	return nil
 }
 
 func (a *vpcAddresses) AssignPodAddress(instance string) (netip.Addr, error) {

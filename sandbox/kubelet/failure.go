@@ -180,11 +180,21 @@ func (k *Kubelet) terminate(ctx context.Context, n *node) error {
 		p.vanish()
 		k.forget(p.uid)
 	}
+	var unended error
+	if t, ok := k.cfg.Addresses.(Terminator); ok {
+		unended = t.RemoveInstance(n.instance)
+	}
 	err := k.client.CoreV1().Nodes().Delete(ctx, n.name, metav1.DeleteOptions{})
 	if err != nil && !apierrors.IsNotFound(err) {
-		return fmt.Errorf("cannot delete the object of node %s: %w", n.name, err)
+		return errors.Join(unended, fmt.Errorf("cannot delete the object of node %s: %w", n.name, err))
 	}
-	return nil
+	return unended
+}
+
+// Terminator is what Addresses may implement, too: the end of an instance with its interfaces and all of their addresses. One that has ended already
+// is no error.
+type Terminator interface {
+	RemoveInstance(id string) error
 }
 
 // vanish ends the pod without a word to the API server.

@@ -148,8 +148,8 @@ func TestTerminatedZone(t *testing.T) {
 	if _, err := c.client.CoreV1().Nodes().Get(t.Context(), node, metav1.GetOptions{}); !apierrors.IsNotFound(err) {
 		t.Errorf("the node's object: %v", err)
 	}
-	if n := c.addresses.inUse(); n != 3 {
-		t.Errorf("%d addresses are in use, want those of the instances", n)
+	if n := c.addresses.inUse(); n != 2 {
+		t.Errorf("%d addresses are in use, want those of the instances that are left", n)
 	}
 	if err := c.kubelet.RestoreZone(t.Context(), zone); err != nil {
 		t.Fatal(err)
