@@ -4,13 +4,11 @@ import (
 	"errors"
 	"net"
 	"os"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/lockstep-delivery/lockstep/sandbox/address"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws"
-	"github.com/lockstep-delivery/lockstep/sandbox/aws/catalog"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/policy"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/profile"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/sts"
@@ -75,22 +73,9 @@ func newAccount(t *testing.T, script string) []string {
 		t.Fatal(err)
 	}
 	return append(os.Environ(),
-		"EMULATED_AWS=http://"+l.Addr().String(), "MODELLED="+modelled(emulator),
+		"EMULATED_AWS=http://"+l.Addr().String(),
 		"AWS_ACCESS_KEY_ID="+aws.DefaultAccessKeyID, "AWS_SECRET_ACCESS_KEY="+aws.DefaultSecretAccessKey, "AWS_DEFAULT_REGION=eu-west-1",
 		"AWS_MAX_ATTEMPTS=1", "AWS_PAGER=", "AWS_DEFAULT_OUTPUT=text", "HOME="+t.TempDir(), "CERTIFICATES="+certificates(t), "PYTHONDONTWRITEBYTECODE=1", "PYTHONWARNINGS=ignore",
 		"EXPIRED_ACCESS_KEY_ID="+late.ID, "EXPIRED_SECRET_ACCESS_KEY="+late.Secret, "EXPIRED_SESSION_TOKEN="+late.Token,
 	)
-}
-
-// modelled lists the operations of EC2 that the emulator has.
-func modelled(e *aws.Emulator) string {
-	var list []string
-	for _, service := range []string{"ec2", "elasticloadbalancing"} {
-		for _, operation := range catalog.Operations(service) {
-			if e.Models(service, operation) {
-				list = append(list, operation)
-			}
-		}
-	}
-	return strings.Join(list, " ")
 }

@@ -92,12 +92,6 @@ def lost_elements(shape, node, path):
             yield from lost_elements(shape.member, child, path)
 
 
-def needs(*operations):
-    """Skips a test of operations that the emulator does not have."""
-    missing = sorted(set(operations) - set(os.environ.get("MODELLED", "").split()))
-    return unittest.skipIf("MODELLED" in os.environ and missing, "not modelled: " + " ".join(missing))
-
-
 class Account(unittest.TestCase):
     def refused(self, error, call, *arguments, **parameters):
         """Checks that a call is refused with an error: the class that the client has for it, or its code."""

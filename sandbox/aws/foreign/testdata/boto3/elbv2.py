@@ -7,7 +7,7 @@ import threading
 import unittest
 import urllib.request
 
-from account import ENDPOINT, Account, admin, client, needs
+from account import ENDPOINT, Account, admin, client
 
 # Certificates made for this run: of a server with its key, of an authority, and the list of what that has revoked.
 CERTIFICATES = pathlib.Path(os.environ["CERTIFICATES"])
@@ -127,7 +127,6 @@ class LoadBalancers(Balancing):
         self.refused("ValidationError", elb.describe_load_balancers, Marker="no such page")
         self.refused("ValidationError", elb.describe_load_balancers, PageSize=401)
 
-    @needs("DescribeCapacityReservation", "ModifyCapacityReservation")
     def test_capacity(self):
         if not hasattr(elb, "modify_capacity_reservation"):
             self.skipTest("this release of boto3 does not know capacity reservations")
@@ -203,7 +202,6 @@ class Listeners(Balancing):
         limits = {l["Name"]: l["Max"] for l in self.pages(elb, "describe_account_limits", "Limits", 4)}
         self.assertEqual((limits["application-load-balancers"], limits["rules-per-application-load-balancer"]), ("50", "100"))
 
-    @needs("CreateTrustStore", "DescribeTrustStores")
     def test_trust_stores(self):
         if not hasattr(elb, "create_trust_store"):
             self.skipTest("this release of boto3 does not know trust stores")

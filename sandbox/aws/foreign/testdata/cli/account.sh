@@ -1,10 +1,7 @@
 # What the scripts share. AWS is the program, EMULATED_AWS the endpoint.
-set -euo pipefail
-exit_message() { [ $? = 0 ] && echo OK || echo "FAILED near line $LAST of $0"; }
-LAST=0
-trap exit_message EXIT
-trap 'LAST=$LINENO' DEBUG
-set -T
+set -eEuo pipefail
+trap 'echo "$0: line $LINENO fails"' ERR
+trap '[ $? != 0 ] || echo OK' EXIT
 
 aws() { command "$AWS" --endpoint-url "$EMULATED_AWS" "$@"; }
 
@@ -12,9 +9,9 @@ aws() { command "$AWS" --endpoint-url "$EMULATED_AWS" "$@"; }
 want() {
 	local text=$1 got
 	shift
-	got=$("$@" 2>&1) || { echo "$*: fails: $got"; exit 1; }
+	got=$("$@" 2>&1) || { echo "line ${BASH_LINENO[0]}: $*: fails: $got"; exit 1; }
 	got=$(echo $got)
-	[ "$got" = "$text" ] || { echo "$*: prints '$got', want '$text'"; exit 1; }
+	[ "$got" = "$text" ] || { echo "line ${BASH_LINENO[0]}: $*: prints '$got', want '$text'"; exit 1; }
 }
 
 # refused CODE COMMAND...: the command fails, with the status that the CLI has for refusals (254; 255 in its first generation), naming the code.
@@ -22,6 +19,6 @@ refused() {
 	local code=$1 got status=0
 	shift
 	got=$("$@" 2>&1) || status=$?
-	[ $status = 254 ] || [ $status = 255 ] || { echo "$*: ends with $status: $got"; exit 1; }
-	case $got in *"($code)"*) ;; *) echo "$*: says '$got', want $code"; exit 1 ;; esac
+	[ $status = 254 ] || [ $status = 255 ] || { echo "line ${BASH_LINENO[0]}: $*: ends with $status: $got"; exit 1; }
+	case $got in *"($code)"*) ;; *) echo "line ${BASH_LINENO[0]}: $*: says '$got', want $code"; exit 1 ;; esac
 }
