@@ -2,12 +2,8 @@ package dataplane
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/sha256"
 	"crypto/tls"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -96,6 +92,9 @@ type session struct {
 	Subject, Token string
 	Claims         json.RawMessage
 	Expires        int64
+	// Refresh is the token that gives a new one when Token is over, at TokenExpires. Empty: the session lasts without.
+	Refresh      string `json:",omitempty"`
+	TokenExpires int64  `json:",omitempty"`
 }
 
 // authenticate lets a user through who has a session. Others are sent to the issuer, and come back by way of callbackPath.
@@ -103,15 +102,15 @@ func (x *exchange) authenticate(a *Authentication) bool {
 	for _, name := range oidcHeaders {
 		x.r.Header.Del(name) // nobody but the node says who the user is
 	}
-	if s := x.session(a); s != nil {
-		x.r.Header.Set("X-Amzn-Oidc-Identity", s.Subject)
-		x.r.Header.Set("X-Amzn-Oidc-Accesstoken", s.Token)
-		x.r.Header.Set("X-Amzn-Oidc-Data", x.node.signUser(a, s))
-		return true
-	}
 	if x.r.URL.Path == callbackPath {
 		x.callback(a)
 		return false
+	}
+	if s := x.renewed(a, x.session(a)); s != nil {
+		x.r.Header.Set("X-Amzn-Oidc-Identity", s.Subject)
+		x.r.Header.Set("X-Amzn-Oidc-Accesstoken", s.Token)
+		x.r.Header.Set("X-Amzn-Oidc-Data", x.node.config.Users.sign(a, s, x.node.config.LoadBalancer))
+		return true
 	}
 	switch a.OnUnauthenticated {
 	case "allow":
@@ -164,7 +163,8 @@ func (x *exchange) callback(a *Authentication) {
 		x.refuse(http.StatusUnauthorized) // the user has refused, or is refused
 		return
 	}
-	s, err := x.node.exchangeCode(x.r.Context(), a, query.Get("code"), x.self()+callbackPath)
+	form := url.Values{"grant_type": {"authorization_code"}, "code": {query.Get("code")}, "redirect_uri": {x.self() + callbackPath}, "client_id": {a.ClientID}}
+	s, err := x.node.askForUser(x.r.Context(), a, form)
 	var answered *issuerError
 	switch {
 	case errors.As(err, &answered):
@@ -174,20 +174,43 @@ func (x *exchange) callback(a *Authentication) {
 		x.refuse(http.StatusInternalServerError)
 		return
 	}
-	lasts := min(a.SessionTimeout, 7*24*time.Hour)
-	s.Expires = x.start.Add(lasts).Unix()
+	s.Expires = x.start.Add(min(a.SessionTimeout, 7*24*time.Hour)).Unix()
+	x.keep(a, s)
+	x.found(state[1])
+}
+
+// keep gives the client the cookies of a session.
+func (x *exchange) keep(a *Authentication, s *session) {
+	until := time.Unix(s.Expires, 0)
 	text, _ := json.Marshal(s) // of strings and what was JSON before
-	sealed := x.node.cookie.seal("session of "+a.name(), x.start.Add(lasts), string(text))
+	sealed := x.node.cookie.seal("session of "+a.name(), until, string(text))
 	for i := 0; i < maxSessionShard; i++ {
 		if i > 0 && len(sealed) == 0 {
 			break
 		}
 		shard := sealed[:min(sessionShard, len(sealed))]
 		sealed = sealed[len(shard):]
-		x.w.Header().Add("Set-Cookie", fmt.Sprintf("%s-%d=%s; Expires=%s; Path=/; Secure; HttpOnly",
-			a.SessionCookie, i, shard, x.start.Add(lasts).UTC().Format(http.TimeFormat)))
+		x.w.Header().Add("Set-Cookie", fmt.Sprintf("%s-%d=%s; Expires=%s; Path=/; Secure; HttpOnly", a.SessionCookie, i, shard, until.UTC().Format(http.TimeFormat)))
 	}
-	x.found(state[1])
+}
+
+// renewed is a session whose token is good: as it is, or with a new token in exchange for the refresh token. Nil: the user has to log in again,
+// since there is none or the issuer does not renew it.
+func (x *exchange) renewed(a *Authentication, s *session) *session {
+	if s == nil || s.Refresh == "" || s.TokenExpires == 0 || x.start.Unix() < s.TokenExpires {
+		return s
+	}
+	form := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {s.Refresh}, "client_id": {a.ClientID}}
+	fresh, err := x.node.askForUser(x.r.Context(), a, form)
+	if err != nil || fresh.Subject != s.Subject {
+		return nil
+	}
+	if fresh.Refresh == "" {
+		fresh.Refresh = s.Refresh // which goes on being good
+	}
+	fresh.Expires = s.Expires
+	x.keep(a, fresh)
+	return fresh
 }
 
 // session opens the cookies of a session, nil: there is none that is valid.
@@ -213,11 +236,11 @@ type issuerError struct{ status string }
 
 func (e *issuerError) Error() string { return "the issuer answers " + e.status }
 
-// exchangeCode asks the issuer for the token that belongs to a code, and for the user that belongs to the token.
-func (n *Node) exchangeCode(ctx context.Context, a *Authentication, code, callback string) (*session, error) {
+// askForUser asks the issuer for a token in exchange for what form holds, and for the user that belongs to the token.
+func (n *Node) askForUser(ctx context.Context, a *Authentication, form url.Values) (*session, error) {
 	ctx, cancel := context.WithTimeout(ctx, issuerTimeout)
 	defer cancel()
-	form := url.Values{"grant_type": {"authorization_code"}, "code": {code}, "redirect_uri": {callback}, "client_id": {a.ClientID}}
+	asked := time.Now()
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, a.TokenEndpoint, strings.NewReader(form.Encode()))
 	if err != nil {
 		return nil, err
@@ -225,7 +248,9 @@ func (n *Node) exchangeCode(ctx context.Context, a *Authentication, code, callba
 	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	request.SetBasicAuth(url.QueryEscape(a.ClientID), url.QueryEscape(a.ClientSecret))
 	var token struct {
-		AccessToken string `json:"access_token"`
+		AccessToken  string `json:"access_token"`
+		RefreshToken string `json:"refresh_token"`
+		ExpiresIn    int64  `json:"expires_in"`
 	}
 	if _, err := n.askIssuer(request, &token); err != nil {
 		return nil, err
@@ -242,7 +267,11 @@ func (n *Node) exchangeCode(ctx context.Context, a *Authentication, code, callba
 	if token.AccessToken == "" || user.Sub == "" {
 		return nil, &issuerError{"without an access token or a subject"}
 	}
-	return &session{Subject: user.Sub, Token: token.AccessToken, Claims: claims}, nil
+	s := &session{Subject: user.Sub, Token: token.AccessToken, Claims: claims, Refresh: token.RefreshToken}
+	if token.ExpiresIn > 0 {
+		s.TokenExpires = asked.Unix() + token.ExpiresIn
+	}
+	return s, nil
 }
 
 func (n *Node) askIssuer(request *http.Request, into any) (json.RawMessage, error) {
@@ -262,40 +291,4 @@ func (n *Node) askIssuer(request *http.Request, into any) (json.RawMessage, erro
 		return nil, &issuerError{"with " + err.Error()}
 	}
 	return text, nil
-}
-
-// userKey is the key with which a node signs who the user is.
-type userKey struct {
-	*ecdsa.PrivateKey
-	id string
-}
-
-func newUserKey() userKey {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		panic(err) // impossible: there is always randomness
-	}
-	return userKey{key, strings.ToLower(rand.Text())}
-}
-
-// signUser makes the token that tells the target who the user is, signed with ES256 by a key of the node.
-func (n *Node) signUser(a *Authentication, s *session) string {
-	key := n.users()
-	claims := map[string]any{}
-	_ = json.Unmarshal(s.Claims, &claims) // it was an object when the session began
-	claims["exp"], claims["iss"] = s.Expires, a.Issuer
-	header, _ := json.Marshal(map[string]any{
-		"typ": "JWT", "kid": key.id, "alg": "ES256", "iss": a.Issuer, "client": a.ClientID, "signer": n.config.LoadBalancer, "exp": s.Expires,
-	})
-	payload, _ := json.Marshal(claims)
-	text := base64.URLEncoding.EncodeToString(header) + "." + base64.URLEncoding.EncodeToString(payload) // with padding, as AWS does
-	sum := sha256.Sum256([]byte(text))
-	r, t, err := ecdsa.Sign(rand.Reader, key.PrivateKey, sum[:])
-	if err != nil {
-		panic(err) // impossible: the key is a good one
-	}
-	signature := make([]byte, 64)
-	r.FillBytes(signature[:32])
-	t.FillBytes(signature[32:])
-	return text + "." + base64.URLEncoding.EncodeToString(signature)
 }

@@ -3,14 +3,18 @@ package dataplane
 import (
 	"bytes"
 	"crypto"
+	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"io"
+	"math/big"
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
@@ -95,6 +99,7 @@ func TestLogin(t *testing.T) {
 	if err != nil || len(parts) != 3 || !bytes.Contains(payload, []byte(`@example.com`)) || !bytes.Contains(payload, []byte(`"iss":"`+login.Issuer)) {
 		t.Errorf("got %q, %v", payload, err)
 	}
+	verifyUser(t, w.node.config.Users, parts)
 	if n := w.node.Stats().Redirects; n != 0 {
 		t.Errorf("a login counts as %d redirects of rules", n)
 	}
@@ -207,4 +212,103 @@ type answers string
 
 func (s answers) RoundTrip(*http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: 200, Status: "200 OK", Body: io.NopCloser(strings.NewReader(string(s)))}, nil
+}
+
+// verifyUser checks the signature of the header as targets do: with the public key of the id in it.
+func verifyUser(t *testing.T, s *Signer, parts []string) {
+	t.Helper()
+	text, _ := base64.URLEncoding.DecodeString(parts[0])
+	var header struct{ Kid, Alg string }
+	if err := json.Unmarshal(text, &header); err != nil || header.Alg != "ES256" {
+		t.Fatalf("header %s: %v", text, err)
+	}
+	if s.PublicKey(header.Kid+"x") != nil {
+		t.Error("there is a key of another id")
+	}
+	block, _ := pem.Decode(s.PublicKey(header.Kid))
+	key, err := x509.ParsePKIXPublicKey(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signature, _ := base64.URLEncoding.DecodeString(parts[2])
+	sum := sha256.Sum256([]byte(parts[0] + "." + parts[1]))
+	if len(signature) != 64 || !ecdsa.Verify(key.(*ecdsa.PublicKey), sum[:], new(big.Int).SetBytes(signature[:32]), new(big.Int).SetBytes(signature[32:])) {
+		t.Error("the signature is not that of the key")
+	}
+}
+
+// TestTokensAreRenewed: the access token is over at once, and a refresh token goes with it; the issuer renews it once.
+func TestTokensAreRenewed(t *testing.T) {
+	w := newWorld(t)
+	a := w.serve("a")
+	a.on(func(rw http.ResponseWriter, r *http.Request) {
+		http.SetCookie(rw, &http.Cookie{Name: "mine", Value: "1"})
+		_, _ = io.WriteString(rw, r.Header.Get("X-Amzn-Oidc-Identity"))
+	})
+	w.healthyGroup("g", a.Target)
+	login, token := newIssuer(t)
+	var kinds []string
+	renews := true
+	token(func(rw http.ResponseWriter, r *http.Request) {
+		kind := r.PostFormValue("grant_type")
+		kinds = append(kinds, kind)
+		if kind == "refresh_token" && (!renews || r.PostFormValue("refresh_token") != "again") {
+			rw.WriteHeader(http.StatusBadRequest)
+			return
+		}
+		expires := 0
+		if kind == "authorization_code" {
+			expires = -1 // none that counts
+		}
+		_, _ = fmt.Fprintf(rw, `{"access_token": "t0ken", "refresh_token": "again", "expires_in": %d}`, expires)
+	})
+	w.gated(Gate{Authenticate: login})
+	w.client.CheckRedirect = nil
+	if _, body := w.get2("/"); body != "kim" {
+		t.Fatalf("got %q", body)
+	}
+	if fmt.Sprint(kinds) != "[authorization_code]" {
+		t.Fatalf("asked for %v", kinds)
+	}
+	over := &session{Subject: "kim", Token: "old", Claims: []byte(`{}`), Expires: time.Now().Add(time.Hour).Unix(), Refresh: "again", TokenExpires: time.Now().Unix() - 1}
+	text, _ := json.Marshal(over)
+	home := &url.URL{Scheme: "https", Host: w.at.String(), Path: "/"}
+	forget := func() {
+		w.client.Jar, _ = cookiejar.New(nil)
+		sealed := w.node.cookie.seal("session of "+login.name(), time.Now().Add(time.Hour), string(text))
+		w.client.Jar.SetCookies(home, []*http.Cookie{{Name: login.SessionCookie + "-0", Value: sealed}})
+	}
+	forget()
+	kinds = nil
+	res, body := w.get2("/")
+	if body != "kim" || fmt.Sprint(kinds) != "[refresh_token]" {
+		t.Errorf("got %q after asking for %v", body, kinds)
+	}
+	names := ""
+	for _, c := range res.Cookies() {
+		names += c.Name + " "
+	}
+	if !strings.Contains(names, login.SessionCookie+"-0 ") || !strings.Contains(names, "mine ") {
+		t.Errorf("cookies %s", names)
+	}
+	forget()
+	kinds, renews = nil, false // the user has to log in again
+	if _, body := w.get2("/"); body != "kim" || fmt.Sprint(kinds) != "[refresh_token authorization_code]" {
+		t.Errorf("got %q after asking for %v", body, kinds)
+	}
+}
+
+func TestFunctionsAreNotThere(t *testing.T) {
+	w := newWorld(t)
+	w.node.ApplyGroup(Group{ARN: "g", Protocol: HTTP, Function: true})
+	w.forwarding(only("g"))
+	w.wantOwn(503)
+	w.node.ApplyTargets("g", TargetSet{Targets: []Target{{ID: "arn:aws:lambda:eu-west-1:123456789012:function:x", Zone: "all"}}})
+	w.wantOwn(502)
+	for size, want := range map[int]int{functionBodyLimit: 502, functionBodyLimit + 1: 413} {
+		r, _ := http.NewRequest(http.MethodPost, w.url("/"), bytes.NewReader(make([]byte, size)))
+		if status, header, _ := w.do(r); status != want || header.Get("Server") != "awselb/2.0" {
+			t.Errorf("a body of %d: %d by %q", size, status, header.Get("Server"))
+		}
+	}
 }

@@ -47,6 +47,8 @@ type Config struct {
 	// Issuers carries what a node asks issuers of tokens. Nil: those on the loopback interface can be asked, and their certificates are not
 	// verified.
 	Issuers http.RoundTripper
+	// Users signs who users are for targets. Nil: the node has its own key.
+	Users *Signer
 
 	// Health gets the health changes as this node sees them. Calls for one target come in order;
 	// calls for several targets may come at the same time. It must not block and must not call the
@@ -268,6 +270,9 @@ type Group struct {
 	// DNSMinimumHealthy and DNSMinimumHealthyPercent are target_group_health.dns_failover.*, which the node only counts. Zero: off.
 	DNSMinimumHealthy        int
 	DNSMinimumHealthyPercent int
+	// Function: the target is a function, of which there are none here. Requests for a registered one are answered 502, those with a body of
+	// more than 1 MB 413.
+	Function bool
 	// Mitigate is load_balancing.algorithm.anomaly_mitigation, for weighted_random.
 	Mitigate bool
 	// Network is for groups of a Network Load Balancer.

@@ -10,10 +10,11 @@ import (
 // Which situation gives which answer:
 //
 //	460  the client closed the connection before it had an answer (nobody receives this one)
-//	400  the request breaks a limit, or its body ended early
+//	400  the request breaks a limit, makes no sense or is too dangerous (package desync), or its body ended early
 //	401  no valid token, the user is not authenticated and not to be, or the issuer has refused the user
 //	405  TRACE
-//	408  the client sent no more of its body for the idle timeout
+//	408  the client sent no more of its request for the idle timeout
+//	413  a body of more than 1 MB for a function
 //	414  the request line is longer than 16 KB
 //	463  X-Forwarded-For holds more than 30 addresses
 //	464  HTTP/1.1 to a group that speaks HTTP/2 or gRPC, gRPC to one that speaks HTTP/1.1, other methods than POST to gRPC
@@ -21,10 +22,12 @@ import (
 //	     the issuer of tokens cannot be reached
 //	502  connect refused or reset, or no route; TLS handshake with the target; the connection ended or was reset
 //	     with the request outstanding; the response makes no sense, or has more than 32 KB of headers;
-//	     the deregistration delay ended with the request in flight
+//	     the deregistration delay ended with the request in flight; the target is a function, of which there are none
+//	501  a transfer coding that is not known
 //	503  the group has no registered target, only targets in their first check, or only draining ones; all weights are 0
-//	561  the issuer of tokens answers with an error
 //	504  no connection within 10 s; no answer within the idle timeout
+//	505  a version of HTTP that is not known
+//	561  the issuer of tokens answers with an error
 //
 // Once the status line of the target has been passed on, a failure can only be shown by closing the client's connection.
 const (
@@ -73,7 +76,7 @@ func (e *bodyError) Unwrap() error { return e.err }
 // pages holds the bodies of the answers that a node makes itself.
 var pages = func() map[int][]byte {
 	all := map[int][]byte{}
-	for _, status := range []int{301, 302, 400, 401, 405, 408, 414, statusTooManyAddresses, statusWrongProtocol, 500, 501, 502, 503, 504, 505, statusIssuer} {
+	for _, status := range []int{301, 302, 400, 401, 405, 408, 413, 414, statusTooManyAddresses, statusWrongProtocol, 500, 501, 502, 503, 504, 505, statusIssuer} {
 		title := strconv.Itoa(status)
 		if text := http.StatusText(status); text != "" {
 			title = fmt.Sprintf("%d %s", status, text)

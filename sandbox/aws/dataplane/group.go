@@ -188,6 +188,8 @@ func (g *group) refresh() {
 	}
 	enough := len(healthy) >= g.settings.MinimumHealthy && len(healthy)*100 >= g.settings.MinimumHealthyPercent*len(all)
 	switch {
+	case g.settings.Function:
+		p.eligible = all
 	case enough:
 		p.eligible = healthy
 	case len(healthy) == 0 && unhealthy == 0:
@@ -286,7 +288,7 @@ func (t *target) register() {
 func (t *target) beginChecks() {
 	g := t.group
 	t.endChecks()
-	if g.settings == nil {
+	if g.settings == nil || g.settings.Function {
 		return
 	}
 	hc := g.settings.HealthCheck

@@ -210,6 +210,10 @@ func (x *exchange) forward(f *forward) {
 	g.requests.Add(1)
 	for {
 		p := g.pool.Load()
+		if p.settings.Function {
+			x.invoke(p)
+			return
+		}
 		t := x.target(g, p, f)
 		switch {
 		case t == nil:
@@ -235,6 +239,26 @@ func (x *exchange) forward(f *forward) {
 			x.fail(err)
 		}
 		return
+	}
+}
+
+// functionBodyLimit is the size of a body above which a function is not asked.
+const functionBodyLimit = 1 << 20
+
+// invoke answers as if the function had failed.
+func (x *exchange) invoke(p *pool) {
+	if len(p.eligible) == 0 {
+		x.refuse(http.StatusServiceUnavailable)
+		return
+	}
+	n, err := io.Copy(io.Discard, io.LimitReader(x.r.Body, functionBodyLimit+1))
+	switch {
+	case err != nil:
+		x.fail(&bodyError{err})
+	case n > functionBodyLimit:
+		x.refuse(http.StatusRequestEntityTooLarge)
+	default:
+		x.refuse(http.StatusBadGateway)
 	}
 }
 
@@ -381,6 +405,9 @@ func (x *exchange) headers(h http.Header, res *http.Response, t *target, p *pool
 	for name, values := range res.Header {
 		if hopByHop[name] || len(connection) > 0 && named(connection, name) {
 			continue
+		}
+		if before := h[name]; name == "Set-Cookie" && len(before) > 0 {
+			values = slices.Concat(before, values) // a session that was renewed
 		}
 		h[name] = values
 	}
