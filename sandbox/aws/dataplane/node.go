@@ -36,7 +36,6 @@ type Node struct {
 	probes *Probes
 	cookie cookieKey
 	tokens *jwt.Verifier
-	users  func() userKey
 	counters
 	draws   atomic.Uint64
 	dropped blackhole.Hole
@@ -72,11 +71,14 @@ func NewNode(c Config) *Node {
 	if c.Issuers == nil {
 		c.Issuers = issuers()
 	}
+	if c.Users == nil {
+		c.Users = &Signer{}
+	}
 	if c.Log == nil {
 		c.Log = slog.Default()
 	}
 	n := &Node{config: c, probes: c.Probes, cookie: newCookieKey(c.LoadBalancer), sockets: map[uint16]*socket{}, groups: map[string]*group{}}
-	n.tokens, n.users = jwt.NewVerifier(c.Issuers), sync.OnceValue(newUserKey)
+	n.tokens = jwt.NewVerifier(c.Issuers)
 	if n.probes == nil {
 		n.probes = NewProbes(c.Endpoint)
 	}
