@@ -114,6 +114,7 @@ type Emulator struct {
 	hosts      hosts
 	watchers   watchers
 	clusters   clusters
+	flows      flows
 	objects    objects
 	draws      *profile.Draws
 	tempo      sync.Mutex // serialises changes of draws
@@ -148,7 +149,7 @@ func New(config Config) (*Emulator, error) {
 	}
 	e := &Emulator{
 		config: config, faults: fault.NewSet(), hosts: hosts{byName: map[string]Host{}, real: map[netip.AddrPort]netip.AddrPort{}},
-		clusters: clusters{nodes: map[string][]string{}},
+		clusters: clusters{nodes: map[string][]string{}}, flows: flows{open: map[*net.TCPConn]*flow{}},
 		buckets:  throttle.New(!config.WithoutAccountBucket),
 		journal:  journal.New(config.JournalSize, config.JournalLines), ids: resourceid.NewSource(config.Seed), missing: map[string]int{}, closing: make(chan struct{}),
 	}
@@ -187,6 +188,7 @@ func New(config Config) (*Emulator, error) {
 	}
 	if !config.WithoutTraffic {
 		e.startReports()
+		go e.severFlows()
 	}
 	e.metadata = e.newMetadata()
 	e.admin = e.adminHandler()

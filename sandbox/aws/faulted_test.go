@@ -1,7 +1,10 @@
 package aws_test
 
 import (
+	"bufio"
+	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -14,6 +17,7 @@ import (
 
 	"github.com/lockstep-delivery/lockstep/sandbox/address"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws"
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/dataplane/sockopt"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/fault"
 )
 
@@ -115,6 +119,55 @@ func TestAZoneThatIsGoneAnswersNobody(t *testing.T) {
 	}
 	w.emulator.Faults().Clear()
 	w.answers("shop")
+}
+
+// A connection that is open hangs while its zone is gone, and goes on when the zone is back.
+func TestAZoneThatIsGoneCutsOpenConnections(t *testing.T) {
+	t.Parallel()
+	if !sockopt.Filters {
+		t.Skip("this system has no filters for sockets")
+	}
+	w, _, _, _ := behind(t)
+	w.answers("shop")
+	conns := map[string]net.Conn{}
+	for _, node := range w.emulator.Endpoints()[0].Nodes {
+		conn, err := net.Dial("tcp", node.Real[80].String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		conns[node.Zone] = conn
+	}
+	ask := func(zone string, patience time.Duration) string {
+		conn := conns[zone]
+		if _, err := fmt.Fprint(conn, "GET /b HTTP/1.1\r\nHost: a\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		_ = conn.SetReadDeadline(time.Now().Add(patience))
+		response, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			return err.Error()
+		}
+		defer response.Body.Close()
+		body, _ := io.ReadAll(response.Body)
+		return string(body)
+	}
+	for zone := range conns {
+		if body := ask(zone, 5*time.Second); body != "shop" {
+			t.Fatalf("before: %s answers %q", zone, body)
+		}
+	}
+	// The target is in none of the zones that go: in zone b, which stays.
+	id, err := w.emulator.AddFault(fault.Fault{Kind: fault.Zone, Zone: "eu-west-1a"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.eventually("the connection is cut", func() bool { return strings.Contains(ask("eu-west-1a", 50*time.Millisecond), "timeout") })
+	if body := ask("eu-west-1b", 5*time.Second); body != "shop" {
+		t.Errorf("in another zone: %q", body)
+	}
+	w.emulator.EndFault(id)
+	w.eventually("the connection goes on", func() bool { return ask("eu-west-1a", time.Second) == "shop" })
 }
 
 // get is what one zone's node answers to a new connection, nothing if it does not.

@@ -31,7 +31,11 @@ func dial(ctx context.Context, d dialing) (net.Conn, error) {
 		// The target sees the node's own address as its peer, as it does in a VPC.
 		dialer.LocalAddr = &net.TCPAddr{IP: d.endpoint(netip.AddrPortFrom(d.from, 1024)).Addr().AsSlice()}
 	}
-	return dialer.DialContext(ctx, "tcp", d.endpoint(d.to).String())
+	conn, err := dialer.DialContext(ctx, "tcp", d.endpoint(d.to).String())
+	if err == nil {
+		Follow(d.firewall, conn, Packet{Protocol: TCP, From: d.from, To: d.to})
+	}
+	return conn, err
 }
 
 // sharePorts is how sockets to targets are made: one node can have more connections than there are ports.

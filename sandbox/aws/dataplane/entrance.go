@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"sync/atomic"
 	"time"
 )
@@ -30,6 +31,7 @@ func (s *socket) welcome() {
 			s.node.dropped.Swallow(conn)
 			continue
 		}
+		Follow(s.node.config.Firewall, conn, Packet{Protocol: TCP, From: s.node.peer(conn).Addr(), To: netip.AddrPortFrom(s.node.config.Address, s.port)})
 		client := meter(conn, s.node)
 		if l := s.node.routes.Load().listeners[s.port]; l != nil && l.tls != nil {
 			s.node.work.Go(func() { s.secure(client, l.tls) })

@@ -68,6 +68,7 @@ func (s *stream) run() {
 		n.dropped.Swallow(s.client)
 		return
 	}
+	dataplane.Follow(n.config.Firewall, s.client, dataplane.Packet{Protocol: dataplane.TCP, From: s.peer.Addr(), To: at})
 	front, ok := s.greet()
 	if !ok {
 		return
@@ -152,6 +153,7 @@ func (s *stream) connect(w way, front net.Conn) (net.Conn, error) {
 		return nil, err
 	}
 	server := conn.(*net.TCPConn)
+	dataplane.Follow(n.config.Firewall, server, packet)
 	if !s.attach(server) {
 		return nil, net.ErrClosed
 	}

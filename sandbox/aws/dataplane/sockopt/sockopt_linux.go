@@ -38,6 +38,15 @@ func ClearFilter(socket syscall.Conn) {
 	_ = control(socket, func(fd int) error { return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DETACH_FILTER, 0) })
 }
 
+// Deafen lets a connected socket drop whatever comes in, acknowledgements among it, until ClearFilter: to both ends it is as if a cable had been
+// pulled.
+func Deafen(socket syscall.Conn) error {
+	nothing := [1]unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K}}
+	return control(socket, func(fd int) error {
+		return unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: 1, Filter: &nothing[0]})
+	})
+}
+
 // Dropped is how many segments a listening socket has dropped so far. A client that is dropped sends the same one again and again.
 func Dropped(socket syscall.Conn) (segments uint32) {
 	_ = control(socket, func(fd int) error {

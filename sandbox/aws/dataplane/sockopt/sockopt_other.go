@@ -21,6 +21,9 @@ func SetFilter(_ syscall.Conn, f Filter) error {
 // ClearFilter does nothing here.
 func ClearFilter(syscall.Conn) {}
 
+// Deafen fails here.
+func Deafen(syscall.Conn) error { return errors.ErrUnsupported }
+
 // Dropped is 0 here.
 func Dropped(syscall.Conn) uint32 { return 0 }
 
