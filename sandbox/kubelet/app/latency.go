@@ -19,6 +19,9 @@ type Latency struct {
 // z99 is the 99th percentile of the standard normal distribution.
 const z99 = 2.3263478740408408
 
+// longest bounds a draw: longer than anything that runs.
+const longest = 365 * 24 * time.Hour
+
 // ParseLatency reads 20ms, 5ms..50ms or p50=20ms,p99=300ms.
 func ParseLatency(s string) (Latency, error) {
 	var l Latency
@@ -50,7 +53,8 @@ func (l Latency) At(u float64) time.Duration {
 	case l.LogNormal:
 		sigma := math.Log(float64(l.High)/float64(l.Low)) / z99
 		z := math.Sqrt2 * math.Erfinv(2*min(max(u, 1e-6), 1-1e-6)-1)
-		return time.Duration(float64(l.Low) * math.Exp(sigma*z))
+		// Far above a 99th percentile of a day there is no Duration any more.
+		return time.Duration(min(float64(l.Low)*math.Exp(sigma*z), float64(longest)))
 	case l.High > l.Low:
 		return l.Low + time.Duration(u*float64(l.High-l.Low))
 	default:
