@@ -2,7 +2,10 @@ package aws_test
 
 import (
 	"context"
+	"errors"
 	"net/http"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -201,4 +204,49 @@ func TestAddressPools(t *testing.T) {
 	internal := *w.loadBalancer("internal").LoadBalancerArn
 	_, err := w.elb.ModifyIpPools(ctx, &elb.ModifyIpPoolsInput{LoadBalancerArn: &internal, IpamPools: &types.IpamPools{Ipv4IpamPoolId: new("ipam-pool-0b")}})
 	w.wantCode(err, "InvalidConfigurationRequest")
+}
+
+// Trust stores outlive the process, and so do the objects that they are made of: those are files, which can also be put there by hand.
+func TestTrustStoresAreKept(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	open := func() *world { return newWorld(t, func(c *aws.Config) { c.DataDir = dir }) }
+	w := open()
+	s := newShelf(w)
+	must(w.elb.ModifyListener(ctx, &elb.ModifyListenerInput{ListenerArn: &s.other, MutualAuthentication: verify(&s.trust)}))(w)
+	must(w.elb.AddTrustStoreRevocations(ctx, &elb.AddTrustStoreRevocationsInput{TrustStoreArn: &s.trust, RevocationContents: []types.RevocationContent{{S3Bucket: &s.bucket, S3Key: new("short.crl")}}}))(w)
+	trust := func(w *world) types.TrustStore {
+		return must(w.elb.DescribeTrustStores(ctx, &elb.DescribeTrustStoresInput{TrustStoreArns: []string{s.trust}}))(w).TrustStores[0]
+	}
+	want := trust(w)
+	if err := w.emulator.Close(); err != nil {
+		t.Fatal(err)
+	}
+
+	byHand := filepath.Join(dir, "objects", "by-hand")
+	text, err := os.ReadFile(filepath.Join(dir, "objects", s.bucket, "pair.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.Mkdir(byHand, 0o700), os.WriteFile(filepath.Join(byHand, "ca.pem"), text, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	again := open()
+	if diff := cmp.Diff(want, trust(again), ignoreUnexported); diff != "" || *want.TotalRevokedEntries != 2 {
+		t.Errorf("trust store (-before +after):\n%s", diff)
+	}
+	_, err = again.elb.DeleteTrustStore(ctx, &elb.DeleteTrustStoreInput{TrustStoreArn: &s.trust})
+	again.wantCode(err, "TrustStoreInUse")
+	changed := must(again.elb.ModifyTrustStore(ctx, &elb.ModifyTrustStoreInput{TrustStoreArn: &s.trust, CaCertificatesBundleS3Bucket: new("by-hand"), CaCertificatesBundleS3Key: new("ca.pem")}))(again)
+	if n := *changed.TrustStores[0].NumberOfCaCertificates; n != 2 {
+		t.Errorf("%d certificates", n)
+	}
+	// No name leads out of the folder.
+	for _, key := range []string{"../account.json", "..%2f..%2faccount.json", "/etc/passwd"} {
+		_, err := again.elb.ModifyTrustStore(ctx, &elb.ModifyTrustStoreInput{TrustStoreArn: &s.trust, CaCertificatesBundleS3Bucket: new("by-hand"), CaCertificatesBundleS3Key: &key})
+		again.wantCode(err, "CaCertificatesBundleNotFound")
+	}
+	again.admin("PUT", "objects/by-hand/..%2fout", "text", http.StatusBadRequest, nil)
+	again.admin("PUT", "objects/UPPER/key", "text", http.StatusBadRequest, nil)
+	again.admin("PUT", "objects/by-hand/empty", "", http.StatusBadRequest, nil)
 }
