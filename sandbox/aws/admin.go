@@ -58,6 +58,7 @@ func (e *Emulator) Endpoints() []Endpoint {
 //	GET    /_lockstep/faults                 the faults in force
 //	POST   /_lockstep/faults                 puts a fault into force; answers with its id
 //	DELETE /_lockstep/faults[/ID]            ends one fault or all
+//	GET    /_lockstep/public-keys/ID         the key, as PEM, with which targets verify X-Amzn-Oidc-Data
 //	GET    /_lockstep/profile                how slow AWS is at the moment: profile, scale, seed
 //	PUT    /_lockstep/profile                sets the profile: YAML, whole or over a base
 //	PUT    /_lockstep/scale                  sets the factor on every delay: {"scale": 0.5}
@@ -79,6 +80,7 @@ func (e *Emulator) adminHandler() http.Handler {
 	mux.HandleFunc("GET "+adminPath+"loadbalancers", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, e.Endpoints()) })
 	mux.HandleFunc("GET "+adminPath+"applied", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, e.Applied()) })
 	mux.HandleFunc("GET "+adminPath+"stats", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, e.Stats()) })
+	mux.HandleFunc("GET "+adminPath+"public-keys/{id}", func(w http.ResponseWriter, r *http.Request) { e.serveUserKey(w, r.PathValue("id")) })
 	mux.HandleFunc("GET "+adminPath+"faults", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, e.faults.List()) })
 	mux.HandleFunc("POST "+adminPath+"faults", e.addFault)
 	mux.HandleFunc("DELETE "+adminPath+"faults", func(w http.ResponseWriter, _ *http.Request) {

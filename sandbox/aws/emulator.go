@@ -132,6 +132,7 @@ type Emulator struct {
 	admin      http.Handler
 	probes     *dataplane.Probes
 	relays     dataplane.Relays
+	users      dataplane.Signer
 
 	reports reports
 
@@ -252,6 +253,7 @@ func (e *Emulator) newNode(spec elbv2.NodeSpec) elbv2.Node {
 		Seed:    e.config.Seed ^ nodeSeed(spec),
 		Journal: func(event dataplane.Event) { e.record(string(event.Kind), event.At, event) },
 		Log:     e.config.Log,
+		Users:   &e.users,
 	}
 	if e.config.SharedProbes {
 		c.Probes = e.probes

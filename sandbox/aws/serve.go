@@ -64,13 +64,17 @@ func (e *Emulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		e.admin.ServeHTTP(w, r)
 		return
 	}
+	if id, ok := asksForUserKey(r); ok {
+		e.serveUserKey(w, id)
+		return
+	}
 	if imds.Serves(r.URL.Path) {
 		e.serveMetadata(w, r)
 		return
 	}
 	c := &call{
 		request: &wire.Request{Method: r.Method, URL: r.URL, Header: r.Header},
-		record:  journal.Record{Received: time.Now(), UserAgent: r.UserAgent(), RequestID: e.ids.UUID("request", "")},
+		record:  journal.Record{Received: time.Now(), UserAgent: shortened(r.UserAgent()), RequestID: e.ids.UUID("request", "")},
 		codec:   wire.ELBv2, // until the service is known
 	}
 	response, err := e.answer(w, r, c)
@@ -180,6 +184,17 @@ func (e *Emulator) countMissing(name string) {
 // secret ends the names of the parameters whose values the journal does not show.
 var secret = regexp.MustCompile(`(^|\.)(ClientSecret|PrivateKey|WebIdentityToken)$`)
 
+// maxRecordedValue bounds the length of each: what one call has sent must not fill the memory 20,000 times.
+const maxRecordedValue = 1000
+
+// shortened is a text as the journal keeps it.
+func shortened(text string) string {
+	if len(text) <= maxRecordedValue {
+		return text
+	}
+	return fmt.Sprintf("%s... (%d bytes)", strings.ToValidUTF8(text[:maxRecordedValue], ""), len(text))
+}
+
 // recorded are the parameters of a call that the journal keeps.
 func recorded(all map[string]string) map[string]string {
 	names := slices.Sorted(maps.Keys(all))
@@ -189,7 +204,7 @@ func recorded(all map[string]string) map[string]string {
 		names = names[:maxRecorded]
 	}
 	for _, name := range names {
-		kept[name] = all[name]
+		kept[name] = shortened(all[name])
 		if secret.MatchString(name) {
 			kept[name] = "(not shown)"
 		}

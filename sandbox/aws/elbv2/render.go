@@ -218,6 +218,7 @@ func (d groupDocument) dataplane(arn string, version uint64, balancer map[string
 	}
 	out.DNSMinimumHealthy = number(a["target_group_health.dns_failover.minimum_healthy_targets.count"])
 	out.DNSMinimumHealthyPercent = number(a["target_group_health.dns_failover.minimum_healthy_targets.percentage"])
+	out.Function = v.TargetType == types.TargetTypeEnumLambda
 	out.Mitigate = a["load_balancing.algorithm.anomaly_mitigation"] == "on"
 	if port, err := strconv.ParseUint(deref(v.HealthCheckPort), 10, 16); err == nil {
 		out.HealthCheck.Port = uint16(port)
