@@ -41,7 +41,7 @@ func TestCommandLineInterface(t *testing.T) {
 		{"acm list-certificates --query length(CertificateSummaryList)", "0"},
 		{"route53 get-hosted-zone-count --query HostedZoneCount", "0"},
 		{"cloudwatch list-metrics --query length(Metrics)", "0"},
-		{"elbv2 describe-account-limits --query length(Limits)", "19"},
+		{"elbv2 describe-account-limits --query length(Limits)", "23"},
 		{"ec2 describe-subnets --filters Name=tag:kubernetes.io/role/elb,Values=1 --query length(Subnets)", "3"},
 	} {
 		command := exec.Command("aws", append(strings.Fields(tt.arguments), "--endpoint-url", w.endpoint, "--region", "eu-west-1", "--output", "text")...)
