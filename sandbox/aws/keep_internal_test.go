@@ -190,6 +190,7 @@ func (k *keeping) fill() {
 	k.do("ec2", "AuthorizeSecurityGroupIngress", `{"GroupId": %q, "IpPermissions": [{"IpProtocol": "tcp", "FromPort": 80, "ToPort": 80, "IpRanges": [{"CidrIp": "0.0.0.0/0", "Description": "all"}]}]}`, sg)
 	k.do("ec2", "CreateTags", `{"Resources": [%q, %q], "Tags": [{"Key": "team", "Value": "shop"}]}`, vpc, sg)
 	zone := k.do("route53", "CreateHostedZone", `{"Name": "example.com", "CallerReference": "x"}`)("HostedZone.Id")
+	time.Sleep(time.Second) // of virtual time: the zone is no longer busy
 	certificate := k.do("acm", "RequestCertificate", `{"DomainName": "www.example.com", "ValidationMethod": "DNS", "IdempotencyToken": "t", "Tags": [{"Key": "a", "Value": "b"}]}`)("CertificateArn")
 	detail := k.do("acm", "DescribeCertificate", `{"CertificateArn": %q}`, certificate)
 	const record = "Certificate.DomainValidationOptions[0].ResourceRecord."

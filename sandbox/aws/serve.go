@@ -74,7 +74,7 @@ func (e *Emulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	c := &call{
 		request: &wire.Request{Method: r.Method, URL: r.URL, Header: r.Header},
-		record:  journal.Record{Received: time.Now(), UserAgent: shortened(r.UserAgent()), RequestID: e.ids.UUID("request", "")},
+		record:  journal.Record{Received: time.Now(), UserAgent: r.UserAgent(), RequestID: e.ids.UUID("request", "")},
 		codec:   wire.ELBv2, // until the service is known
 	}
 	response, err := e.answer(w, r, c)
@@ -184,17 +184,6 @@ func (e *Emulator) countMissing(name string) {
 // secret ends the names of the parameters whose values the journal does not show.
 var secret = regexp.MustCompile(`(^|\.)(ClientSecret|PrivateKey|WebIdentityToken)$`)
 
-// maxRecordedValue bounds the length of each: what one call has sent must not fill the memory 20,000 times.
-const maxRecordedValue = 1000
-
-// shortened is a text as the journal keeps it.
-func shortened(text string) string {
-	if len(text) <= maxRecordedValue {
-		return text
-	}
-	return fmt.Sprintf("%s... (%d bytes)", strings.ToValidUTF8(text[:maxRecordedValue], ""), len(text))
-}
-
 // recorded are the parameters of a call that the journal keeps.
 func recorded(all map[string]string) map[string]string {
 	names := slices.Sorted(maps.Keys(all))
@@ -204,7 +193,7 @@ func recorded(all map[string]string) map[string]string {
 		names = names[:maxRecorded]
 	}
 	for _, name := range names {
-		kept[name] = shortened(all[name])
+		kept[name] = all[name]
 		if secret.MatchString(name) {
 			kept[name] = "(not shown)"
 		}

@@ -68,6 +68,9 @@ func (s *Service) ChangeResourceRecordSets(_ eventual.Reader, in *route53.Change
 	if err := bounded(in.ChangeBatch.Changes); err != nil {
 		return nil, err
 	}
+	if err := z.ready(); err != nil {
+		return nil, err
+	}
 	b := batch{service: s, zone: z, records: maps.Clone(z.records)}
 	for _, c := range in.ChangeBatch.Changes {
 		if err := b.change(c); err != nil {

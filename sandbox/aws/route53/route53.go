@@ -4,7 +4,8 @@
 // A change is told by the API at once and answered by the name servers when it is INSYNC; the profile
 // says how long that takes. Not modelled: routing by latency, place, failover and other values than
 // weights, health checks, DNSSEC, delegation sets that are shared, traffic policies, the VPCs of private
-// zones (a private zone answers everybody), PriorRequestNotComplete (changes never stand in each other's way).
+// zones (a private zone answers everybody).
+// Changes of one zone are processed one after the other: who sends the next one within a moment is told PriorRequestNotComplete.
 package route53
 
 import (
@@ -65,6 +66,8 @@ type zone struct {
 	tags        map[string]string
 	records     records
 	versions    []version
+	// busy is until when the last change is processed.
+	busy time.Time
 }
 
 // records are record sets by their sort keys. A map that was put into a version is not changed any more.
@@ -220,11 +223,26 @@ func (s *Service) newChange(z *zone, comment *string) change {
 		info:   types.ChangeInfo{Id: new("/change/" + id), Status: types.ChangeStatusPending, SubmittedAt: &now, Comment: comment},
 		insync: now.Add(s.config.Draws.Once(profile.Route53InSync, id)),
 	}
+	z.busy = now.Add(min(processing(s.config.Draws), c.insync.Sub(now)))
 	if len(z.versions) > 0 && c.insync.Before(z.versions[len(z.versions)-1].from) {
 		c.insync = z.versions[len(z.versions)-1].from
 	}
 	s.changes[id] = c
 	return c
+}
+
+// processing is how long Route 53 is busy with a change of a zone: an assumption, since AWS tells only that there is such a time. A profile without
+// lags has none.
+func processing(draws *profile.Draws) time.Duration {
+	return time.Duration(draws.Scale() * float64(100*time.Millisecond))
+}
+
+// ready refuses a change of a zone that is busy with an earlier one.
+func (z *zone) ready() error {
+	if time.Now().Before(z.busy) {
+		return wire.Errorf("PriorRequestNotComplete", "The request was rejected because Route 53 was still processing a prior request.")
+	}
+	return nil
 }
 
 // GetChange says whether all name servers have a change.
@@ -263,6 +281,9 @@ func (s *Service) DeleteHostedZone(_ eventual.Reader, in *route53.DeleteHostedZo
 	defer s.mu.Unlock()
 	z, err := s.zone(in.Id)
 	if err != nil {
+		return nil, err
+	}
+	if err := z.ready(); err != nil {
 		return nil, err
 	}
 	for _, set := range z.records {
