@@ -56,7 +56,7 @@ func NewNode(c Config) *Node {
 func (n *Node) quieten() {
 	for _, number := range n.config.Quiet {
 		p := &port{node: n, number: number}
-		if err := p.open(dataplane.TCP); err == nil {
+		if p.listen() == nil {
 			p.shut()
 			n.ports[number] = p
 		}

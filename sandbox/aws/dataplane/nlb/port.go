@@ -18,6 +18,7 @@ type port struct {
 	node   *Node
 	number uint16
 	tcp    *dataplane.Door
+	serves bool // somebody accepts what comes through tcp
 	udp    *net.UDPConn
 }
 
@@ -25,14 +26,14 @@ type port struct {
 func (p *port) open(protocol dataplane.Protocol) error {
 	at := netip.AddrPortFrom(p.node.config.Address, p.number)
 	real := p.node.config.Endpoint(at)
-	if p.tcp == nil && carries(protocol, dataplane.TCP) {
-		door, err := dataplane.OpenDoor(real, at, p.node.config.Firewall)
-		if err != nil {
-			return fmt.Errorf("cannot listen on %s for %s of node %s: %w", real, at, p.node.config.LoadBalancer, err)
+	if carries(protocol, dataplane.TCP) {
+		if err := p.listen(); err != nil {
+			return err
 		}
-		p.tcp = door
-		p.node.enter(door)
-		p.node.work.Go(func() { p.accept(door) })
+		if door := p.tcp; !p.serves {
+			p.serves = true
+			p.node.work.Go(func() { p.accept(door) })
+		}
 	}
 	if p.tcp != nil {
 		p.tcp.Shut(!carries(protocol, dataplane.TCP))
@@ -46,6 +47,22 @@ func (p *port) open(protocol dataplane.Protocol) error {
 		receiver := newReceiver(p.node, p.number, p.udp)
 		p.node.work.Go(receiver.receive)
 	}
+	return nil
+}
+
+// listen binds the TCP port, if it is not bound yet. Nobody accepts what comes.
+func (p *port) listen() error {
+	if p.tcp != nil {
+		return nil
+	}
+	at := netip.AddrPortFrom(p.node.config.Address, p.number)
+	real := p.node.config.Endpoint(at)
+	door, err := dataplane.OpenDoor(real, at, p.node.config.Firewall)
+	if err != nil {
+		return fmt.Errorf("cannot listen on %s for %s of node %s: %w", real, at, p.node.config.LoadBalancer, err)
+	}
+	p.tcp = door
+	p.node.enter(door)
 	return nil
 }
 
