@@ -117,6 +117,29 @@ func TestRandomRunsKeepTheClaims(t *testing.T) {
 	}
 }
 
+// Network Load Balancers take their time, and take it in order too.
+func TestNetworkRunsKeepTheClaims(t *testing.T) {
+	for _, profile := range []string{"ideal", "typical", "pessimistic"} {
+		t.Run(profile, func(t *testing.T) {
+			t.Parallel()
+			for seed := range seeds(t, 2) {
+				h := network(t, profile, uint64(seed))
+				for _, v := range consistency.Check(h) {
+					t.Errorf("seed %d: %s", seed, v)
+				}
+				if len(h.Applied) < 100 || len(h.Accepted) < 50 {
+					t.Errorf("seed %d: %d changes were accepted, nodes took %d", seed, len(h.Accepted), len(h.Applied))
+				}
+			}
+		})
+	}
+}
+
+func network(t *testing.T, profile string, seed uint64, begin ...func(*run)) *consistency.History {
+	t.Helper()
+	return virtual(t, profile, seed, 100, 5*time.Second, func(c *aws.Config) { c.WithoutTraffic = true }, begin...)
+}
+
 // A run in which calls come faster than buckets fill.
 func TestThrottledRunsKeepTheClaims(t *testing.T) {
 	t.Parallel()

@@ -24,6 +24,6 @@
 // Not claimed: that one caller sees its own write at once, and anything about reads of two resources together, except for
 // rules that have changed places.
 //
-// Start reading at book.go, the model of what is read; nodes.go holds nodes to the order that it finds, requests.go what went through
-// them, buckets.go is the model of throttling.
+// Start reading at book.go, the model of what is read; nodes.go holds nodes to the order that it finds, applied.go what the journal says of
+// nodes (of Network Load Balancers too), requests.go what went through them; buckets.go is the model of throttling.
 package consistency

@@ -69,8 +69,9 @@ type History struct {
 	Told     []Told
 	Targets  []ToldTargets
 	Requests []Request
-	// Accepted are the moments at which changes were accepted, as the emulator has them.
+	// Accepted are the moments at which changes were accepted, Applied those at which nodes took them, as the emulator has them.
 	Accepted []elbv2.Acceptance
+	Applied  []elbv2.Application
 
 	Profile *profile.Profile
 	Scale   float64
@@ -155,6 +156,7 @@ func changes(c *Call) string {
 func Check(h *History) []Violation {
 	order, found := h.checkBooks()
 	found = append(found, h.checkNodes(order)...)
+	found = append(found, h.checkApplied()...)
 	found = append(found, h.checkDrained()...)
 	found = append(found, h.checkRequests()...)
 	return append(found, h.checkBuckets()...)

@@ -202,6 +202,30 @@ func TestMutantsAreCaught(t *testing.T) {
 	}
 }
 
+// What the journal tells of nodes is held to the claims as well, where nobody looks into nodes.
+func TestMutantJournalsAreCaught(t *testing.T) {
+	t.Parallel()
+	if found := consistency.Check(network(t, "typical", 1)); len(found) > 0 {
+		t.Fatal(found)
+	}
+	caught(t, network(t, "typical", 1, func(r *run) {
+		if _, err := r.emulator.AddFault(fault.Fault{Kind: fault.Stuck, Zone: "eu-west-1b"}); err != nil {
+			t.Fatal(err)
+		}
+	}), "lag")
+	h := network(t, "typical", 1)
+	h.Applied[len(h.Applied)/2].Taken = h.Applied[len(h.Applied)/2].Called.Add(-time.Second)
+	caught(t, h, "order")
+	h = network(t, "typical", 1)
+	slices.Reverse(h.Applied)
+	caught(t, h, "order")
+	h = network(t, "typical", 1)
+	for i := range h.Applied {
+		h.Applied[i].Taken = h.Applied[i].Taken.Add(10 * time.Minute)
+	}
+	caught(t, h, "lag")
+}
+
 // A refusal too many, or too few, is found.
 func TestMutantBucketsAreCaught(t *testing.T) {
 	t.Parallel()

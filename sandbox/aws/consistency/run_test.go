@@ -48,6 +48,8 @@ type run struct {
 	listeners, rules map[string]bool
 	looseGroups      map[string]bool
 	ports, pods      int32
+	// network: the load balancer is a Network Load Balancer, whose nodes would listen on real sockets, and is one without traffic.
+	network bool
 
 	// mine makes a target for a program, started is called when all programs have theirs.
 	mine    func() string
@@ -85,6 +87,7 @@ func newRun(t *testing.T, name string, change func(*aws.Config)) *run {
 	if change != nil {
 		change(&r.config)
 	}
+	r.network = r.config.WithoutTraffic
 	if r.emulator, err = aws.New(r.config); err != nil {
 		t.Fatal(err)
 	}
@@ -167,6 +170,9 @@ func (r *run) furnish() {
 	ctx := r.t.Context()
 	api := r.connect("furnisher")
 	in := &elb.CreateLoadBalancerInput{Name: new("web"), Scheme: types.LoadBalancerSchemeEnumInternal}
+	if r.network {
+		in.Type = types.LoadBalancerTypeEnumNetwork
+	}
 	for _, zone := range []string{"eu-west-1a", "eu-west-1b", "eu-west-1c"} {
 		machine, err := r.emulator.EC2().AddInstance(zone, "node-"+zone)
 		if err != nil {
@@ -180,13 +186,20 @@ func (r *run) furnish() {
 		r.groups = append(r.groups, group)
 	}
 	r.base = *until(r, func() (*elb.CreateListenerOutput, error) {
-		return api.CreateListener(ctx, &elb.CreateListenerInput{LoadBalancerArn: &r.balancer, Port: new(int32(80)), Protocol: types.ProtocolEnumHttp, DefaultActions: forward(r.groups, 1, 1)})
+		return api.CreateListener(ctx, &elb.CreateListenerInput{LoadBalancerArn: &r.balancer, Port: new(int32(80)), Protocol: r.protocol(), DefaultActions: forward(r.groups, 1, 1)})
 	}).Listeners[0].ListenerArn
+}
+
+func (r *run) protocol() types.ProtocolEnum {
+	if r.network {
+		return types.ProtocolEnumTcp
+	}
+	return types.ProtocolEnumHttp
 }
 
 func (r *run) newGroup(name string, interval int32) *elb.CreateTargetGroupInput {
 	return &elb.CreateTargetGroupInput{
-		Name: &name, Protocol: types.ProtocolEnumHttp, Port: new(int32(8080)), VpcId: new(r.emulator.EC2().VPC()), TargetType: types.TargetTypeEnumIp,
+		Name: &name, Protocol: r.protocol(), Port: new(int32(8080)), VpcId: new(r.emulator.EC2().VPC()), TargetType: types.TargetTypeEnumIp,
 		HealthCheckIntervalSeconds: &interval, HealthCheckTimeoutSeconds: new(int32(2)), HealthyThresholdCount: new(int32(2)),
 	}
 }
@@ -245,11 +258,11 @@ func (p *program) step(ctx context.Context) {
 		p.ports++
 		port := 1000 + p.ports%7
 		p.mu.Unlock()
-		if out, err := p.api.CreateListener(ctx, &elb.CreateListenerInput{LoadBalancerArn: &p.balancer, Port: &port, Protocol: types.ProtocolEnumHttp, DefaultActions: p.write(p.random, false)}); err == nil {
+		if out, err := p.api.CreateListener(ctx, &elb.CreateListenerInput{LoadBalancerArn: &p.balancer, Port: &port, Protocol: p.protocol(), DefaultActions: p.write(p.random, p.network)}); err == nil {
 			p.keep(p.listeners, *out.Listeners[0].ListenerArn, true)
 		}
 	case 1:
-		_, _ = p.api.ModifyListener(ctx, &elb.ModifyListenerInput{ListenerArn: &listener, DefaultActions: p.write(p.random, listener == p.base)})
+		_, _ = p.api.ModifyListener(ctx, &elb.ModifyListenerInput{ListenerArn: &listener, DefaultActions: p.write(p.random, p.network || listener == p.base)})
 	case 2:
 		if listener != p.base && p.random.IntN(3) == 0 {
 			if _, err := p.api.DeleteListener(ctx, &elb.DeleteListenerInput{ListenerArn: &listener}); err == nil {
@@ -355,6 +368,8 @@ func (r *run) history() *consistency.History {
 			h.Told = append(h.Told, detail)
 		case elbv2.Acceptance:
 			h.Accepted = append(h.Accepted, detail)
+		case elbv2.Application:
+			h.Applied = append(h.Applied, detail)
 		case consistency.ToldTargets:
 			h.Targets = append(h.Targets, detail)
 		}
