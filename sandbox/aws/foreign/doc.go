@@ -7,5 +7,6 @@
 //
 //	EMULATED_AWS=http://127.0.0.1:4566 AWS_ACCESS_KEY_ID=... AWS_SECRET_ACCESS_KEY=... python3 testdata/boto3/elbv2.py
 //
-// install.sh gets the Debian packages where they are missing.
+// Answers are compared name by name with the models of a recent boto3, and errors are caught by the classes that it makes
+// of them. Clients that are not installed are skipped; install.sh, behind make clients, gets those of Debian.
 package foreign

@@ -7,22 +7,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 )
-
-// install gets the Debian packages once, and says why it could not.
-var install = sync.OnceValue(func() string {
-	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
-	defer cancel()
-	out, err := exec.CommandContext(ctx, "./install.sh").CombinedOutput()
-	if err == nil {
-		return ""
-	}
-	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
-	return lines[len(lines)-1]
-})
 
 // client is an installed release of a foreign program.
 type client struct{ generation, program, version string }
@@ -31,23 +18,22 @@ type client struct{ generation, program, version string }
 // the first line of what ask prints.
 func clients(t *testing.T, debian, name string, ask ...string) (found []client) {
 	t.Helper()
-	reason := install()
 	for _, c := range []client{{"debian", debian, ""}, {"path", name, ""}} {
 		program, err := exec.LookPath(c.program)
 		if err == nil {
 			var out []byte
-			out, err = exec.Command(program, ask...).CombinedOutput()
+			out, err = exec.CommandContext(t.Context(), program, ask...).CombinedOutput()
 			c.program, c.version = program, strings.TrimSpace(string(out))
 		}
 		switch {
 		case err == nil && (len(found) == 0 || c.version != found[0].version):
 			found = append(found, c)
 		case err != nil && c.program == debian:
-			t.Logf("SKIPPED: %s: %s", debian, reason)
+			t.Logf("SKIPPED: there is no %s: 'make clients' installs it", debian)
 		}
 	}
 	if len(found) == 0 {
-		t.Skipf("SKIPPED: no %s here: %s", name, reason)
+		t.Skipf("SKIPPED: there is no %s that answers to %q: 'make clients' installs it from Debian", name, ask)
 	}
 	for _, c := range found {
 		t.Logf("%s: %s is %s", c.generation, c.program, c.version)

@@ -14,10 +14,11 @@ want 30 aws elbv2 describe-load-balancer-attributes --load-balancer-arn "$balanc
 
 group() { aws elbv2 create-target-group --name "$1" --protocol HTTP --port 8080 --vpc-id "$vpc" --target-type ip --query 'TargetGroups[0].TargetGroupArn'; }
 stable=$(group stable) canary=$(group canary)
-want '[ "canary", "stable" ]' aws elbv2 describe-target-groups --page-size 1 --output json --query 'sort(TargetGroups[].TargetGroupName)'
-# What is left of a list is fetched with the token that the part before ended with.
-token=$(aws elbv2 describe-target-groups --max-items 1 --query NextToken)
-want 1 aws elbv2 describe-target-groups --starting-token "$token" --max-items 1 --query 'length(TargetGroups)'
+# With --page-size these operations end after one page (it is their own parameter as well); the rest is fetched with the
+# token that the part before ended with.
+want canary aws elbv2 describe-target-groups --page-size 1 --query 'TargetGroups[].TargetGroupName'
+token=$(aws elbv2 describe-target-groups --max-items 1 --output json --query NextToken | tr -d '"')
+want stable aws elbv2 describe-target-groups --starting-token "$token" --query 'TargetGroups[].TargetGroupName'
 
 listener=$(aws elbv2 create-listener --load-balancer-arn "$balancer" --protocol HTTP --port 80 --query 'Listeners[0].ListenerArn' \
 	--default-actions '[{"Type": "fixed-response", "FixedResponseConfig": {"StatusCode": "404", "ContentType": "text/plain"}}]')
@@ -25,7 +26,7 @@ split() { echo "[{\"Type\": \"forward\", \"ForwardConfig\": {\"TargetGroups\": [
 rule=$(aws elbv2 create-rule --query 'Rules[0].RuleArn' --cli-input-json "{\"ListenerArn\": \"$listener\", \"Priority\": 10, \"Actions\": $(split 100 0),
 	\"Conditions\": [{\"Field\": \"host-header\", \"HostHeaderConfig\": {\"Values\": [\"*.example.com\"]}}]}")
 want '90 10' aws elbv2 modify-rule --rule-arn "$rule" --actions "$(split 90 10)" --query 'Rules[0].Actions[0].ForwardConfig.TargetGroups[].Weight'
-want '10 default' aws elbv2 describe-rules --listener-arn "$listener" --page-size 1 --query 'Rules[].Priority'
+want '10 default' aws elbv2 describe-rules --listener-arn "$listener" --query 'Rules[].Priority'
 aws elbv2 set-rule-priorities --rule-priorities RuleArn="$rule",Priority=20 >/dev/null
 want '20 *.example.com' aws elbv2 describe-rules --rule-arns "$rule" --query 'Rules[0].[Priority,Conditions[0].Values[0]]'
 refused PriorityInUse aws elbv2 create-rule --listener-arn "$listener" --priority 20 --actions "$(split 1 1)" --conditions Field=path-pattern,Values=/x
@@ -39,7 +40,7 @@ want '1 2' aws elbv2 describe-tags --resource-arns "$stable" "$balancer" --query
 want "$stable" aws resourcegroupstaggingapi get-resources --tag-filters Key=stage,Values=test --resource-type-filters elasticloadbalancing:targetgroup --query 'ResourceTagMappingList[].ResourceARN'
 
 want 1 aws elbv2 describe-ssl-policies --names ELBSecurityPolicy-TLS13-1-2-2021-06 --query 'length(SslPolicies)'
-want 50 aws elbv2 describe-account-limits --page-size 5 --query "Limits[?Name=='application-load-balancers'].Max"
+want 50 aws elbv2 describe-account-limits --query "Limits[?Name=='application-load-balancers'].Max"
 aws elbv2 delete-rule --rule-arn "$rule"
 aws elbv2 delete-listener --listener-arn "$listener"
 aws elbv2 deregister-targets --target-group-arn "$stable" --targets Id="${address%.*}.99"
