@@ -282,3 +282,30 @@ func TestTLSHandshakesThatFail(t *testing.T) {
 	w.eventually("both are counted", func() bool { return w.node.Stats().ClientTLSErrors == 2 })
 	w.eventually("no connection is left", func() bool { return w.node.Stats().ClientConnections == 0 })
 }
+
+// TestManyRequestsOnOneConnection: the connection ends with its ten-thousandth request.
+func TestManyRequestsOnOneConnection(t *testing.T) {
+	w := newWorld(t)
+	w.apply(NodeConfig{Listeners: []Listener{{Port: 8080, Protocol: HTTP, Default: Action{Fixed: &FixedResponse{Status: 204}}}}})
+	conn, err := net.Dial("tcp", w.at.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	go func() {
+		_, _ = io.WriteString(conn, strings.Repeat("GET / HTTP/1.1\r\nHost: x\r\n\r\n", requestsPerConnection+10))
+	}()
+	r := bufio.NewReader(conn)
+	for n := 1; ; n++ {
+		res, err := http.ReadResponse(r, nil)
+		if err != nil {
+			t.Fatalf("no answer to request %d: %v", n, err)
+		}
+		if res.Close != (n == requestsPerConnection) {
+			t.Fatalf("request %d closes the connection: %v", n, res.Close)
+		}
+		if res.Close {
+			return
+		}
+	}
+}

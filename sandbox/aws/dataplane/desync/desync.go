@@ -115,8 +115,6 @@ type reader struct {
 	dirty bool // and it has to be written anew
 
 	method, uri, version string
-	fields               []Field
-	store                [32]Field // for fields, so that an ordinary request needs no memory for them
 	hosts                int
 	lengths              []string
 	codings              []string
@@ -127,8 +125,8 @@ type reader struct {
 // Parse reads a head that End has found.
 func Parse(head []byte) Head {
 	r := reader{}
-	r.fields = r.store[:0]
-	line, rest := cut(string(head))
+	text := string(head)
+	line, rest := cut(text)
 	if !r.requestLine(line) {
 		return r.Head
 	}
@@ -151,7 +149,7 @@ func Parse(head []byte) Head {
 	}
 	r.Clean = head
 	if r.dirty {
-		r.Clean = r.write()
+		r.Clean = r.write(text)
 	}
 	return r.Head
 }
@@ -345,7 +343,6 @@ func (r *reader) field(f Field, odd bool) bool {
 	case name == "upgrade":
 		r.Upgrade = true
 	}
-	r.fields = append(r.fields, f)
 	return true
 }
 
@@ -356,16 +353,28 @@ func (r *reader) suspect(f Field) {
 	if len(f.Name) < len("content-length") {
 		return
 	}
-	plain := strings.ToLower(strings.Map(func(c rune) rune {
-		if 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' {
-			return c
-		}
-		return -1
-	}, f.Name))
-	if plain == "contentlength" || plain == "transferencoding" {
+	if resembles(f.Name, "contentlength") || resembles(f.Name, "transferencoding") {
 		r.suspicious = true
 		r.note(Ambiguous, "SuspiciousHeader")
 	}
+}
+
+// resembles compares the letters and digits of a name.
+func resembles(name, plain string) bool {
+	for i := range len(name) {
+		c := name[i]
+		if 'A' <= c && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		switch {
+		case !('a' <= c && c <= 'z' || digit(c)):
+		case plain == "" || plain[0] != c:
+			return false
+		default:
+			plain = plain[1:]
+		}
+	}
+	return plain == ""
 }
 
 // framing decides how long the body is.
@@ -448,8 +457,8 @@ func (r *reader) host() bool {
 	return true
 }
 
-// write writes the head anew.
-func (r *reader) write() []byte {
+// write writes the head anew, without what is elsewhere.
+func (r *reader) write(text string) []byte {
 	var b bytes.Buffer
 	b.WriteString(r.method)
 	b.WriteByte(' ')
@@ -457,8 +466,19 @@ func (r *reader) write() []byte {
 	b.WriteByte(' ')
 	b.WriteString(r.version)
 	b.WriteString("\r\n")
-	for _, f := range r.fields {
-		b.WriteString(f.Name + ": " + f.Value + "\r\n")
+	host := false
+	for line, rest := cut(afterLine(text)); line != "" || rest != ""; line, rest = cut(rest) {
+		name, value, _ := strings.Cut(line, ":")
+		value = strings.Trim(value, " \t")
+		known := essential(name)
+		switch {
+		case line == "" || !token(name), known == "" && controls(value):
+			continue
+		case known == "content-length", known == "transfer-encoding", known == "expect", known == "host" && host:
+			continue
+		}
+		host = host || known == "host"
+		b.WriteString(name + ": " + value + "\r\n")
 	}
 	switch {
 	case r.Length == Chunked:
@@ -468,6 +488,16 @@ func (r *reader) write() []byte {
 	}
 	b.WriteString("\r\n")
 	return b.Bytes()
+}
+
+func afterLine(text string) string {
+	_, rest := cut(text)
+	return rest
+}
+
+// controls says whether a value has control characters that a header cannot have.
+func controls(value string) bool {
+	return strings.ContainsFunc(value, func(c rune) bool { return c < ' ' && c != '\t' || c == 0x7f })
 }
 
 // essential is the name of a header that says what the request is or where it ends, in lower case, and empty for others.

@@ -141,3 +141,16 @@ func FuzzBody(f *testing.F) {
 		}
 	})
 }
+
+// BenchmarkParse is what the inspection of an ordinary request costs:
+//
+//	go test -bench Parse -run XXX ./sandbox/aws/dataplane/desync
+func BenchmarkParse(b *testing.B) {
+	head := []byte("GET /cart/items?page=2 HTTP/1.1\r\nHost: shop.example.com\r\nUser-Agent: curl/8.5.0\r\nAccept: */*\r\nAccept-Encoding: gzip\r\nCookie: a=b; c=d\r\nX-Request-Id: 0123456789abcdef\r\n\r\n")
+	b.ReportAllocs()
+	for b.Loop() {
+		if desync.End(head) != len(head) || desync.Parse(head).Class != desync.Compliant {
+			b.Fatal("not an ordinary request")
+		}
+	}
+}
