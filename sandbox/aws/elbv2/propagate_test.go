@@ -256,6 +256,50 @@ func TestNodesTakeChangesInOrderAtTheirOwnMoments(t *testing.T) {
 	}
 }
 
+// TestAnomaliesAreShown: one node finds an anomaly, and shifts traffic; the API tells when it is asked.
+func TestAnomaliesAreShown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAccount(t, "ideal", 1)
+		defer a.Service.Close()
+		lb, group := a.balancerARN(), a.groupARN("api")
+		pod, err := a.network.AddInstance(zones[0], "pod")
+		if err != nil {
+			t.Fatal(err)
+		}
+		target := []types.TargetDescription{{Id: new(pod.Address.String())}}
+		a.register(group, target)
+		a.listenerARN(lb, split([]string{group}, 1))
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		report := func(anomalous, mitigated bool) {
+			a.node(zones[1]).spec.Health(dataplane.HealthChange{
+				Group: group, Zone: zones[1], Target: dataplane.TargetKey{ID: *target[0].Id, Port: 8080},
+				TargetHealth: dataplane.TargetHealth{State: dataplane.Healthy}, Anomalous: anomalous, Mitigated: mitigated,
+			})
+		}
+		for _, tt := range []struct {
+			anomalous, mitigated bool
+			want                 types.AnomalyDetection
+		}{
+			{false, false, types.AnomalyDetection{Result: "normal", MitigationInEffect: "no"}},
+			{true, false, types.AnomalyDetection{Result: "anomalous", MitigationInEffect: "no"}},
+			{true, true, types.AnomalyDetection{Result: "anomalous", MitigationInEffect: "yes"}},
+			{false, false, types.AnomalyDetection{Result: "normal", MitigationInEffect: "no"}},
+		} {
+			report(tt.anomalous, tt.mitigated)
+			in := &elb.DescribeTargetHealthInput{TargetGroupArn: &group, Include: []types.DescribeTargetHealthInputIncludeEnum{"AnomalyDetection"}}
+			got := retry(a, a.DescribeTargetHealth, in).TargetHealthDescriptions[0].AnomalyDetection
+			if got == nil || got.Result != tt.want.Result || got.MitigationInEffect != tt.want.MitigationInEffect {
+				t.Errorf("after %v, %v: got %+v", tt.anomalous, tt.mitigated, got)
+			}
+			in.Include = nil
+			if got := retry(a, a.DescribeTargetHealth, in).TargetHealthDescriptions[0].AnomalyDetection; got != nil {
+				t.Errorf("told without being asked: %+v", got)
+			}
+		}
+	})
+}
+
 func TestTargetsGoThroughTheirStates(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAccount(t, "typical", 3)
