@@ -60,7 +60,7 @@ func TestConnectsFeelSecurityGroups(t *testing.T) {
 			t.Parallel()
 			w, vpc := networkWorld(t)
 			group := w.group("front")
-			at := w.echoBehind(vpc, group, network)
+			lb, at := w.echoBehind(vpc, group, network)
 			base := vpc.CIDR().Addr().As4()
 			client := netip.AddrFrom4([4]byte{base[0], base[1], 250, 1})
 			permission := []ec2types.IpPermission{tcp(80, 80, client.String()+"/32")}
@@ -122,18 +122,32 @@ func TestConnectsFeelSecurityGroups(t *testing.T) {
 			_ = inside.Close()
 			_, err = knock(vpc, 100*time.Millisecond, client, at)
 			w.wantTimeout("who is not of the group", err)
+
+			// Another group on the load balancer is felt as its own rules are.
+			other := w.group("other")
+			must(w.ec2.AuthorizeSecurityGroupIngress(ctx, &ec2.AuthorizeSecurityGroupIngressInput{GroupId: &other, IpPermissions: permission}))(w)
+			must(w.elb.SetSecurityGroups(ctx, &elb.SetSecurityGroupsInput{LoadBalancerArn: &lb, SecurityGroups: []string{other}}))(w)
+			w.eventually("the client is let in by the new group", func() bool {
+				conn, err := knock(vpc, 100*time.Millisecond, client, at)
+				if err == nil {
+					_ = conn.Close()
+				}
+				return err == nil
+			})
+			_, err = knock(vpc, 100*time.Millisecond, machine.Address, at)
+			w.wantTimeout("who was let in by the old group", err)
 		})
 	}
 }
 
 // echoBehind is a load balancer with a security group, and a listener on port 80 that answers each line: with itself or by 200.
-func (w *world) echoBehind(vpc *address.VPC, group string, network bool) netip.AddrPort {
+func (w *world) echoBehind(vpc *address.VPC, group string, network bool) (lb string, at netip.AddrPort) {
 	w.Helper()
 	in := &elb.CreateLoadBalancerInput{Name: new("front"), Subnets: w.subnets(), Scheme: types.LoadBalancerSchemeEnumInternal, SecurityGroups: []string{group}}
 	if network {
 		in.Type = types.LoadBalancerTypeEnumNetwork
 	}
-	lb := *must(w.elb.CreateLoadBalancer(ctx, in))(w).LoadBalancers[0].LoadBalancerArn
+	lb = *must(w.elb.CreateLoadBalancer(ctx, in))(w).LoadBalancers[0].LoadBalancerArn
 	if network {
 		pods := w.echoGroup(vpc, group)
 		w.listenWith(lb, types.ProtocolEnumTcp, forward(pods))
@@ -146,7 +160,6 @@ func (w *world) echoBehind(vpc *address.VPC, group string, network bool) netip.A
 	} else {
 		w.listenWith(lb, types.ProtocolEnumHttp, fixed("200"))
 	}
-	var at netip.AddrPort
 	w.eventually("a node listens", func() bool {
 		for _, e := range w.emulator.Endpoints() {
 			for _, node := range e.Nodes {
@@ -155,7 +168,7 @@ func (w *world) echoBehind(vpc *address.VPC, group string, network bool) netip.A
 		}
 		return at.IsValid()
 	})
-	return at
+	return lb, at
 }
 
 func (w *world) listenWith(lb string, protocol types.ProtocolEnum, actions []types.Action) {
