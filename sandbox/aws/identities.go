@@ -46,21 +46,21 @@ type Identities struct {
 }
 
 type identitiesFile struct {
-	Owner *identityOfUser  `json:"owner"`
-	Users []identityOfUser `json:"users"`
+	Owner *identityOfUser  `json:"owner,omitempty"`
+	Users []identityOfUser `json:"users,omitempty"`
 	Roles []struct {
 		Name       string            `json:"name"`
 		ExternalID string            `json:"externalId"`
 		MaxSession string            `json:"maxSessionDuration"`
-		Policies   []json.RawMessage `json:"policies"`
-	} `json:"roles"`
+		Policies   []json.RawMessage `json:"policies,omitzero"`
+	} `json:"roles,omitzero"`
 }
 
 type identityOfUser struct {
 	Name            string            `json:"name"`
 	AccessKeyID     string            `json:"accessKeyId"`
 	SecretAccessKey string            `json:"secretAccessKey"`
-	Policies        []json.RawMessage `json:"policies"`
+	Policies        []json.RawMessage `json:"policies,omitzero"`
 }
 
 var (
@@ -79,6 +79,46 @@ func LoadIdentities(path string) (Identities, error) {
 		return Identities{}, fmt.Errorf("%s: %w", path, err)
 	}
 	return known, nil
+}
+
+// InlineIdentities reads a file of identities and gives it with the policies in it that it has from other files: what the admin API takes. It
+// fails as LoadIdentities does.
+func InlineIdentities(path string) ([]byte, error) {
+	if _, err := LoadIdentities(path); err != nil {
+		return nil, err
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	var file identitiesFile
+	if err := yaml.UnmarshalStrict(text, &file); err != nil {
+		return nil, err
+	}
+	lists := []*[]json.RawMessage{}
+	if file.Owner != nil {
+		lists = append(lists, &file.Owner.Policies)
+	}
+	for i := range file.Users {
+		lists = append(lists, &file.Users[i].Policies)
+	}
+	for i := range file.Roles {
+		lists = append(lists, &file.Roles[i].Policies)
+	}
+	for _, list := range lists {
+		joined, err := policies(*list, filepath.Dir(path))
+		if err != nil {
+			return nil, err
+		}
+		if joined == nil {
+			continue
+		}
+		*list = []json.RawMessage{}
+		for _, document := range joined.Documents() {
+			*list = append(*list, json.RawMessage(document))
+		}
+	}
+	return json.Marshal(file)
 }
 
 // ParseIdentities reads identities from YAML. Policies in files of their own are looked for in a folder; if that is empty, they are refused.

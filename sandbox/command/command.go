@@ -15,7 +15,7 @@ func New(streams cli.Streams) *cobra.Command {
 		Short: "Run a real kube-apiserver and an emulated AWS that carries traffic, on this machine",
 	}
 	cmd.AddCommand(newUp(streams), newStatus(streams), newEnv(streams), newJournal(streams), newDown(streams),
-		newFault(streams), newProfile(streams), newScale(streams), newInspect(streams), newHost(streams), newReset(streams))
+		newFault(streams), newProfile(streams), newScale(streams), newInspect(streams), newHost(streams), newReset(streams), newIdentities(streams))
 	return cmd
 }
 
