@@ -85,6 +85,8 @@ type Config struct {
 	KeepJournal bool
 	// OpenSecurityGroups lets every packet pass, whatever security groups say.
 	OpenSecurityGroups bool
+	// NoCommands refuses containers whose command would run as a process of this machine, such as those of Jobs.
+	NoCommands bool
 	// Notify is told what becomes of pods. It must return quickly.
 	Notify func(kubelet.Notice)
 	// Log gets what the parts of the sandbox say; nil: a file in the sandbox's folder.
@@ -380,7 +382,7 @@ func (s *Sandbox) startKubelet(ctx context.Context) error {
 	}
 	k, err := kubelet.New(kubelet.Config{
 		API: s.rest, VPC: s.mapping, Addresses: addresses, Zones: zones(s.config.Region), NodesPerZone: nodes, NodePrefix: prefix,
-		Scale: s.config.Scale, Seed: uint64(s.config.Seed), Notify: s.config.Notify, Log: s.config.Log,
+		Scale: s.config.Scale, Seed: uint64(s.config.Seed), Notify: s.config.Notify, Log: s.config.Log, NoCommands: s.config.NoCommands,
 	})
 	if err != nil {
 		return err

@@ -19,10 +19,12 @@ import (
 )
 
 type upOptions struct {
-	config  sandbox.Config
-	detach  bool
-	only    string
-	streams cli.Streams
+	config sandbox.Config
+	detach bool
+	// commands lets containers run commands as processes of this machine.
+	commands bool
+	only     string
+	streams  cli.Streams
 }
 
 // onlyAWS is the only part that can be started alone.
@@ -43,6 +45,7 @@ func newUp(streams cli.Streams) *cobra.Command {
 	nameFlag(cmd, &o.config.Name)
 	flags := cmd.Flags()
 	flags.BoolVar(&o.detach, "detach", false, "run in the background")
+	flags.BoolVar(&o.commands, "local-commands", true, "let containers of Jobs and shells run their commands as processes of this machine, with your rights")
 	flags.StringVar(&o.config.Profile, "profile", "typical", "how AWS behaves in time: ideal, typical, pessimistic, or a YAML file")
 	flags.Float64Var(&o.config.Scale, "scale", 1, "factor on every simulated delay, 0.1 to 1")
 	flags.Int64Var(&o.config.Seed, "seed", 1, "seed of every random draw")
@@ -67,7 +70,7 @@ func (o *upOptions) run(ctx context.Context) error {
 	if o.only != "" && o.only != onlyAWS {
 		return cli.Usagef("--only is %q: use %s, or leave it out", o.only, onlyAWS)
 	}
-	o.config.OnlyAWS = o.only == onlyAWS
+	o.config.OnlyAWS, o.config.NoCommands = o.only == onlyAWS, !o.commands
 	if err := o.config.Validate(); err != nil {
 		return cli.UsageError{Err: err}
 	}
@@ -85,6 +88,7 @@ func (o *upOptions) run(ctx context.Context) error {
 		return err
 	}
 	describe(o.streams.Out, s.State())
+	o.warn()
 	fmt.Fprintln(o.streams.Out, "\nCtrl-C ends it.")
 	select {
 	case <-ctx.Done():
@@ -121,6 +125,7 @@ func (o *upOptions) background(ctx context.Context) error {
 		case <-look.C:
 			if state, err := sandbox.Running(o.config.Name); err == nil && state.PID == child.Process.Pid {
 				describe(o.streams.Out, state)
+				o.warn()
 				fmt.Fprintf(o.streams.Out, "\n'%s' ends it.\n", sandbox.Command("down", state.Name))
 				return nil
 			}
@@ -129,6 +134,13 @@ func (o *upOptions) background(ctx context.Context) error {
 		case <-ctx.Done():
 			return errors.Join(ctx.Err(), child.Process.Signal(syscall.SIGTERM), <-ended)
 		}
+	}
+}
+
+// warn says what a manifest can do on this machine.
+func (o *upOptions) warn() {
+	if o.commands && !o.config.OnlyAWS {
+		fmt.Fprintln(o.streams.Out, "\nCommands of Jobs and shell containers run as processes of this machine, with your rights; --local-commands=false forbids it.")
 	}
 }
 
@@ -141,7 +153,7 @@ func (o *upOptions) child(out io.Writer) (*exec.Cmd, error) {
 	cmd := exec.Command(self, "sandbox", "up", "--name", c.Name, "--profile", c.Profile,
 		"--scale", fmt.Sprint(c.Scale), "--seed", fmt.Sprint(c.Seed), "--nodes-per-zone", fmt.Sprint(c.NodesPerZone),
 		"--api-port", fmt.Sprint(c.APIPort), "--aws-port", fmt.Sprint(c.AWSPort), "--dns-port", fmt.Sprint(c.DNSPort), fmt.Sprintf("--anonymous=%t", c.Anonymous),
-		"--join="+c.Join, "--cluster-name="+c.ClusterName, "--region="+c.Region, "--account-id="+c.AccountID, "--identities="+c.Identities, "--only="+o.only, "--data-dir="+c.DataDir, fmt.Sprintf("--keep-journal=%t", c.KeepJournal), fmt.Sprintf("--open-security-groups=%t", c.OpenSecurityGroups))
+		"--join="+c.Join, "--cluster-name="+c.ClusterName, "--region="+c.Region, "--account-id="+c.AccountID, "--identities="+c.Identities, fmt.Sprintf("--local-commands=%t", o.commands), "--only="+o.only, "--data-dir="+c.DataDir, fmt.Sprintf("--keep-journal=%t", c.KeepJournal), fmt.Sprintf("--open-security-groups=%t", c.OpenSecurityGroups))
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {

@@ -1,7 +1,10 @@
 package kubelet
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -156,5 +159,27 @@ func TestCommandsEnd(t *testing.T) {
 	c.await(stubborn, "it is gone", goneNow)
 	if took := time.Since(begin); took < time.Second {
 		t.Errorf("it was killed after %s", took)
+	}
+}
+
+// Where commands are not to be run, a Job does not complete as if it had done its work.
+func TestNoCommands(t *testing.T) {
+	c := newCluster(t, func(cfg *Config) { cfg.NoCommands = true })
+	ns := c.namespace()
+	proof := filepath.Join(t.TempDir(), "ran")
+	pod, err := c.client.CoreV1().Pods(ns).Create(t.Context(), shellPod(ns, "touch "+proof, nil), metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	waitFor(c, "the container to be refused", func() bool {
+		got, err := c.client.CoreV1().Pods(ns).Get(t.Context(), pod.Name, metav1.GetOptions{})
+		if err != nil || len(got.Status.ContainerStatuses) == 0 {
+			return false
+		}
+		waiting := got.Status.ContainerStatuses[0].State.Waiting
+		return waiting != nil && waiting.Reason == "CreateContainerConfigError" && strings.Contains(waiting.Message, "--local-commands=false")
+	})
+	if _, err := os.Stat(proof); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the command ran: %v", err)
 	}
 }

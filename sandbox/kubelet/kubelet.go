@@ -59,6 +59,8 @@ type Config struct {
 	Scale float64
 	// Seed makes the applications' random choices repeatable.
 	Seed uint64
+	// NoCommands refuses containers that would run a command as a process of this machine: they do not start, and say why.
+	NoCommands bool
 	// Notify, if set, is told what becomes of pods. It must return quickly.
 	Notify func(Notice)
 	Log    *slog.Logger
@@ -130,7 +132,8 @@ type Kubelet struct {
 	closed bool
 	// scaling is the scale in force, as bits of a float64.
 	scaling atomic.Uint64
-	files   string // the folder of the pods' folders, once there is one
+	files   string    // the folder of the pods' folders, once there is one
+	warned  sync.Once // of what commands may do
 	// life ends with Run; background counts the goroutines that carry out probes and hooks within it.
 	life       context.Context
 	end        context.CancelFunc

@@ -70,12 +70,31 @@ func (p *pod) prepare(ref lifecycle.Ref, image app.Image, done func()) {
 		done()
 		return
 	}
+	if p.k.cfg.NoCommands {
+		p.mu.Lock()
+		p.prepared[ref] = prepared{err: errNoCommands}
+		p.mu.Unlock()
+		done()
+		return
+	}
 	p.k.spawn(func() {
 		env, err := v.resolvedEnvironment(p.k.life, spec)
 		p.mu.Lock()
 		p.prepared[ref] = prepared{env, err}
 		p.mu.Unlock()
 		done()
+	})
+}
+
+// errNoCommands is why a container whose command would be run does not start. To pretend that it ran would make Jobs succeed
+// that have done nothing.
+var errNoCommands = errors.New("this container's command would run as a process of the machine that the sandbox is on, which --local-commands=false forbids")
+
+// warnOfCommands says once whose rights commands have.
+func (k *Kubelet) warnOfCommands(pod, container any) {
+	k.warned.Do(func() {
+		k.cfg.Log.Warn("manifests run commands as processes of this machine, with the rights of whoever runs the sandbox; --local-commands=false forbids it",
+			"pod", pod, "container", container)
 	})
 }
 
@@ -261,6 +280,7 @@ func (p *pod) startCommand(r running, v view, spec *corev1.Container) running {
 	}
 	r.dir = dir
 	r.console = console
+	p.k.warnOfCommands(p.name, spec.Name)
 	started, err := local.Start(local.Config{
 		Command: argv, Env: v.processEnvironment(r), Dir: r.dir, Stdin: stdin, Terminal: spec.TTY && spec.Stdin, Resize: console.resize,
 		Stdout: io.MultiWriter(stdout, &console.out), Stderr: io.MultiWriter(stderr, &console.errs),
