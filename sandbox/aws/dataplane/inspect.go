@@ -58,8 +58,10 @@ type inspected struct {
 	served  atomic.Bool
 	tunnel  atomic.Bool
 	refused atomic.Bool
-	old     bool // an answer to HTTP/0.9, of which the head is still to be left out
-	after   []byte
+
+	// For whoever writes, which may still be at the answer before.
+	old   bool // an answer to HTTP/0.9, of which the head is still to be left out
+	after []byte
 
 	mu      sync.Mutex // guards what follows, and deadlines
 	limited bool       // reading has a deadline in the future
@@ -236,7 +238,6 @@ func (c *inspected) judge(head []byte) {
 		return
 	}
 	c.verdict, c.ready, c.body = v, v.Clean, desync.NewBody(v.Length)
-	c.old = v.Old
 	c.served.Store(false)
 }
 

@@ -46,6 +46,7 @@ func (s *socket) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if in := x.client.inspected; in != nil {
 		defer in.served.Store(true)
 		x.verdict = &in.verdict
+		in.old = x.verdict.Old
 		if x.verdict.Continue && r.ContentLength != 0 && r.ProtoAtLeast(1, 1) {
 			w.WriteHeader(http.StatusContinue)
 		}
