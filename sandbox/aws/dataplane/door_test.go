@@ -1,6 +1,7 @@
 package dataplane
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -77,7 +78,7 @@ func TestSituation19ConnectTimesOut(t *testing.T) {
 	defer conn.Close()
 	wall.admit()
 	wantTimeout()
-	client := http.Client{Transport: &http.Transport{Dial: func(string, string) (net.Conn, error) { return conn, nil }}, Timeout: 10 * time.Second}
+	client := http.Client{Transport: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return conn, nil }}, Timeout: 10 * time.Second}
 	defer client.CloseIdleConnections()
 	response, err := client.Get("http://example.com/")
 	if err != nil {

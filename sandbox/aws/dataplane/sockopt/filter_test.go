@@ -199,3 +199,45 @@ func TestAcceptedConnection(t *testing.T) {
 		t.Errorf("the kernel knows %+v, %v", i, ok)
 	}
 }
+
+// BenchmarkAccept is a connection, from the attempt to the end, without a filter and with one of 50 blocks from which it is freed when it
+// is accepted:
+//
+//	go test -run '^$' -bench Accept ./sandbox/aws/dataplane/sockopt/
+func BenchmarkAccept(b *testing.B) {
+	for _, filtered := range []bool{false, true} {
+		b.Run(fmt.Sprintf("filtered=%v", filtered), func(b *testing.B) {
+			var config net.ListenConfig
+			config.SetMultipathTCP(false)
+			l, err := config.Listen(b.Context(), "tcp", netip.AddrPortFrom(host(), 0).String())
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer l.Close()
+			f := Filter{Sources: only(netip.MustParseAddr("127.0.0.1"))}
+			for i := range 49 {
+				f.Sources = append(f.Sources, netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i), 0, 0}), 16))
+			}
+			if filtered {
+				if err := SetFilter(l.(*net.TCPListener), f); err != nil {
+					b.Fatal(err)
+				}
+			}
+			for b.Loop() {
+				client, err := net.Dial("tcp", l.Addr().String())
+				if err != nil {
+					b.Fatal(err)
+				}
+				conn, err := l.Accept()
+				if err != nil {
+					b.Fatal(err)
+				}
+				if filtered {
+					ClearFilter(conn.(*net.TCPConn))
+				}
+				_ = client.(*net.TCPConn).SetLinger(0)
+				_, _ = client.Close(), conn.Close()
+			}
+		})
+	}
+}
