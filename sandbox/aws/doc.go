@@ -19,7 +19,7 @@
 // What AWS has no API for (when a node has taken a change, where a load balancer really listens) is told
 // under the path /_lockstep/ (admin.go) and by Go methods, never by an AWS call.
 //
-// One process is one account in one region: every service answers for it under whatever region a request is
-// signed. What is not modelled of a service stands in the doc of its package; calls of it are refused, counted and
+// One process is one account in one region: a request that is signed for another region is refused, but for those to
+// services that are global. What is not modelled of a service stands in the doc of its package; calls of it are refused, counted and
 // listed by NotModelled.
 package aws

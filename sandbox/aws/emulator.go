@@ -151,8 +151,8 @@ func New(config Config) (*Emulator, error) {
 	e := &Emulator{
 		config: config, faults: fault.NewSet(), hosts: hosts{byName: map[string]Host{}, real: map[netip.AddrPort]netip.AddrPort{}},
 		clusters: clusters{nodes: map[string][]string{}}, flows: flows{open: map[*net.TCPConn]*flow{}},
-		buckets:  throttle.New(!config.WithoutAccountBucket),
-		journal:  journal.New(config.JournalSize, config.JournalLines), ids: resourceid.NewSource(config.Seed), missing: map[string]int{}, closing: make(chan struct{}),
+		buckets: throttle.New(!config.WithoutAccountBucket),
+		journal: journal.New(config.JournalSize, config.JournalLines), ids: resourceid.NewSource(config.Seed), missing: map[string]int{}, closing: make(chan struct{}),
 	}
 	e.probes = e.newProbes()
 	draws := profile.NewDraws(config.Profile, config.Seed, config.Scale)

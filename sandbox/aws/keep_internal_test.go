@@ -522,6 +522,26 @@ func TestEveryInputCanBeWrittenDown(t *testing.T) {
 	}
 }
 
+// Whoever adds a service decides whether it is kept.
+func TestEveryServiceIsKept(t *testing.T) {
+	t.Parallel()
+	e, err := New(Config{VPC: address.Mapping{Octet: 77}, WithoutTraffic: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = e.Close() })
+	notKept := map[string]string{
+		"monitoring": "metrics grow with time, and are of no use to who begins again",
+		"s3":         "objects are files of their own in the folder",
+	}
+	for name := range e.services {
+		kept := slices.ContainsFunc(e.states, func(s state) bool { return s.name == name })
+		if kept == (notKept[name] != "") {
+			t.Errorf("service %s is kept: %v, but: %q", name, kept, notKept[name])
+		}
+	}
+}
+
 // A broken write leaves the snapshot from before, and is swept away.
 func TestATornWriteIsSurvived(t *testing.T) {
 	t.Parallel()

@@ -64,7 +64,7 @@ func parseOperator(name string) (operator, error) {
 	rest, ifExists := strings.CutSuffix(rest, "IfExists")
 	o, ok := comparisons[rest]
 	if !ok || o.null && rest != name {
-		return o, fmt.Errorf("condition operator %s is not modelled: those of %s are, with IfExists, ForAllValues: and ForAnyValue:",
+		return o, fmt.Errorf("condition operator %s is not modelled: those of %s are, with ForAllValues:, ForAnyValue: and IfExists",
 			name, strings.Join(slices.Sorted(maps.Keys(comparisons)), ", "))
 	}
 	o.all, o.some, o.ifExists = all, some, ifExists

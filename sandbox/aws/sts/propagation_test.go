@@ -33,9 +33,9 @@ func TestNewPoliciesTakeTheirTime(t *testing.T) {
 		}
 		s.SetIdentities(nil, []Role{{Name: "reader", Policy: policy.Join()}})
 		may(s, true)
-		time.Sleep(10*time.Second - 1)
+		time.Sleep(9 * time.Second)
 		may(s, true)
-		time.Sleep(1)
+		time.Sleep(time.Second)
 		may(s, false)
 
 		text, err := s.Export()
