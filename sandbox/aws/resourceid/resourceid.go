@@ -18,9 +18,14 @@ type Source struct {
 
 	mu         sync.Mutex
 	generation uint64
-	made       map[uint64]uint32 // by hash of kind and name: names come from outside, and are never forgotten
+	made       map[uint64]uint32 // by hash of kind and name
+	epoch      uint64            // how often made was full
 	total      uint64
 }
+
+// maxNames bounds how many names are told apart: they come from outside, and nobody says when one is not used any more. After that many
+// a new epoch begins, in which ids of the same names are others.
+const maxNames = 20_000
 
 // NewSource returns a source of ids for a seed.
 func NewSource(seed uint64) *Source { return &Source{seed: seed, made: map[uint64]uint32{}} }
@@ -55,6 +60,13 @@ func (s *Source) sum(kind, name string) [sha256.Size]byte {
 	if s.generation > 0 {
 		key = fmt.Sprintf("%d/%s", s.generation, key)
 	}
+	if len(s.made) >= maxNames {
+		clear(s.made)
+		s.epoch++
+	}
+	if s.epoch > 0 {
+		key = fmt.Sprintf("%d+%s", s.epoch, key)
+	}
 	hash := fnv.New64a()
 	_, _ = hash.Write([]byte(key))
 	counter := hash.Sum64() // two names with one hash count together: their ids differ all the same
@@ -68,7 +80,7 @@ func (s *Source) sum(kind, name string) [sha256.Size]byte {
 func (s *Source) Restart(generation uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.generation = generation
+	s.generation, s.epoch = generation, 0
 	clear(s.made)
 }
 
