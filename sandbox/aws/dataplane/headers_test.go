@@ -125,6 +125,11 @@ func TestPreserveHostAndInvalidHeaders(t *testing.T) {
 	if r.Header["X_underscore"] == nil {
 		t.Errorf("dropped by default: %v", r.Header)
 	}
+	for preserve, want := range map[bool]string{false: "shop.example.com:8080", true: "Shop.Example.COM"} {
+		if r := seenBy(t, Attributes{PreserveHost: preserve}, func(r *http.Request) { r.Host = "Shop.Example.COM" }); r.Host != want {
+			t.Errorf("preserve %v: the target saw host %q, want %q", preserve, r.Host, want)
+		}
+	}
 }
 
 // TestBodies sends bodies of many sizes both ways, framed by length and in chunks.

@@ -363,6 +363,13 @@ func (x *exchange) send(t *target, p *pool, f *forward) error {
 	if res.StatusCode == http.StatusSwitchingProtocols {
 		return x.tunnel(u, res, t, p, f)
 	}
+	if res.ContentLength > 0 && res.Body != http.NoBody {
+		// Until its body begins, an answer that lacks it can still become an error page.
+		if _, err := u.r.Peek(1); err != nil {
+			t.usage.broke(err)
+			return err
+		}
+	}
 	x.head(res, t, p, f)
 	if err := x.body(res); err != nil {
 		t.usage.broke(err)

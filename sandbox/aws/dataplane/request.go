@@ -216,12 +216,13 @@ func continueTrace(before, id string) string {
 	return strings.Join(fields, ";")
 }
 
-// host is the Host header for the target: on the ports 80 and 443 without a port, elsewhere with the listener's.
+// host is the Host header for the target, in lower case: on the ports 80 and 443 without a port, elsewhere with the listener's.
 func (x *exchange) host() string {
 	host := x.hostname
 	if x.routes.attributes.PreserveHost || host == "" {
 		return host
 	}
+	host = strings.ToLower(host)
 	if x.listener.port == 80 || x.listener.port == 443 {
 		return withoutPort(host)
 	}

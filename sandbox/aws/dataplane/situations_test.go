@@ -361,6 +361,21 @@ func TestSituation17AcceptsButNeverAnswers(t *testing.T) {
 	w.wantOwn(504)
 }
 
+// TestBodyThatNeverComes: the length is larger than the body, of which nothing comes.
+func TestBodyThatNeverComes(t *testing.T) {
+	w := newWorld(t)
+	mute := w.raw(passing(func(conn net.Conn, _ *http.Request) {
+		_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n")
+		_, _ = io.Copy(io.Discard, conn)
+	}))
+	w.healthyGroup("g", mute)
+	w.apply(NodeConfig{
+		Attributes: Attributes{IdleTimeout: 100 * time.Millisecond},
+		Listeners:  []Listener{{Port: 8080, Protocol: HTTP, Default: Action{Forward: &Forward{Groups: []WeightedGroup{only("g")}}}}},
+	})
+	w.wantOwn(504)
+}
+
 func TestSituation20TargetClosesAsTheRequestArrives(t *testing.T) {
 	// The race of keep-alive: the target answers once, keeps the connection, and closes it on the next request.
 	w := newWorld(t)
@@ -429,6 +444,7 @@ func TestBrokenTargets(t *testing.T) {
 	}{
 		{"FIN", func(net.Conn, *http.Request) {}, 502},
 		{"RST", func(conn net.Conn, _ *http.Request) { reset(conn) }, 502},
+		{"length-without-body", say("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"), 502},
 		{"nonsense", say("hello\r\n\r\n"), 502},
 		{"half-a-header", say("HTTP/1.1 200 OK\r\nContent-"), 502},
 		{"status-99", say("HTTP/1.1 099 Odd\r\n\r\n"), 502},
