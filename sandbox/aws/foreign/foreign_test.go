@@ -74,7 +74,7 @@ func scripts(t *testing.T, c client, pattern, shared string) {
 		}
 		t.Run(c.generation+"/"+name, func(t *testing.T) {
 			t.Parallel()
-			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 			defer cancel()
 			command := exec.CommandContext(ctx, c.program, file)
 			if extension == "sh" {

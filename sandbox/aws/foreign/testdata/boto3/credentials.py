@@ -55,6 +55,16 @@ class Sources(Account):
         self.assertEqual(session.get_credentials().method, "assume-role-with-web-identity")
         self.assertEqual(self.who(session), "arn:aws:sts::%s:assumed-role/deployer/pod" % ACCOUNT)
 
+    @unittest.skipUnless(MODELS_ARE_RECENT, "this release cannot be told the endpoint of STS for a role")
+    def test_a_role_of_a_profile(self):
+        path = os.path.join(os.environ["HOME"], "config")
+        with open(path, "w") as file:
+            file.write("[profile reader]\nrole_arn = %s\nrole_session_name = profile\ncredential_source = EcsContainer\n" % role("reader"))
+        self.environment(
+            AWS_CONFIG_FILE=path, AWS_CONTAINER_CREDENTIALS_FULL_URI=ENDPOINT + "/v2/credentials/deployer", AWS_ENDPOINT_URL_STS=ENDPOINT,
+        )
+        self.assertEqual(self.who(boto3.Session(profile_name="reader")), "arn:aws:sts::%s:assumed-role/reader/profile" % ACCOUNT)
+
     @unittest.skipUnless(MODELS_ARE_RECENT, "this release does not know AWS_ENDPOINT_URL")
     def test_an_endpoint_from_the_environment(self):
         self.environment(AWS_ENDPOINT_URL=ENDPOINT, AWS_CONTAINER_CREDENTIALS_FULL_URI=ENDPOINT + "/v2/credentials/deployer")

@@ -60,6 +60,14 @@ class Network(EC2):
         self.assertEqual(sorted(found), sorted({s["SubnetId"] for s in ec2.describe_subnets()["Subnets"]}))
         self.refused("InvalidPaginationToken", ec2.describe_subnets, MaxResults=5, NextToken="!")
 
+    def test_every_list_comes_in_pages(self):
+        for operation, key in (
+            ("describe_vpcs", "Vpcs"), ("describe_route_tables", "RouteTables"), ("describe_internet_gateways", "InternetGateways"),
+            ("describe_network_interfaces", "NetworkInterfaces"), ("describe_instance_status", "InstanceStatuses"), ("describe_instances", "Reservations"),
+        ):
+            with self.subTest(operation):
+                self.assertEqual(self.pages(ec2, operation, key, 5), getattr(ec2, operation)()[key])
+
     def test_routes(self):
         tables = ec2.describe_route_tables(Filters=filters(vpc_id=VPC))["RouteTables"]
         ways = {r.get("GatewayId", "")[:4] for t in tables for r in t["Routes"]}

@@ -144,6 +144,16 @@ class LoadBalancers(Balancing):
         self.assertNotIn("MinimumLoadBalancerCapacity", elb.describe_capacity_reservation(LoadBalancerArn=arn))
 
 
+    def test_pools_of_addresses(self):
+        if not hasattr(elb, "modify_ip_pools"):
+            self.skipTest("this release of boto3 does not know pools of addresses")
+        arn, pool = self.balancer("pools")["LoadBalancerArn"], {"Ipv4IpamPoolId": "ipam-pool-0123456789abcdef0"}
+        self.assertEqual(elb.modify_ip_pools(LoadBalancerArn=arn, IpamPools=pool)["IpamPools"], pool)
+        self.assertEqual(elb.describe_load_balancers(LoadBalancerArns=[arn])["LoadBalancers"][0]["IpamPools"], pool)
+        elb.modify_ip_pools(LoadBalancerArn=arn, RemoveIpamPools=["ipv4"])
+        self.assertNotIn("IpamPools", elb.describe_load_balancers(LoadBalancerArns=[arn])["LoadBalancers"][0])
+
+
 class Listeners(Balancing):
     def test_life_of_a_secure_listener(self):
         balancer, one, two = self.balancer("secure"), self.certificate(), self.certificate()
@@ -232,6 +242,9 @@ class Listeners(Balancing):
         )
         self.assertEqual([a["ResourceArn"] for a in self.pages(elb, "describe_trust_store_associations", "TrustStoreAssociations", TrustStoreArn=stores[0])], [arn])
         self.refused(elb.exceptions.TrustStoreInUseException, elb.delete_trust_store, TrustStoreArn=stores[0])
+        if hasattr(elb, "delete_shared_trust_store_association"):
+            self.refused(elb.exceptions.ResourceNotFoundException, elb.get_resource_policy, ResourceArn=stores[0])
+            self.refused(elb.exceptions.DeleteAssociationSameAccountException, elb.delete_shared_trust_store_association, TrustStoreArn=stores[0], ResourceArn=arn)
         elb.modify_listener(ListenerArn=arn, MutualAuthentication={"Mode": "off"})
         elb.modify_trust_store(TrustStoreArn=stores[1], **where)
         for each in stores:
@@ -321,6 +334,25 @@ class TargetGroups(Balancing):
         self.refused(elb.exceptions.TargetGroupNotFoundException, elb.describe_target_health, TargetGroupArn=arn[:-1] + ("0" if arn[-1] != "0" else "1"))
         self.refused("ValidationError", elb.register_targets, TargetGroupArn=arn, Targets=[{"Id": "nowhere"}])
         self.refused("ValidationError", elb.register_targets, TargetGroupArn=arn, Targets=[{"Id": "192.168.1.1"}])  # outside of the VPC: a zone must be named
+
+    def test_a_function(self):
+        made = elb.create_target_group(Name="function", TargetType="lambda")["TargetGroups"][0]
+        arn, function = made["TargetGroupArn"], "arn:aws:lambda:eu-west-1:123456789012:function:shop"
+        self.addCleanup(elb.delete_target_group, TargetGroupArn=arn)
+        self.assertEqual((made["TargetType"], made["HealthCheckEnabled"], made.get("Protocol")), ("lambda", False, None))
+        elb.register_targets(TargetGroupArn=arn, Targets=[{"Id": function}])
+        self.assertEqual(elb.describe_target_health(TargetGroupArn=arn)["TargetHealthDescriptions"][0]["Target"]["Id"], function)
+        elb.modify_target_group_attributes(TargetGroupArn=arn, Attributes=[{"Key": "lambda.multi_value_headers.enabled", "Value": "true"}])
+
+    def test_a_load_balancer_behind_another(self):
+        behind = self.balancer("behind", Scheme="internal")
+        self.listener(behind, 8080)
+        arn = self.target_group("front", "TCP", 8080, TargetType="alb", HealthCheckProtocol="HTTP")
+        self.assertEqual(elb.describe_target_groups(TargetGroupArns=[arn])["TargetGroups"][0]["TargetType"], "alb")
+        elb.register_targets(TargetGroupArn=arn, Targets=[{"Id": behind["LoadBalancerArn"], "Port": 8080}])
+        self.assertEqual([h["Target"]["Id"] for h in elb.describe_target_health(TargetGroupArn=arn)["TargetHealthDescriptions"]], [behind["LoadBalancerArn"]])
+        self.refused(elb.exceptions.InvalidTargetException, elb.register_targets, TargetGroupArn=arn, Targets=[{"Id": behind["LoadBalancerArn"][:-1] + "x", "Port": 8080}])
+        elb.deregister_targets(TargetGroupArn=arn, Targets=[{"Id": behind["LoadBalancerArn"], "Port": 8080}])
 
     def test_pages(self):
         arns = {self.target_group("page-%d" % i) for i in range(5)}
