@@ -31,7 +31,7 @@
 //
 // In pods that are to complete (restartPolicy Never or OnFailure, as those of Jobs are) a container of busybox, alpine, bash,
 // debian or ubuntu with a command runs it as a process of this machine, and so does every container for which the manifest
-// asks for the application "command". Packages local and logs say what such a process gets, and what it leaves. It has the
+// asks for the application "command", unless [Config].NoCommands refuses them. Packages local and logs say what such a process gets, and what it leaves. It has the
 // rights of whoever runs the sandbox: a manifest is a program here.
 //
 // Commands that probes, hooks and kubectl exec run beside a simulated application are simulated, too, by package shell.
@@ -52,6 +52,6 @@
 //
 // A kubelet that is started anew on a cluster starts every pod anew, with new addresses.
 //
-// gRPC probes, volumes (but those of the downward API, within simulated applications), limits of resources, UDP ports, changes of
+// Volumes (but those of the downward API, within simulated applications), limits of resources, UDP ports, changes of
 // a running container's image, evictions by a node under pressure.
 package kubelet

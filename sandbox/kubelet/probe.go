@@ -57,8 +57,10 @@ func (k *Kubelet) runProbe(v view, r running, a lifecycle.Probe) lifecycle.Input
 		err = k.tcpConnect(ctx, v.addr, spec, h.TCPSocket)
 	case h.Exec != nil:
 		err = v.execProbe(ctx, r, h.Exec.Command)
+	case h.GRPC != nil:
+		err = k.grpcCheck(ctx, v.addr, spec, h.GRPC)
 	default:
-		err = errors.New("the sandbox does not run grpc probes: use httpGet, tcpSocket or exec")
+		err = errors.New("the probe says nothing to do: give it httpGet, tcpSocket, exec or grpc")
 	}
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded) {
 		err = fmt.Errorf("no answer within %s: %w", timeout, err)

@@ -22,6 +22,8 @@ func (p *Process) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	live, ready := healthPath(r.URL.Path)
 	now := time.Now().UnixNano()
 	switch {
+	case isGRPC(r):
+		p.answerGRPC(w, r)
 	case now < p.readyAt.Load() && !live:
 		p.reply(w, http.StatusServiceUnavailable, "not ready yet\n")
 	case live || ready:

@@ -49,5 +49,7 @@
 // Annotations may change while a pod runs: latency, error-rate, unhealthy-after, on-sigterm, drain-delay, cpu and memory follow.
 //
 // Health paths are those whose last element is health, healthz, live, livez, ready or readyz.
+// HTTP/2 without TLS is spoken as well, to clients that begin with it; the gRPC health protocol (grpc.health.v1) answers for every service
+// name, and for life alone where the name begins with live.
 // Durations are as in Go (1m30s), and never negative.
 package app

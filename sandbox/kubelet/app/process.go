@@ -85,6 +85,7 @@ func Start(cfg Config) *Process {
 	p.server.Handler = p
 	p.server.IdleTimeout = b.IdleTimeout
 	p.server.ErrorLog = silent
+	p.server.Protocols = protocols
 
 	p.mu.Lock()
 	defer p.mu.Unlock()
