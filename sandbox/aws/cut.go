@@ -56,8 +56,9 @@ func (a *flows) sweep() {
 	a.limit = 2 * len(a.open)
 }
 
-// sever cuts a connection that a lost zone is part of, or mends it. The caller holds the lock.
-func (e *Emulator) sever(conn *net.TCPConn, f *flow) {
+// sever cuts a connection that a lost zone is part of, or mends it, and says whether it has. The caller holds the lock.
+func (e *Emulator) sever(conn *net.TCPConn, f *flow) (changed bool) {
+	before := f.cut
 	lost := false
 	for _, a := range f.ends {
 		lost = lost || e.faults.Loses(e.zoneOf(a))
@@ -70,6 +71,7 @@ func (e *Emulator) sever(conn *net.TCPConn, f *flow) {
 		sockopt.ClearFilter(conn)
 		f.cut = false
 	}
+	return f.cut != before
 }
 
 // severFlows lets zones that come and go cut and mend connections, until Close.
@@ -77,11 +79,21 @@ func (e *Emulator) severFlows() {
 	for {
 		changed := e.faults.Changed()
 		_, _, until := e.faults.Failed()
+		cut, mended := 0, 0
 		e.flows.mu.Lock()
 		for conn, f := range e.flows.open {
-			e.sever(conn, f)
+			switch {
+			case !e.sever(conn, f):
+			case f.cut:
+				cut++
+			default:
+				mended++
+			}
 		}
 		e.flows.mu.Unlock()
+		if cut+mended > 0 {
+			e.record("ConnectionsCut", time.Now(), map[string]int{"cut": cut, "mended": mended})
+		}
 		var edge <-chan time.Time
 		if !until.IsZero() {
 			edge = time.After(time.Until(until))

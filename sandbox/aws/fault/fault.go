@@ -51,7 +51,7 @@ var kinds = []struct {
 	{Stale, "let reads show the state before a change, until the change is --delay old"},
 	{Stuck, "let the load balancer nodes of --zone hear of no change"},
 	{Unhealthy, "let targets fail their health checks"},
-	{Zone, "take --zone away: load balancer nodes, targets and machines in it"},
+	{Zone, "take --zone away: load balancer nodes, targets and machines in it; open connections hang"},
 	{Node, "take the machine away that --resource names"},
 }
 
