@@ -4,8 +4,27 @@ import (
 	"slices"
 	"sync"
 
+	ec2api "github.com/aws/aws-sdk-go-v2/service/ec2"
+
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/ec2"
 )
+
+// instancesOf is how many instances a call starts, stops or ends.
+func instancesOf(input any) int {
+	switch in := input.(type) {
+	case *ec2api.RunInstancesInput:
+		if in.MaxCount != nil {
+			return int(max(0, min(*in.MaxCount, 1000)))
+		}
+	case *ec2api.StartInstancesInput:
+		return len(in.InstanceIds)
+	case *ec2api.StopInstancesInput:
+		return len(in.InstanceIds)
+	case *ec2api.TerminateInstancesInput:
+		return len(in.InstanceIds)
+	}
+	return 0
+}
 
 // watchers are told of instances that begin to run, stop or end.
 type watchers struct {

@@ -229,7 +229,7 @@ func (e *Emulator) run(r *http.Request, c *call) (*wire.Response, error) {
 		return nil, err
 	}
 	if !e.config.Unthrottled {
-		if refused := e.buckets.Take(throttle.Call{Service: service, Operation: name, Unfiltered: len(c.record.Parameters) == 0}); refused != nil {
+		if refused := e.buckets.Take(throttle.Call{Service: service, Operation: name, Unfiltered: len(c.record.Parameters) == 0, Instances: instancesOf(input)}); refused != nil {
 			return nil, refused
 		}
 	}

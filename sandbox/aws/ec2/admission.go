@@ -56,6 +56,12 @@ func (f *inForce[T]) at(s *Service, n *networkInterface) T {
 
 // changeGroup replaces the rules of a group in the API at once, and for packets as the change reaches the interfaces.
 func (s *Service) changeGroup(g *securityGroup) {
+	before, _ := s.groups.get(g.id)
+	for _, r := range slices.Concat(before.ingress, before.egress) {
+		if r.group != "" && !slices.ContainsFunc(slices.Concat(g.ingress, g.egress), func(o rule) bool { return o.group == r.group }) {
+			s.release(r.group)
+		}
+	}
 	s.groups.put(g.id, g)
 	f := s.groupsInForce[g.id]
 	f.change(g)

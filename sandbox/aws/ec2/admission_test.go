@@ -3,6 +3,7 @@ package ec2
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -235,6 +236,34 @@ func TestInterfacesFeelRulesEachAtItsOwnMoment(t *testing.T) {
 		}
 		if n := len(s.groupsInForce[s.nodeGroup].versions); n > 12 {
 			t.Errorf("%d versions are kept", n)
+		}
+	})
+}
+
+// A group that nothing uses any more counts as used for a while, as users of AWS have seen.
+func TestAGroupIsReleasedLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newService(t, "pessimistic")
+		me := eventual.Reader{Stale: &eventual.Staleness{}}
+		made, err := change(s, s.createSecurityGroup, me, &ec2.CreateSecurityGroupInput{GroupName: new("front"), Description: new("x"), VpcId: new(s.VPC())})
+		if err != nil {
+			t.Fatal(err)
+		}
+		id, _, err := s.AddBalancerInterface("ELB", *s.privateSubnet("eu-west-1a").SubnetId, []string{*made.GroupId}, false, netip.Addr{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.DropBalancerInterface(id)
+		remove := func() error {
+			_, err := change(s, s.deleteSecurityGroup, me, &ec2.DeleteSecurityGroupInput{GroupId: made.GroupId})
+			return err
+		}
+		if err := remove(); err == nil || !strings.Contains(err.Error(), "DependencyViolation") {
+			t.Errorf("at once: %v", err)
+		}
+		time.Sleep(2 * time.Minute) // the distribution is cut at 120 s
+		if err := remove(); err != nil {
+			t.Errorf("after two minutes: %v", err)
 		}
 	})
 }

@@ -49,6 +49,7 @@ func (s *Service) Reset() {
 		s.groupsInForce[id] = begin(g.name, g)
 	}
 	clear(s.tokens)
+	clear(s.held)
 	s.publicPool, s.blocks6 = newPool(publicBlock), 0
 	for _, n := range s.subnets.all {
 		n.rewind()

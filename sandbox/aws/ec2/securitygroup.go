@@ -5,11 +5,13 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/eventual"
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/profile"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/wire"
 )
 
@@ -147,10 +149,22 @@ func (s *Service) deleteSecurityGroup(r eventual.Reader, in *ec2.DeleteSecurityG
 			return nil, wire.Errorf("DependencyViolation", "resource %s has a dependent object: a rule of %s", g.id, o.id)
 		}
 	}
+	if time.Now().Before(s.held[g.id]) {
+		return nil, wire.Errorf("DependencyViolation", "resource %s has a dependent object", g.id)
+	}
 	return func() *ec2.DeleteSecurityGroupOutput {
 		s.dropGroup(g.id)
 		return &ec2.DeleteSecurityGroupOutput{Return: new(true), GroupId: new(g.id)}
 	}, nil
+}
+
+// release notes that something does not use a group any more, which AWS takes a while to notice.
+func (s *Service) release(id string) {
+	s.releases++
+	delay := s.config.Draws.Once(profile.ReferenceRelease, fmt.Sprintf("%s#%d", id, s.releases))
+	if delay > 0 && s.groups.has(id) {
+		s.held[id] = time.Now().Add(delay)
+	}
 }
 
 func (s *Service) dropGroup(id string) {
@@ -160,6 +174,7 @@ func (s *Service) dropGroup(id string) {
 	}
 	s.groups.drop(id)
 	delete(s.groupsInForce, id)
+	delete(s.held, id)
 	s.tags.drop(id)
 }
 

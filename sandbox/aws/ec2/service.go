@@ -3,6 +3,7 @@ package ec2
 import (
 	"net/netip"
 	"sync"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 
@@ -52,8 +53,11 @@ type Service struct {
 	tokens        map[string]answered
 	groupsInForce map[string]*inForce[*securityGroup]
 	listsInForce  map[string]*inForce[*prefixList]
-	watches       map[*watch]struct{}
-	untold        []Machine // for Config.Changed
+	// held says until when a security group counts as used, though what used it is gone.
+	held     map[string]time.Time
+	releases int
+	watches  map[*watch]struct{}
+	untold   []Machine // for Config.Changed
 
 	// the network that the service begins with
 	vpc, nodeGroup, defaultGroup string
@@ -78,7 +82,7 @@ func New(config Config) *Service {
 		interfaces: newTable[*networkInterface](model, "eni"), addresses: newTable[*address](model, "eipalloc"),
 		prefixLists: newTable[*prefixList](model, "pl"), tags: newTable[map[string]string](model, "tags"),
 		byAddress: map[place]string{}, publicPool: newPool(publicBlock), tokens: map[string]answered{},
-		watches: map[*watch]struct{}{}, groupsInForce: map[string]*inForce[*securityGroup]{}, listsInForce: map[string]*inForce[*prefixList]{},
+		held: map[string]time.Time{}, watches: map[*watch]struct{}{}, groupsInForce: map[string]*inForce[*securityGroup]{}, listsInForce: map[string]*inForce[*prefixList]{},
 	}
 	s.interfaces.changed = s.interfaceChanged
 	s.build()

@@ -59,6 +59,13 @@ func (s *Service) tellAll() {
 
 // interfaceChanged tells of what an interface has got or lost.
 func (s *Service) interfaceChanged(before, after *networkInterface) {
+	if before != nil {
+		for _, id := range before.groups {
+			if after == nil || !slices.Contains(after.groups, id) {
+				s.release(id)
+			}
+		}
+	}
 	switch {
 	case len(s.watches) == 0:
 	case before == nil:

@@ -34,6 +34,7 @@ var (
 	ec2Mutations  = Limit{50, 5}
 	ec2Tags       = Limit{100, 10}
 	ec2Interfaces = Limit{100, 5}
+	ec2Instances  = Limit{1000, 2} // of each of the calls that start or end instances, in addition
 
 	stsCalls = Limit{600, 600}
 )
@@ -45,6 +46,8 @@ type Call struct {
 	Operation string
 	// Unfiltered is true for a call without filters, ids and page size.
 	Unfiltered bool
+	// Instances is how many instances a call starts, stops or ends: each takes a token of its own.
+	Instances int
 }
 
 // Buckets are the buckets of one account in one region.
@@ -73,7 +76,7 @@ func (b *Buckets) Take(c Call) *wire.Error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now := time.Now()
-	var needed []*bucket
+	needed := map[string]*bucket{}
 	for name, limit := range b.costs(c) {
 		known := b.buckets[name]
 		if known == nil {
@@ -81,15 +84,26 @@ func (b *Buckets) Take(c Call) *wire.Error {
 			b.buckets[name] = known
 		}
 		known.fill(now)
-		if known.tokens < 1 {
+		if known.tokens < c.tokens(name) {
 			return Refusal(c.Service)
 		}
-		needed = append(needed, known)
+		needed[name] = known
 	}
-	for _, one := range needed {
-		one.tokens--
+	for name, one := range needed {
+		one.tokens -= c.tokens(name)
 	}
 	return nil
+}
+
+// instances is the end of the names of the buckets that count instances, not calls.
+const instances = "/instances"
+
+// tokens is what a call takes of a bucket.
+func (c Call) tokens(bucket string) float64 {
+	if strings.HasSuffix(bucket, instances) {
+		return float64(c.Instances)
+	}
+	return 1
 }
 
 // Refusal is the error with which a service answers a throttled call.
@@ -117,7 +131,11 @@ func (b *Buckets) costs(c Call) map[string]Limit {
 		return all
 	case "ec2":
 		category, limit := ec2Category(c)
-		return map[string]Limit{"ec2/" + c.Operation + "/" + category: limit}
+		all := map[string]Limit{"ec2/" + c.Operation + "/" + category: limit}
+		if c.Instances > 0 {
+			all["ec2/"+c.Operation+instances] = ec2Instances
+		}
+		return all
 	}
 	name, limit := otherLimit(c)
 	return map[string]Limit{name: limit}

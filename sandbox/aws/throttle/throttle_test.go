@@ -116,3 +116,25 @@ func TestRoute53SharesItsBucket(t *testing.T) {
 		}
 	})
 }
+
+// Calls that start instances take a token for each of them, besides one for the call.
+func TestInstancesHaveABucketOfTheirOwn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := throttle.New(true)
+		run := throttle.Call{Service: "ec2", Operation: "RunInstances", Instances: 400}
+		for i, want := range []bool{true, true, false} {
+			if got := b.Take(run) == nil; got != want {
+				t.Errorf("call %d is let through: %v", i, got)
+			}
+		}
+		run.Instances = 200
+		if b.Take(run) != nil {
+			t.Error("the 200 that are left cannot be started")
+		}
+		time.Sleep(10 * time.Second)
+		run.Instances = 20
+		if b.Take(run) != nil || b.Take(run) == nil {
+			t.Error("two a second come back")
+		}
+	})
+}
