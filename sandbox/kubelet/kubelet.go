@@ -23,6 +23,7 @@ import (
 
 	"github.com/lockstep-delivery/lockstep/sandbox/address"
 	"github.com/lockstep-delivery/lockstep/sandbox/kubelet/app"
+	"github.com/lockstep-delivery/lockstep/sandbox/kubelet/logs"
 )
 
 // Addresses owns the instances behind the nodes and the addresses of the VPC. Implementations are
@@ -122,6 +123,7 @@ type Kubelet struct {
 	identity  *tls.Config // of the nodes' endpoints; nil: there are none
 	scheduler *scheduler
 	statuses  *statusWriter
+	logs      logs.Store
 	events    *recorder
 
 	mu     sync.Mutex

@@ -127,7 +127,7 @@ func (p *pod) start(ref lifecycle.Ref) {
 	if p.closed {
 		return
 	}
-	r := running{ref: ref, log: &logs.Log{}}
+	r := running{ref: ref, log: p.k.logs.New()}
 	if old := p.processes[ref.Container]; old.process != nil {
 		p.served = p.served.Plus(old.process.Traffic())
 		r.previous = old.log

@@ -1,22 +1,45 @@
 // Package logs keeps what one run of a container has said, as a container runtime does: line by line, with the time
 // and the stream of each, and hands it out in the ways that kubectl logs asks for.
 //
-// A log keeps the newest lines up to a limit; it never blocks or slows down who writes. Start reading at [Log].
+// A log keeps the newest lines up to a limit, and less when the logs of a [Store] hold much together; it never blocks or
+// slows down who writes. Start reading at [Log].
 package logs
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
 	"math"
+	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
+	"unsafe"
 )
 
 // keep is how many bytes a log holds: older lines go first. A runtime's own limit is 10 MB per file; thousands of
 // containers share this process.
 const keep = 1 << 20
+
+// What the logs of a store hold together: once that is more than keepTogether, a log that grows keeps no more than floor. The
+// sum stays below keepTogether + floor x logs, and what simulated applications say is below the floor.
+const (
+	keepTogether = 256 << 20
+	floor        = 16 << 10
+)
+
+// Store bounds what many logs hold together. The zero value is ready. It is safe for concurrent use.
+type Store struct {
+	// limit is keepTogether if it is 0.
+	limit int64
+	// over is what the logs hold beyond their floors.
+	over atomic.Int64
+}
+
+// New returns an empty log. What it holds is given back to the store when nobody has it any more.
+func (s *Store) New() *Log { return &Log{store: s} }
 
 // longest is where a line is cut into several, as runtimes do.
 const longest = 16 << 10
@@ -32,9 +55,13 @@ const (
 
 // Log is the output of one run of a container. The zero value is empty and ready. It is safe for concurrent use.
 type Log struct {
+	store *Store // nil: it is alone
+	// counted is what the store counts of it; made when there is something to count, so that most logs cost nothing more.
+	counted *int64
+
 	mu    sync.Mutex
 	lines []line
-	size  int
+	size  int // of the lines, with what keeping them costs
 	// gone counts the lines that were dropped for want of room, so that a line's number never changes.
 	gone   int
 	closed bool
@@ -66,12 +93,48 @@ func (l *Log) add(s Stream, text string, whole bool) {
 		return
 	}
 	l.lines = append(l.lines, line{time.Now().UnixNano(), s, whole, text})
-	l.size += len(text)
-	for l.size > keep && len(l.lines) > 1 {
-		l.size -= len(l.lines[0].text)
+	l.size += cost(text)
+	limit := l.limit()
+	for l.size > limit && len(l.lines) > 1 {
+		l.size -= cost(l.lines[0].text)
+		l.lines[0] = line{} // its text can go before the array does
 		l.lines, l.gone = l.lines[1:], l.gone+1
 	}
+	l.count()
 	l.changed()
+}
+
+// cost is what a line takes of the memory: even one of no text takes some.
+func cost(text string) int { return len(text) + int(unsafe.Sizeof(line{})) }
+
+// limit is how much the log may hold now. The caller holds mu.
+func (l *Log) limit() int {
+	if l.store == nil || l.size <= floor {
+		return keep
+	}
+	mine := int64(l.size - floor)
+	if l.counted != nil {
+		mine -= *l.counted
+	}
+	if l.store.over.Load()+mine > cmp.Or(l.store.limit, keepTogether) {
+		return floor
+	}
+	return keep
+}
+
+// count tells the store what the log holds beyond its floor. The caller holds mu.
+func (l *Log) count() {
+	over := int64(max(l.size-floor, 0))
+	if l.store == nil || over == 0 && l.counted == nil {
+		return
+	}
+	if l.counted == nil {
+		l.counted = new(int64)
+		store := l.store
+		runtime.AddCleanup(l, func(counted *int64) { store.over.Add(-*counted) }, l.counted)
+	}
+	l.store.over.Add(over - *l.counted)
+	*l.counted = over
 }
 
 func (l *Log) changed() {

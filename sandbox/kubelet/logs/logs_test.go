@@ -5,10 +5,12 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+	"unsafe"
 )
 
 func copied(t *testing.T, l *Log, o Options) string {
@@ -98,5 +100,64 @@ func TestOverflow(t *testing.T) {
 	_, _ = io.WriteString(w, strings.Repeat("y", longest+1)+"\nz\n")
 	if got := copied(t, &l, Options{Tail: new(int64(3))}); got != strings.Repeat("y", longest+1)+"\nz\n" {
 		t.Errorf("a long line comes back as %.40q", got)
+	}
+}
+
+// A line without text takes memory, too.
+func TestEmptyLines(t *testing.T) {
+	var l Log
+	w := l.Writer(Stdout)
+	for range 64 {
+		_, _ = w.Write(bytes.Repeat([]byte("\n"), 1024))
+	}
+	if len(l.lines) > keep/int(unsafe.Sizeof(line{})) {
+		t.Errorf("%d empty lines are kept", len(l.lines))
+	}
+}
+
+// What many logs hold together is bounded, and logs that nobody has any more are not counted.
+func TestStore(t *testing.T) {
+	const limit, count = 1 << 20, 100
+	store := &Store{limit: limit}
+	logs := make([]*Log, count)
+	text := strings.Repeat("x", 1000)
+	for i := range logs {
+		logs[i] = store.New()
+		for range 200 {
+			logs[i].Printf("%s", text)
+		}
+	}
+	held := 0
+	for _, l := range logs {
+		held += l.size
+	}
+	if most := limit + count*floor; held > most || held < limit {
+		t.Errorf("the logs hold %d bytes, want %d to %d", held, limit, most)
+	}
+	if got := logs[count-1].Tail(1, 2000); got != text+"\n" {
+		t.Errorf("the last log ends with %d bytes, want its newest line", len(got))
+	}
+	first, last := logs[0].size, logs[count-1].size
+	if first < 200*1000 || last > floor {
+		t.Errorf("the first log holds %d bytes, the last %d: want all of the first, and the floor", first, last)
+	}
+	runtime.KeepAlive(logs)
+	logs = nil
+	deadline := time.Now().Add(10 * time.Second)
+	for store.over.Load() != 0 {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d bytes of logs that are gone are still counted", store.over.Load())
+		}
+		runtime.GC()
+		runtime.Gosched()
+	}
+}
+
+// BenchmarkLog measures what the log of a simulated application holds: one line.
+func BenchmarkLog(b *testing.B) {
+	var store Store
+	b.ReportAllocs()
+	for b.Loop() {
+		store.New().Printf("%s", "listening at 127.1.0.5:8080")
 	}
 }
