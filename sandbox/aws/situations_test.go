@@ -105,11 +105,21 @@ var situations = []struct {
 		leaving, staying := p.named("leaving"), p.named("staying")
 		p.register(p.group, leaving.id, staying.id)
 		p.shows(p.group, leaving.id+" healthy", staying.id+" healthy")
+		late := p.nodes()[2]
+		id, err := p.emulator.AddFault(fault.Fault{Kind: fault.Stuck, Zone: late.Zone, Resource: "app/" + p.name()})
+		if err != nil {
+			p.Fatal(err)
+		}
 		p.deregister(leaving.id)
 		p.shows(p.group, leaving.id+" draining Target.DeregistrationInProgress", staying.id+" healthy")
-		for range 5 {
-			p.sees("staying")
+		// Five answers in a row, where they would come from both targets in turn.
+		always := func(n aws.EndpointNode) bool {
+			return !slices.ContainsFunc(make([]int, 5), func(int) bool { return p.ask(n) != "staying" })
 		}
+		p.eventually("a node has heard of it", func() bool { return always(p.nodes()[0]) })
+		p.seesAt(late, "leaving") // it has not
+		p.emulator.EndFault(id)
+		p.eventually("the last node has heard of it", func() bool { return always(late) })
 		p.shows(p.group, staying.id+" healthy")
 		out := must(p.elb.DescribeTargetHealth(ctx, &elb.DescribeTargetHealthInput{TargetGroupArn: &p.group, Targets: []types.TargetDescription{{Id: &leaving.id}}}))(p.world)
 		if h := out.TargetHealthDescriptions[0].TargetHealth; h.State != types.TargetHealthStateEnumUnused || h.Reason != types.TargetHealthReasonEnumNotRegistered {
