@@ -6,6 +6,9 @@ import (
 	"slices"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/ec2"
 	"github.com/lockstep-delivery/lockstep/sandbox/kubelet"
 )
 
@@ -48,6 +51,28 @@ func (s *Sandbox) failMachines(life context.Context) {
 		if !awaitChange(life, changed, until) {
 			return
 		}
+	}
+}
+
+// followInstances lets nodes go the way of their instances when somebody stops, starts or terminates these by an AWS API. It ends with life.
+func (s *Sandbox) followInstances(life context.Context) {
+	s.emulator.WatchInstances(func(m ec2.Machine) {
+		for _, node := range s.kubelet.Nodes() {
+			if node.Instance == m.ID && life.Err() == nil {
+				go s.followInstance(life, node.Name, m.State)
+			}
+		}
+	})
+}
+
+func (s *Sandbox) followInstance(life context.Context, node string, state types.InstanceStateName) {
+	switch state {
+	case types.InstanceStateNameTerminated:
+		s.complain("cannot terminate a node like its instance", node, s.kubelet.FailNode(life, node, kubelet.NodeTerminated))
+	case types.InstanceStateNameStopped:
+		s.complain("cannot stop a node like its instance", node, s.kubelet.FailNode(life, node, kubelet.NodeUnreachable))
+	case types.InstanceStateNameRunning:
+		s.complain("cannot start a node like its instance", node, s.kubelet.RestoreNode(life, node))
 	}
 }
 

@@ -400,6 +400,9 @@ func (s *Sandbox) startKubelet(ctx context.Context) error {
 	select {
 	case <-k.Ready():
 		s.running.Go(func() { s.failMachines(life) })
+		if s.emulator != nil {
+			s.followInstances(life)
+		}
 		if s.member != nil {
 			s.running.Go(func() { s.followAccount(life) })
 		}

@@ -1,7 +1,6 @@
 package ec2
 
 import (
-	"cmp"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -271,10 +270,4 @@ func (s *Service) checkRuleQuota(rules []rule) error {
 		return exceeded("RulesPerSecurityGroupLimitExceeded", "rules per security group", limit)
 	}
 	return nil
-}
-
-func sortRules(rules []types.SecurityGroupRule) {
-	slices.SortFunc(rules, func(a, b types.SecurityGroupRule) int {
-		return cmp.Compare(*a.SecurityGroupRuleId, *b.SecurityGroupRuleId)
-	})
 }
