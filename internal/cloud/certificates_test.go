@@ -5,9 +5,23 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/acm"
+
 	"github.com/lockstep-delivery/lockstep/internal/balancing/model"
 	"github.com/lockstep-delivery/lockstep/internal/cloud"
+	"github.com/lockstep-delivery/lockstep/sandbox/aws"
 )
+
+// certificate is one that a private authority issues at once.
+func (a account) certificate(t *testing.T, name string) string {
+	t.Helper()
+	client := acm.New(acm.Options{Region: "eu-west-1", BaseEndpoint: &a.endpoint,
+		Credentials: credentials.NewStaticCredentialsProvider(aws.DefaultAccessKeyID, aws.DefaultSecretAccessKey, "")})
+	out := must(client.RequestCertificate(t.Context(), &acm.RequestCertificateInput{DomainName: new(name + ".example.com"),
+		CertificateAuthorityArn: new("arn:aws:acm-pca:eu-west-1:123456789012:certificate-authority/11111111-2222-3333-4444-555555555555")}))(t)
+	return *out.CertificateArn
+}
 
 // Law 3: a certificate that ceases to be the default one and is still wanted is beside the new one before that takes
 // its place.
@@ -16,7 +30,7 @@ func TestTheOldDefaultCertificateStaysWhileAnotherTakesItsPlace(t *testing.T) {
 	a := newAccount(t)
 	c := a.connect(t, cloud.Settings{})
 	w := create(t, c)
-	old, next, third := "arn:aws:acm:eu-west-1:123456789012:certificate/old", "arn:aws:acm:eu-west-1:123456789012:certificate/next", "arn:aws:acm:eu-west-1:123456789012:certificate/third"
+	old, next, third := a.certificate(t, "old"), a.certificate(t, "next"), a.certificate(t, "third")
 	listener := must(c.CreateListener(t.Context(), w.lb, model.Listener{Port: 443, Protocol: "HTTPS", Tags: owned("443"),
 		DefaultActions: w.split(100, 0), Certificates: []string{old, third}}))(t)
 	before := len(a.Journal().Since(0))
