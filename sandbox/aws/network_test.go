@@ -148,9 +148,9 @@ func TestSecurityGroupRules(t *testing.T) {
 	}
 	_, err := w.ec2.DeleteSecurityGroup(ctx, &ec2.DeleteSecurityGroupInput{GroupId: &b})
 	w.wantCode(err, "DependencyViolation")
-	rules := must(w.ec2.DescribeSecurityGroupRules(ctx, &ec2.DescribeSecurityGroupRulesInput{Filters: []types.Filter{filter("group-id", a), filter("is-egress", "false")}}))(w).SecurityGroupRules
+	rules := must(w.ec2.DescribeSecurityGroupRules(ctx, &ec2.DescribeSecurityGroupRulesInput{Filters: []types.Filter{filter("group-id", a)}}))(w).SecurityGroupRules
 	i := slices.IndexFunc(rules, func(r types.SecurityGroupRule) bool { return r.ReferencedGroupInfo != nil })
-	if len(rules) != 3 || i < 0 {
+	if len(rules) != 4 || i < 0 {
 		t.Fatalf("rules of the group: %+v", rules)
 	}
 	must(w.ec2.RevokeSecurityGroupIngress(ctx, &ec2.RevokeSecurityGroupIngressInput{GroupId: &a, SecurityGroupRuleIds: []string{*rules[i].SecurityGroupRuleId}}))(w)
