@@ -75,7 +75,7 @@ func newAccount(t *testing.T, script string) []string {
 	return append(os.Environ(),
 		"EMULATED_AWS=http://"+l.Addr().String(),
 		"AWS_ACCESS_KEY_ID="+aws.DefaultAccessKeyID, "AWS_SECRET_ACCESS_KEY="+aws.DefaultSecretAccessKey, "AWS_DEFAULT_REGION=eu-west-1",
-		"AWS_MAX_ATTEMPTS=1", "AWS_PAGER=", "AWS_DEFAULT_OUTPUT=text", "HOME="+t.TempDir(), "CERTIFICATES="+certificates(t), "PYTHONDONTWRITEBYTECODE=1", "PYTHONWARNINGS=ignore",
+		"AWS_MAX_ATTEMPTS=1", "AWS_PAGER=", "AWS_DEFAULT_OUTPUT=text", "HOME="+t.TempDir(), "CERTIFICATES="+certificates(t), "PYTHONDONTWRITEBYTECODE=1", "PYTHONWARNINGS=ignore", "NO_PROXY=127.0.0.1", "no_proxy=127.0.0.1",
 		"EXPIRED_ACCESS_KEY_ID="+late.ID, "EXPIRED_SECRET_ACCESS_KEY="+late.Secret, "EXPIRED_SESSION_TOKEN="+late.Token,
 	)
 }
