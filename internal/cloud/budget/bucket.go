@@ -43,10 +43,17 @@ func (b *bucket) refill(now time.Time) {
 	b.at = now
 }
 
-// wait is how long it takes at the present refill until a token can be taken that leaves reserve behind,
-// when ahead others take theirs first; zero when it can be taken now. The bucket must be refilled to now.
-func (b *bucket) wait(reserve float64, ahead int) time.Duration {
-	need := min(reserve*b.burst+1+float64(ahead), b.burst+float64(ahead))
+// demand is for one token that leaves reserve behind, a share of the burst, or slack tokens less, when ahead others take theirs first.
+type demand struct {
+	reserve      float64
+	ahead, slack int
+}
+
+// wait is how long it takes at the present refill until a demand can be met; zero when it can be met now. The
+// bucket must be refilled to now.
+func (b *bucket) wait(d demand) time.Duration {
+	left := max(0, d.reserve*b.burst-float64(d.slack))
+	need := min(left+1, b.burst) + float64(d.ahead)
 	if b.tokens >= need {
 		return 0
 	}

@@ -28,7 +28,18 @@ type Budget struct {
 	mu      sync.Mutex
 	buckets map[string]*bucket
 	queue   []*waiter // by arrival
+	refused map[call]time.Time
 }
+
+// call is what Take has refused, until when.
+type call struct {
+	lane               Lane
+	service, operation string
+}
+
+// roundReads is how many calls whoever was refused may make before it tries again: it looks anew at what it acts on, and its
+// own reads must not take, each time, the token that it came back for.
+const roundReads = 4
 
 // waiter is a call that waits for a token.
 type waiter struct {
@@ -52,7 +63,7 @@ func New(settings Settings) *Budget {
 	if settings.Now == nil {
 		settings.Now = time.Now
 	}
-	return &Budget{settings: settings, buckets: map[string]*bucket{}}
+	return &Budget{settings: settings, buckets: map[string]*bucket{}, refused: map[call]time.Time{}}
 }
 
 // BusyError says that no token could be had.
@@ -67,14 +78,21 @@ func (e *BusyError) Error() string {
 	return fmt.Sprintf("no token for %s on lane %s until %s", e.Operation, e.Lane, e.Until.Format(time.RFC3339Nano))
 }
 
-// Take takes the tokens of one call, or gives a *BusyError at once.
+// Take takes the tokens of one call, or gives a *BusyError at once. A call that was refused and comes again in time may
+// go a few tokens into what its lane leaves to the lanes above.
 func (b *Budget) Take(lane Lane, service, operation string) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	now := b.settings.Now()
-	if wait := b.take(bucketsOf(service, operation), reserves[lane], 0, now); wait > 0 {
+	now, key := b.settings.Now(), call{lane, service, operation}
+	slack := 0
+	if until, was := b.refused[key]; was && !now.Before(until) {
+		slack = roundReads
+	}
+	if wait := b.take(bucketsOf(service, operation), demand{reserve: reserves[lane], slack: slack}, now); wait > 0 {
+		b.refused[key] = now.Add(wait)
 		return &BusyError{Lane: lane, Operation: operation, Until: now.Add(wait)}
 	}
+	delete(b.refused, key)
 	return nil
 }
 
@@ -100,7 +118,7 @@ func (b *Budget) Wait(ctx context.Context, lane Lane, service, operation string,
 		b.mu.Lock()
 		now = b.settings.Now()
 		rank := b.rank(w, now)
-		wait := b.take(counted, reserves[rank], b.ahead(w, now), now)
+		wait := b.take(counted, demand{reserve: reserves[rank], ahead: b.ahead(w, now)}, now)
 		b.mu.Unlock()
 		if wait == 0 {
 			return nil
@@ -131,7 +149,7 @@ func (b *Budget) When(lane Lane, service, operation string, now time.Time) time.
 	var wait time.Duration
 	for _, c := range bucketsOf(service, operation) {
 		bucket := b.bucket(c, now)
-		wait = max(wait, bucket.wait(reserves[lane], 0))
+		wait = max(wait, bucket.wait(demand{reserve: reserves[lane]}))
 	}
 	return now.Add(wait)
 }
@@ -152,15 +170,11 @@ func (b *Budget) Throttled(service, operation string) {
 
 // take takes one token of every bucket, or of none, and then gives how long to wait. Calls that are
 // ahead of this one in the queue have a claim on the category's bucket.
-func (b *Budget) take(counted []counted, reserve float64, ahead int, now time.Time) time.Duration {
+func (b *Budget) take(counted []counted, d demand, now time.Time) time.Duration {
 	var wait time.Duration
-	for i, c := range counted {
-		bucket := b.bucket(c, now)
-		if i == 0 {
-			wait = max(wait, bucket.wait(reserve, ahead))
-		} else {
-			wait = max(wait, bucket.wait(reserve, 0))
-		}
+	for _, c := range counted {
+		wait = max(wait, b.bucket(c, now).wait(d))
+		d.ahead = 0
 	}
 	if wait > 0 {
 		return wait

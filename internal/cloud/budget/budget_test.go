@@ -73,6 +73,51 @@ func TestARefilledTokenComesWhenPromised(t *testing.T) {
 	})
 }
 
+// Whoever was refused looks anew at what it acts on before it tries again. In an account without spare tokens its own reads would take the
+// token that it came back for, each time.
+func TestARefusedCallIsNotStarvedByItsOwnReads(t *testing.T) {
+	for _, lane := range []Lane{Targets, Configuration} {
+		t.Run(lane.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := New(Settings{})
+				drain(t, b, lane, "DescribeRules")
+				rounds := 0
+				for err := b.Take(lane, ELBv2, "DeregisterTargets"); err != nil; err = b.Take(lane, ELBv2, "DeregisterTargets") {
+					busy, _ := errors.AsType[*BusyError](err)
+					time.Sleep(time.Until(busy.Until))
+					for _, read := range []Lane{lane, Traffic, Traffic} {
+						if err := b.Wait(t.Context(), read, ELBv2, "DescribeTargetHealth", false); err != nil {
+							t.Fatal(err)
+						}
+					}
+					if rounds++; rounds > 3 {
+						t.Fatal("refused for ever")
+					}
+				}
+			})
+		})
+	}
+}
+
+// What a refused call may take beyond its share is bounded: most of it stays with the lanes above.
+func TestRefusedCallsLeaveMostToThoseAbove(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := New(Settings{})
+		drain(t, b, Configuration, "CreateRule")
+		time.Sleep(400 * time.Millisecond) // until about one token more is there
+		for _, operation := range []string{"CreateRule", "DeleteRule", "AddTags", "RemoveTags", "CreateListener", "DeleteListener"} {
+			_ = b.Take(Configuration, ELBv2, operation)
+		}
+		time.Sleep(400 * time.Millisecond)
+		for _, operation := range []string{"CreateRule", "DeleteRule", "AddTags", "RemoveTags", "CreateListener", "DeleteListener"} {
+			drain(t, b, Configuration, operation)
+		}
+		if n := drain(t, b, Traffic, "ModifyRule"); n < 3 {
+			t.Errorf("%d tokens are left for weights, want at least 3 of 18", n)
+		}
+	})
+}
+
 func TestWaitersGoByLaneThenByArrival(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := New(Settings{MaxWait: time.Minute})
@@ -206,7 +251,7 @@ func TestABucketNeverGivesMoreThanItsLimit(t *testing.T) {
 				b.throttled(now, decrease)
 			}
 			reserve := reserves[rapid.SampledFrom(Lanes).Draw(t, "lane")]
-			if b.wait(reserve, 0) == 0 {
+			if b.wait(demand{reserve: reserve}) == 0 {
 				b.tokens--
 				taken++
 			}
