@@ -17,7 +17,7 @@ demo: build ## Run a canary under load on a local sandbox and report lost reques
 	./bin/lockstep demo --seed $(SEED) --profile $(PROFILE) --scale $(SCALE) --output out/demo.json $(DEMO)
 
 .PHONY: test
-test: controlplane ## Run every test
+test: controlplane clients ## Run every test
 	go test -shuffle=on -timeout 20m ./...
 	cd sandbox/controlplane && GOWORK=off go test -trimpath ./credentials
 
@@ -28,6 +28,18 @@ build: controlplane ## Build bin/lockstep and the sandbox's control plane
 .PHONY: controlplane
 controlplane: ## Build the sandbox's kube-apiserver, etcd and controllers (cached per user)
 	go run ./sandbox/apiserver/build bin/controlplane
+
+.PHONY: clients
+clients: ## Install the AWS CLI and boto3 from Debian where missing, for the tests that drive the emulated AWS with them
+	@./sandbox/aws/foreign/install.sh
+
+.PHONY: thirdparty
+thirdparty: build ## Run Argo Rollouts, external-dns and cloud-provider-aws, unmodified, on a sandbox (builds them first: about 20 min)
+	cd sandbox/thirdparty && GOWORK=off go test -count=1 -timeout 60m -v .
+
+.PHONY: soak
+soak: ## Let bad clients at the emulated AWS for ten minutes (SOAK=)
+	LOCKSTEP_SOAK=$(or $(SOAK),10m) go test -run '^$$' -bench Soak -benchtime 1x -timeout 60m ./sandbox/aws/soak ./sandbox/aws/dataplane/nlb
 
 .PHONY: race
 race: controlplane ## Run the tests that share memory under the race detector
@@ -44,10 +56,11 @@ bench: build ## Run the benchmarks that docs/benchmarks.md quotes
 .PHONY: fuzz
 fuzz: ## Fuzz every parser of user input for a short time each (FUZZTIME=)
 	@set -e; for target in internal/split:FuzzDecode internal/balancing/ingress:FuzzAnnotations \
-		sandbox/aws:FuzzRequests sandbox/aws/wire:FuzzForms sandbox/aws/wire:FuzzDocuments sandbox/aws/wire:FuzzREST \
+		sandbox/aws:FuzzRequests sandbox/aws:FuzzSignatures sandbox/aws/wire:FuzzForms sandbox/aws/wire:FuzzDocuments sandbox/aws/wire:FuzzREST \
 		sandbox/aws/cloudwatch:FuzzExpression sandbox/aws/policy:FuzzDecide sandbox/aws/dataplane:FuzzClient \
-		sandbox/aws/dataplane:FuzzGlob sandbox/kubelet/app:FuzzBehaviour; do \
-		echo "$$target"; go test "./$${target%:*}" -run '^$$' -fuzz "^$${target#*:}\$$" -fuzztime $(or $(FUZZTIME),20s); \
+		sandbox/aws/dataplane:FuzzProxy sandbox/aws/dataplane:FuzzMatchers sandbox/aws/dataplane/desync:FuzzHead \
+		sandbox/aws/dataplane/desync:FuzzBody sandbox/aws/dataplane:FuzzGlob sandbox/kubelet/app:FuzzBehaviour; do \
+		echo "$$target"; go test "./$${target%:*}" -run '^$$' -fuzz "^$${target#*:}\$$" -fuzztime $(or $(FUZZTIME),20s) -fuzzminimizetime 10x; \
 	done
 
 .PHONY: generate
@@ -66,6 +79,7 @@ lint: verify ## gofmt, vet and staticcheck
 	$(TOOLS) staticcheck ./...
 	@# The nested module's main package is left to the compiler: vetting it would look through all of Kubernetes first, for minutes.
 	cd sandbox/controlplane && GOWORK=off go vet -trimpath ./credentials
+	cd sandbox/thirdparty && GOWORK=off go vet .
 
 .PHONY: clean
 clean: ## Remove what was built here
