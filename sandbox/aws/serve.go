@@ -60,16 +60,20 @@ func (c *call) action() (service, operation string) {
 
 // ServeHTTP answers one AWS request, one to the metadata service, or one of the admin API.
 func (e *Emulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if strings.HasPrefix(r.URL.Path, adminPath) {
-		e.admin.ServeHTTP(w, r)
-		return
-	}
-	if id, ok := asksForUserKey(r); ok {
+	forAdmin := strings.HasPrefix(r.URL.Path, adminPath)
+	if id, ok := asksForUserKey(r); ok && !forAdmin {
 		e.serveUserKey(w, id)
 		return
 	}
-	if imds.Serves(r.URL.Path) {
-		e.serveMetadata(w, r)
+	if forAdmin || imds.Serves(r.URL.Path) {
+		switch err := guard(r); {
+		case err != nil:
+			http.Error(w, err.Error(), http.StatusForbidden)
+		case forAdmin:
+			e.admin.ServeHTTP(w, r)
+		default:
+			e.serveMetadata(w, r)
+		}
 		return
 	}
 	c := &call{

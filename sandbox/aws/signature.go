@@ -136,6 +136,9 @@ var global = []string{"sts", "route53", "globalaccelerator", "shield", "s3"}
 func (e *Emulator) authenticate(r *http.Request, c *call) error {
 	c.principal = e.sts.Account().Principal
 	id, dialect := c.identity, c.codec.Dialect()
+	if (e.config.Anonymous || !id.present) && fromPage(r) {
+		return unsigned.in(dialect, "The request must be signed: it comes from a web page of another origin")
+	}
 	if service, operation := c.action(); e.config.Anonymous || !id.present && slices.Contains(signedByToken, service+":"+operation) {
 		return nil
 	}
