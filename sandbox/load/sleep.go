@@ -3,15 +3,13 @@ package load
 import (
 	"context"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // longestSleep is how late the end of the context may be noticed.
 const longestSleep = 5 * time.Millisecond
 
-// sleepUntil waits for a moment, false when the context ended first. It sleeps in the kernel, since the timers of the Go
-// runtime round short waits up to a millisecond, and that would be counted as latency of the server.
+// sleepUntil waits for a moment, false when the context ended first. It pauses as exactly as the system can, since what it is late would be
+// counted as latency of the server.
 func sleepUntil(ctx context.Context, moment time.Time) bool {
 	for {
 		if ctx.Err() != nil {
@@ -21,7 +19,6 @@ func sleepUntil(ctx context.Context, moment time.Time) bool {
 		if left <= 0 {
 			return true
 		}
-		pause := unix.NsecToTimespec(int64(min(left, longestSleep)))
-		_ = unix.Nanosleep(&pause, nil) // interrupted by a signal: the loop looks again
+		pause(min(left, longestSleep))
 	}
 }
