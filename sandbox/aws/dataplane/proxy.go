@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/dataplane/desync"
 )
 
 // exchange is one request on its way through a node, with everything that was true when it came.
@@ -79,6 +81,7 @@ func (s *socket) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if !strings.HasPrefix(x.uri, "/") && x.uri != "*" {
 			x.uri = r.URL.RequestURI() // the client wrote an absolute URI
 		}
+		x.uri = strings.ReplaceAll(x.uri, " ", "%20") // which HTTP/2 can carry
 		if !x.rewrite(a.rewrites) {
 			x.refuse(http.StatusInternalServerError)
 			return
@@ -110,6 +113,9 @@ func unacceptable(r *http.Request) int {
 		return http.StatusMethodNotAllowed
 	}
 	if r.ProtoMajor == 2 {
+		if !desync.Method(r.Method) || !desync.Host(r.Host) {
+			return http.StatusBadRequest // they would be read as something else in a request line, or behind Host:, of HTTP/1.1
+		}
 		if status := tooLong(r); status != 0 {
 			return status
 		}

@@ -3,18 +3,22 @@ package dataplane
 import (
 	"bufio"
 	"bytes"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
+	"net/http/httputil"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"net/http/httputil"
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 )
 
 // witness is a target that writes down which requests it has got. It reads by the letter of RFC 7230, and answers what it is told.
@@ -236,4 +240,66 @@ func newProxyWorld(f *testing.F) (*witness, *Node, *lockedBuffer) {
 	}
 	<-healthy
 	return w, node, log
+}
+
+// TestHTTP2CannotWriteIntoARequestLine: what HTTP/2 carries in fields of their own stays in its place when it becomes a line of HTTP/1.1.
+func TestHTTP2CannotWriteIntoARequestLine(t *testing.T) {
+	w := newWorld(t)
+	a := w.serve("a")
+	a.on(func(rw http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(rw, r.Method+" "+r.RequestURI+" "+r.Host)
+	})
+	w.healthyGroup("g", a.Target)
+	w.secured(Attributes{}, only("g"))
+	for _, c := range []struct{ method, path, host, want string }{
+		{"GET", "/a", "X", "GET /a x:8080"},
+		{"GET /admin HTTP/1.1", "/a", "x", "400"},
+		{"GET", "/a", "x y", "400"},
+		{"GET", "/a", "x/admin", "400"},
+		{"GET", "/a HTTP/1.1", "x", "GET /a%20HTTP/1.1 x:8080"},
+	} {
+		if got := w.frames(c.method, c.path, c.host); got != c.want {
+			t.Errorf("%q %q at %q: got %q, want %q", c.method, c.path, c.host, got, c.want)
+		}
+	}
+}
+
+// frames asks by HTTP/2 as no decent client would, and returns the body of the answer, or its status if that is not 200.
+func (w *world) frames(method, path, host string) string {
+	w.Helper()
+	conn, err := tls.Dial("tcp", w.at.String(), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})
+	if err != nil {
+		w.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+	_, _ = io.WriteString(conn, http2.ClientPreface)
+	framer := http2.NewFramer(conn, conn)
+	framer.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
+	var block bytes.Buffer
+	encoder := hpack.NewEncoder(&block)
+	for _, f := range []hpack.HeaderField{{Name: ":method", Value: method}, {Name: ":scheme", Value: "https"}, {Name: ":path", Value: path}, {Name: ":authority", Value: host}} {
+		_ = encoder.WriteField(f)
+	}
+	if err := errors.Join(framer.WriteSettings(), framer.WriteHeaders(http2.HeadersFrameParam{
+		StreamID: 1, BlockFragment: block.Bytes(), EndHeaders: true, EndStream: true,
+	})); err != nil {
+		w.Fatal(err)
+	}
+	for {
+		frame, err := framer.ReadFrame()
+		if err != nil {
+			w.Fatal(err)
+		}
+		switch frame := frame.(type) {
+		case *http2.MetaHeadersFrame:
+			if status := frame.PseudoValue("status"); status != "200" {
+				return status
+			}
+		case *http2.DataFrame:
+			return string(frame.Data())
+		case *http2.RSTStreamFrame:
+			w.Fatalf("%q %q at %q: the stream is reset: %s", method, path, host, frame.ErrCode)
+		}
+	}
 }

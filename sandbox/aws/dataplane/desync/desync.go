@@ -186,7 +186,7 @@ func (r *reader) requestLine(line string) bool {
 	}
 	first, last := strings.IndexByte(line, ' '), strings.LastIndex(line, " HTTP/")
 	switch {
-	case first <= 0 || !token(line[:first]):
+	case first <= 0 || !Method(line[:first]):
 		return r.refuse(400, Severe, "BadMethod")
 	case last <= first:
 		return r.refuse(400, Severe, "BadVersion")
@@ -328,7 +328,7 @@ func (r *reader) field(f Field, odd bool) bool {
 			r.Hosts, r.dirty = append(r.Hosts, f.Value), true
 			return true
 		}
-		if strings.Trim(f.Value, hostCharacters) != "" {
+		if !Host(f.Value) {
 			return r.refuse(400, Severe, "BadHeader")
 		}
 	case name == "content-length":
@@ -346,7 +346,18 @@ func (r *reader) field(f Field, odd bool) bool {
 	return true
 }
 
-const hostCharacters = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!$%&()*+,-.:;=['_]~"
+// Method says whether text can be the method of a request: one token of RFC 7230.
+func Method(text string) bool { return token(text) }
+
+// Host says whether text has only characters that the name of a host may have (RFC 3986, 3.2.2), with its port. It may be empty.
+func Host(text string) bool {
+	for i := range len(text) {
+		if !hosts[text[i]] {
+			return false
+		}
+	}
+	return true
+}
 
 // suspect notes a header that becomes one of those that frame bodies when it is written more carelessly.
 func (r *reader) suspect(f Field) {
@@ -527,9 +538,16 @@ func token(text string) bool {
 	return text != ""
 }
 
-var tokens = func() (table [256]bool) {
-	for _, c := range []byte("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ") {
+const alphanumeric = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+var (
+	tokens = tableOf("!#$%&'*+-.^_`|~" + alphanumeric)
+	hosts  = tableOf("!$%&()*+,-.:;=['_]~" + alphanumeric)
+)
+
+func tableOf(characters string) (table [256]bool) {
+	for _, c := range []byte(characters) {
 		table[c] = true
 	}
 	return table
-}()
+}
