@@ -63,6 +63,10 @@ func (x *exchange) multiplexed(u *upstream, t *target, p *pool, f *forward) (fit
 		return false, err
 	}
 	defer res.Body.Close()
+	if err := sensible(res.StatusCode); err != nil {
+		t.usage.broke(err)
+		return false, err
+	}
 	moving()
 	t.group.times.add(time.Since(sent))
 	t.usage.status[res.StatusCode/100].Add(1)
@@ -88,6 +92,7 @@ func (x *exchange) cause(ctx context.Context, u *upstream, err error) error {
 	case x.r.Context().Err() != nil:
 		return errClientGone
 	case ctx.Err() != nil:
+		u.cause.CompareAndSwap(nil, &errSilent) // nobody knows whether the other streams of the connection get answers
 		return context.Cause(ctx)
 	}
 	return err

@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -175,6 +176,8 @@ func TestHTTP2Targets(t *testing.T) {
 			}
 		case "/broken":
 			panic(http.ErrAbortHandler)
+		case "/700":
+			rw.WriteHeader(700)
 		}
 		_, _ = io.WriteString(rw, r.Proto+" "+r.RequestURI+" "+r.Header.Get("X-Forwarded-For"))
 	})
@@ -189,12 +192,12 @@ func TestHTTP2Targets(t *testing.T) {
 			t.Errorf("got %q", body)
 		}
 	}
-	for path, want := range map[string]int{"/silent": 504, "/broken": 502} {
+	for path, want := range map[string]int{"/silent": 504, "/broken": 502, "/700": 502} {
 		if res, _ := w.get2(path); res.StatusCode != want || res.Header.Get("Server") != "awselb/2.0" {
 			t.Errorf("%s: got %s by %q", path, res.Status, res.Header.Get("Server"))
 		}
 	}
-	if usage := w.node.Stats().Targets[0].Usage; usage.Requests != 5 || usage.InFlight != 0 || usage.BrokenResponses != 2 {
+	if usage := w.node.Stats().Targets[0].Usage; usage.Requests != 6 || usage.InFlight != 0 || usage.BrokenResponses != 3 {
 		t.Errorf("got %+v", usage)
 	}
 
@@ -333,4 +336,31 @@ func TestClientKeepAliveEndsOverHTTP2(t *testing.T) {
 	if n := w.node.Stats().NewConnections; n != 3 {
 		t.Errorf("%d connections for three requests", n)
 	}
+}
+
+// TestHTTP2ConnectionThatHangsIsLeft: no request follows one that had no answer onto its connection, since nobody knows whether there is somebody
+// at its other end.
+func TestHTTP2ConnectionThatHangsIsLeft(t *testing.T) {
+	w := newWorld(t)
+	var first atomic.Pointer[string] // the connection of the first request
+	a := w.serveHTTP2(func(rw http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/healthz" {
+			return
+		}
+		if first.CompareAndSwap(nil, &r.RemoteAddr) || *first.Load() == r.RemoteAddr {
+			<-r.Context().Done()
+		}
+	})
+	group := quick("g")
+	group.ProtocolVersion = HTTP2
+	w.node.ApplyGroup(group)
+	w.node.ApplyTargets("g", TargetSet{Targets: []Target{a}})
+	w.awaitState(a, Healthy)
+	w.secured(Attributes{IdleTimeout: 300 * time.Millisecond}, only("g"))
+	for _, want := range []int{504, 200} {
+		if res, _ := w.get2("/"); res.StatusCode != want {
+			t.Errorf("got %s, want %d", res.Status, want)
+		}
+	}
+	w.eventually("it is closed", func() bool { return w.node.Stats().TargetConnections == 1 })
 }

@@ -395,15 +395,22 @@ func (x *exchange) answer(u *upstream) (*http.Response, error) {
 		if err != nil {
 			return nil, err
 		}
+		changes := res.StatusCode == http.StatusSwitchingProtocols
 		switch {
-		case res.StatusCode == http.StatusSwitchingProtocols && x.upgrade != "":
+		case changes && x.upgrade != "":
 			return res, nil
-		case res.StatusCode == http.StatusSwitchingProtocols, res.StatusCode < 100, res.StatusCode > 599:
-			return nil, fmt.Errorf("the target answered with status %d", res.StatusCode)
-		case res.StatusCode >= 200:
-			return res, nil
+		case changes, res.StatusCode < 100, res.StatusCode >= 200:
+			return res, sensible(res.StatusCode)
 		}
 	}
+}
+
+// sensible is nil for the status of a final response.
+func sensible(status int) error {
+	if status < 200 || status > 599 {
+		return fmt.Errorf("the target answered with status %d", status)
+	}
+	return nil
 }
 
 // head passes on the header of the response.
