@@ -309,3 +309,14 @@ func TestManyRequestsOnOneConnection(t *testing.T) {
 		}
 	}
 }
+
+// TestStalledBodyOfARequestThatNoTargetGets: whoever announces a body and does not send it has its answer and its connection closed after the idle
+// timeout.
+func TestStalledBodyOfARequestThatNoTargetGets(t *testing.T) {
+	w := newWorld(t)
+	w.apply(NodeConfig{Attributes: Attributes{IdleTimeout: 200 * time.Millisecond}, Listeners: []Listener{
+		{Port: 8080, Protocol: HTTP, Default: Action{Fixed: &FixedResponse{Status: 404}}}}})
+	if got := fmt.Sprint(statuses(t, w.say("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nab"))); got != "[404]" {
+		t.Errorf("got %s", got)
+	}
+}

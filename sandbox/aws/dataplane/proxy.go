@@ -52,6 +52,9 @@ func (s *socket) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if x.verdict.Continue && r.ContentLength != 0 && r.ProtoAtLeast(1, 1) {
 			w.WriteHeader(http.StatusContinue)
 		}
+		if r.ContentLength != 0 {
+			_ = in.SetReadDeadline(x.start.Add(routes.attributes.IdleTimeout)) // net/http waits for the body even if nobody here reads it
+		}
 	}
 	if x.apart() || x.start.Sub(x.client.accepted) > routes.attributes.ClientKeepAlive || x.client.requests.Add(1) >= requestsPerConnection {
 		w.Header().Set("Connection", "close") // which HTTP/2 says by GOAWAY
