@@ -132,6 +132,31 @@ func TestPreserveHostAndInvalidHeaders(t *testing.T) {
 	}
 }
 
+// TestHeadersOfTheNodeAreNotForgedInStrangeWriting: a space before the colon makes no header of it for this node, and does for a careless target.
+func TestHeadersOfTheNodeAreNotForgedInStrangeWriting(t *testing.T) {
+	w := newWorld(t)
+	seen := make(chan string, 1)
+	w.healthyGroup("g", w.raw(func(conn net.Conn) {
+		head := ""
+		for r := bufio.NewReader(conn); !strings.HasSuffix(head, "\r\n\r\n"); {
+			line, err := r.ReadString('\n')
+			if err != nil {
+				return
+			}
+			head += line
+		}
+		_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+		if !strings.Contains(head, "/healthz") {
+			seen <- head
+		}
+	}))
+	w.forwarding(only("g"))
+	w.say("GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nx-forwarded-for : forged\r\nX-AMZN-OIDC-Identity\t: forged\r\nhost : forged\r\nTransfer-Encoding : chunked\r\nx y : kept\r\n\r\n")
+	if head := <-seen; strings.Contains(head, "forged") || strings.Contains(head, "chunked") || !strings.Contains(head, "\r\nx y : kept\r\n") {
+		t.Errorf("the target got %q", head)
+	}
+}
+
 // TestBodies sends bodies of many sizes both ways, framed by length and in chunks.
 func TestBodies(t *testing.T) {
 	w := newWorld(t)

@@ -178,6 +178,10 @@ func TestHTTP2Targets(t *testing.T) {
 			panic(http.ErrAbortHandler)
 		case "/700":
 			rw.WriteHeader(700)
+		case "/trailer":
+			_, _ = io.Copy(io.Discard, r.Body)
+			_, _ = fmt.Fprint(rw, r.Trailer)
+			return
 		}
 		_, _ = io.WriteString(rw, r.Proto+" "+r.RequestURI+" "+r.Header.Get("X-Forwarded-For"))
 	})
@@ -199,6 +203,12 @@ func TestHTTP2Targets(t *testing.T) {
 	}
 	if usage := w.node.Stats().Targets[0].Usage; usage.Requests != 6 || usage.InFlight != 0 || usage.BrokenResponses != 3 {
 		t.Errorf("got %+v", usage)
+	}
+
+	r, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://"+w.at.String()+"/trailer", strings.NewReader("body"))
+	r.Trailer = http.Header{"X-Check": {"1"}, "X-Forwarded-For": {"forged"}}
+	if _, _, body := w.do(r); body != "map[X-Check:[1]]" {
+		t.Errorf("the target got the trailer %s", body)
 	}
 
 	w.forwarding(only("g")) // now without TLS: HTTP/1.1

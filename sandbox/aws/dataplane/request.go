@@ -93,8 +93,8 @@ func (x *exchange) passedRaw(line func(name, value string), invalid bool) {
 	if x.verdict != nil {
 		for _, f := range x.verdict.Raw {
 			invalid = invalid || strange(f.Name)
-			// What has a meaning here is not passed on by people who write it in a strange way.
-			if !ours(textproto.CanonicalMIMEHeaderKey(f.Name)) && !(strange(f.Name) && x.routes.attributes.DropInvalidHeaders) {
+			// What has a meaning here is not passed on by people who write it in a strange way, such as with a space behind it.
+			if !ours(textproto.CanonicalMIMEHeaderKey(strings.TrimSpace(f.Name))) && !(strange(f.Name) && x.routes.attributes.DropInvalidHeaders) {
 				line(f.Name, f.Value)
 			}
 		}
@@ -121,7 +121,12 @@ func ours(name string) bool {
 
 // strange says whether the name of a header is invalid for a load balancer.
 func strange(name string) bool {
-	return strings.Trim(name, "-0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ") != ""
+	for _, c := range []byte(name) {
+		if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '-') {
+			return true
+		}
+	}
+	return false
 }
 
 // overwritten says whether the node writes a header itself, so that the client's is not copied.
