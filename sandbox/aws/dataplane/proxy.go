@@ -385,7 +385,7 @@ func (x *exchange) send(t *target, p *pool, f *forward) error {
 		return err
 	}
 	x.trailer(res)
-	fit = writeErr == nil && !res.Close && u.r.Buffered() == 0 && !x.apart() && unhook()
+	fit = writeErr == nil && !res.Close && u.quiet() && !x.apart() && unhook()
 	return nil
 }
 

@@ -264,6 +264,63 @@ func TestHTTP2CannotWriteIntoARequestLine(t *testing.T) {
 	}
 }
 
+// corked holds back what is written until it is let go.
+type corked struct {
+	net.Conn
+	held bytes.Buffer
+	on   bool
+}
+
+// Write writes, or keeps for later.
+func (c *corked) Write(p []byte) (int, error) {
+	if c.on {
+		return c.held.Write(p)
+	}
+	return c.Conn.Write(p)
+}
+
+// TestWhatFollowsAnAnswerIsNotTheNextOne: a target that has sent more than its answer, in a record of its own that TLS has already taken in, is asked
+// again on another connection.
+func TestWhatFollowsAnAnswerIsNotTheNextOne(t *testing.T) {
+	w := newWorld(t)
+	config := &tls.Config{Certificates: []tls.Certificate{certificate(t, "a.example.com")}}
+	a := w.raw(func(conn net.Conn) {
+		cork := &corked{Conn: conn}
+		over := tls.Server(cork, config)
+		for r := bufio.NewReader(over); ; {
+			request, err := http.ReadRequest(r)
+			if err != nil {
+				return
+			}
+			if request.Method == http.MethodHead { // with a body, in two records and one segment
+				cork.on = true
+				const second = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison"
+				_, _ = fmt.Fprintf(over, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n", len(second))
+				_, _ = io.WriteString(over, second)
+				cork.on = false
+				_, _ = cork.held.WriteTo(conn)
+				continue
+			}
+			_, _ = io.WriteString(over, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nreal")
+		}
+	})
+	g := quick("g")
+	g.Protocol, g.HealthCheck.Protocol = HTTPS, HTTPS
+	w.node.ApplyGroup(g)
+	w.node.ApplyTargets("g", TargetSet{Targets: []Target{a}})
+	w.awaitState(a, Healthy)
+	w.forwarding(only("g"))
+	w.wantTarget("real")
+	before := w.node.Stats().NewTargetConnections
+	w.wantTarget("real")
+	if n := w.node.Stats().NewTargetConnections; n != before {
+		t.Errorf("%d connections for the second request: a good one is not used again", n-before)
+	}
+	head, _ := http.NewRequestWithContext(t.Context(), http.MethodHead, w.url("/"), nil)
+	w.do(head)
+	w.wantTarget("real")
+}
+
 // frames asks by HTTP/2 as no decent client would, and returns the body of the answer, or its status if that is not 200.
 func (w *world) frames(method, path, host string) string {
 	w.Helper()

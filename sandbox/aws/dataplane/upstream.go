@@ -109,6 +109,23 @@ func (u *upstream) alive() bool {
 	return u.probe.Alive()
 }
 
+// quiet says whether the target has sent nothing after its answer, as far as that has been read: it would pass for the next answer. What TLS has
+// taken in and not handed out is behind the back of the probe.
+func (u *upstream) quiet() bool {
+	if u.r.Buffered() > 0 {
+		return false
+	}
+	if _, secured := u.conn.(*tls.Conn); !secured {
+		return true
+	}
+	if u.conn.SetReadDeadline(time.Unix(1, 0)) != nil {
+		return false
+	}
+	var one [1]byte
+	n, err := u.conn.Read(one[:])
+	return n == 0 && isTimeout(err) && u.conn.SetReadDeadline(time.Time{}) == nil
+}
+
 // acquire returns a connection for one request: an idle one, or a new one. It fails with errLeft when
 // the target takes no new requests.
 func (t *target) acquire(ctx context.Context, g *Group, idleTimeout time.Duration) (*upstream, error) {
