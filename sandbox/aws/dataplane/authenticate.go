@@ -175,23 +175,27 @@ func (x *exchange) callback(a *Authentication) {
 		return
 	}
 	s.Expires = x.start.Add(min(a.SessionTimeout, 7*24*time.Hour)).Unix()
-	x.keep(a, s)
+	if !x.keep(a, s) {
+		x.refuse(http.StatusInternalServerError)
+		return
+	}
 	x.found(state[1])
 }
 
-// keep gives the client the cookies of a session.
-func (x *exchange) keep(a *Authentication, s *session) {
+// keep gives the client the cookies of a session; false: what the issuer says of the user is too large for them.
+func (x *exchange) keep(a *Authentication, s *session) bool {
 	until := time.Unix(s.Expires, 0)
 	text, _ := json.Marshal(s) // of strings and what was JSON before
 	sealed := x.node.cookie.seal("session of "+a.name(), until, string(text))
-	for i := 0; i < maxSessionShard; i++ {
-		if i > 0 && len(sealed) == 0 {
-			break
-		}
+	if len(sealed) > maxSessionShard*sessionShard {
+		return false
+	}
+	for i := 0; len(sealed) > 0; i++ {
 		shard := sealed[:min(sessionShard, len(sealed))]
 		sealed = sealed[len(shard):]
 		x.w.Header().Add("Set-Cookie", fmt.Sprintf("%s-%d=%s; Expires=%s; Path=/; Secure; HttpOnly", a.SessionCookie, i, shard, until.UTC().Format(http.TimeFormat)))
 	}
+	return true
 }
 
 // renewed is a session whose token is good: as it is, or with a new token in exchange for the refresh token. Nil: the user has to log in again,
@@ -209,11 +213,14 @@ func (x *exchange) renewed(a *Authentication, s *session) *session {
 		fresh.Refresh = s.Refresh // which goes on being good
 	}
 	fresh.Expires = s.Expires
-	x.keep(a, fresh)
+	if !x.keep(a, fresh) {
+		return nil
+	}
 	return fresh
 }
 
-// session opens the cookies of a session, nil: there is none that is valid.
+// session opens the cookies of a session, nil: there is none that is valid. Clients keep the last cookies of an older session that had more of
+// them.
 func (x *exchange) session(a *Authentication) *session {
 	sealed := ""
 	for i := range maxSessionShard {
@@ -222,13 +229,12 @@ func (x *exchange) session(a *Authentication) *session {
 			break
 		}
 		sealed += c.Value
+		parts := x.node.cookie.unseal("session of "+a.name(), sealed, x.start)
+		if s := (&session{}); len(parts) == 1 && json.Unmarshal([]byte(parts[0]), s) == nil {
+			return s
+		}
 	}
-	parts := x.node.cookie.unseal("session of "+a.name(), sealed, x.start)
-	s := &session{}
-	if len(parts) != 1 || json.Unmarshal([]byte(parts[0]), s) != nil {
-		return nil
-	}
-	return s
+	return nil
 }
 
 // issuerError is an answer of the issuer that is an error.

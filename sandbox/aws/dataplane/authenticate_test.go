@@ -298,6 +298,31 @@ func TestTokensAreRenewed(t *testing.T) {
 	}
 }
 
+// TestSessionCookies: a session is found among what is left of an older one that needed more cookies, and one that needs too many does not begin.
+func TestSessionCookies(t *testing.T) {
+	w := newWorld(t)
+	w.healthyGroup("g", w.serve("a").Target)
+	login, token := newIssuer(t)
+	w.gated(Gate{Authenticate: login})
+	text, _ := json.Marshal(session{Subject: "kim", Token: "t0ken", Claims: []byte(`{}`), Expires: time.Now().Add(time.Hour).Unix()})
+	sealed := w.node.cookie.seal("session of "+login.name(), time.Now().Add(time.Hour), string(text))
+	w.client.Jar.SetCookies(&url.URL{Scheme: "https", Host: w.at.String(), Path: "/"}, []*http.Cookie{
+		{Name: login.SessionCookie + "-0", Value: sealed}, {Name: login.SessionCookie + "-1", Value: "older"},
+	})
+	if res, body := w.get2("/"); body != "a" {
+		t.Errorf("got %s %q", res.Status, body)
+	}
+
+	w.client.Jar, _ = cookiejar.New(nil)
+	w.client.CheckRedirect = nil
+	token(func(rw http.ResponseWriter, _ *http.Request) {
+		_, _ = fmt.Fprintf(rw, `{"access_token": "t0ken", "refresh_token": %q}`, strings.Repeat("x", maxSessionShard*sessionShard))
+	})
+	if res, _ := w.get2("/"); res.StatusCode != 500 || res.Header.Get("Server") != "awselb/2.0" {
+		t.Errorf("a session that no cookies hold: got %s", res.Status)
+	}
+}
+
 func TestFunctionsAreNotThere(t *testing.T) {
 	w := newWorld(t)
 	w.node.ApplyGroup(Group{ARN: "g", Protocol: HTTP, Function: true})

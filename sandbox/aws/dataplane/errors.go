@@ -19,7 +19,7 @@ import (
 //	463  X-Forwarded-For holds more than 30 addresses
 //	464  HTTP/1.1 to a group that speaks HTTP/2 or gRPC, gRPC to one that speaks HTTP/1.1, other methods than POST to gRPC
 //	500  a transform makes something of the request that is none; a redirect to a URL longer than 8 KB (an assumption);
-//	     the issuer of tokens cannot be reached
+//	     the issuer of tokens cannot be reached, or says more of a user than the cookies of a session can hold
 //	502  connect refused or reset, or no route; TLS handshake with the target; the connection ended or was reset
 //	     with the request outstanding; the response makes no sense, or has more than 32 KB of headers;
 //	     the deregistration delay ended with the request in flight; the target is a function, of which there are none
