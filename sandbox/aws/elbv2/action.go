@@ -60,6 +60,9 @@ func (s *Service) action(r eventual.Reader, lb *loadBalancer, a types.Action) (t
 	if !lb.application() && a.Type != types.ActionTypeEnumForward {
 		return a, wire.Errorf("InvalidConfigurationRequest", "A network load balancer takes only forward actions")
 	}
+	if foreignConfig(a) {
+		return a, wire.Errorf("ValidationError", "An action of type %.40s takes only the config of that type", a.Type)
+	}
 	switch a.Type {
 	case types.ActionTypeEnumForward:
 		return s.forward(r, lb, a)
@@ -75,6 +78,24 @@ func (s *Service) action(r eventual.Reader, lb *loadBalancer, a types.Action) (t
 		return s.gate(a)
 	}
 	return a, invalidEnum("actions.type", a.Type)
+}
+
+// foreignConfig says whether an action has the config of another type. Nobody would validate that, and a forward in it would count as
+// a reference to its target groups.
+func foreignConfig(a types.Action) bool {
+	for of, given := range map[types.ActionTypeEnum]bool{
+		types.ActionTypeEnumForward:             a.ForwardConfig != nil || deref(a.TargetGroupArn) != "",
+		types.ActionTypeEnumRedirect:            a.RedirectConfig != nil,
+		types.ActionTypeEnumFixedResponse:       a.FixedResponseConfig != nil,
+		types.ActionTypeEnumAuthenticateOidc:    a.AuthenticateOidcConfig != nil,
+		types.ActionTypeEnumAuthenticateCognito: a.AuthenticateCognitoConfig != nil,
+		types.ActionTypeEnumJwtValidation:       a.JwtValidationConfig != nil,
+	} {
+		if given && of != a.Type {
+			return true
+		}
+	}
+	return false
 }
 
 // forward puts a forward action into both forms: TargetGroupArn for one group, and ForwardConfig.

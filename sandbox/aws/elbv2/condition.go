@@ -70,6 +70,9 @@ func hasRegexes(c types.RuleCondition) bool {
 // condition validates one condition and returns its values for counting.
 func condition(c types.RuleCondition) (types.RuleCondition, []string, error) {
 	field := deref(c.Field)
+	if foreignCondition(c) {
+		return c, nil, wire.Errorf("ValidationError", "A %.60s condition takes only the config of that field, and Values only where it is host-header or path-pattern", field)
+	}
 	switch field {
 	case "host-header":
 		return hostCondition(c)
@@ -94,6 +97,26 @@ func condition(c types.RuleCondition) (types.RuleCondition, []string, error) {
 		return queryCondition(c)
 	}
 	return c, nil, wire.Errorf("ValidationError", "Condition field '%.60s' must be one of host-header, path-pattern, http-header, http-request-method, query-string, source-ip", field)
+}
+
+// foreignCondition says whether a condition has values in a place that is not its field's. Nobody would validate those, and nodes could
+// not act on them.
+func foreignCondition(c types.RuleCondition) bool {
+	field := deref(c.Field)
+	for of, given := range map[string]bool{
+		"host-header":         c.HostHeaderConfig != nil,
+		"path-pattern":        c.PathPatternConfig != nil,
+		"http-header":         c.HttpHeaderConfig != nil,
+		"http-request-method": c.HttpRequestMethodConfig != nil,
+		"source-ip":           c.SourceIpConfig != nil,
+		"query-string":        c.QueryStringConfig != nil,
+	} {
+		if given && of != field {
+			return true
+		}
+	}
+	both := field == "host-header" || field == "path-pattern"
+	return len(c.Values) > 0 && !both || len(c.RegexValues) > 0 && !both && field != "http-header"
 }
 
 func missingConfig(field string) error {
