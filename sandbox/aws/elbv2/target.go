@@ -67,6 +67,9 @@ func (s *Service) RegisterTargets(r eventual.Reader, in *elb.RegisterTargetsInpu
 		}
 		added = append(added, t)
 	}
+	if err := checkTogether(g, added); err != nil {
+		return nil, err
+	}
 	if err := s.targetQuota(g, added); err != nil {
 		return nil, err
 	}
@@ -134,6 +137,22 @@ func checkServer(g *targetGroup, t *target) error {
 	}
 	if known := g.targets[t.key]; known != nil && !known.draining && known.server != t.server {
 		return wire.Errorf("InvalidTarget", "The server ID of target '%s' cannot be changed while it is registered", t.key.ID)
+	}
+	return nil
+}
+
+// checkTogether validates what the targets of one call are to each other.
+func checkTogether(g *targetGroup, added []*target) error {
+	kind := g.value.Get().TargetType
+	if len(added) > 1 && (kind == types.TargetTypeEnumAlb || kind == types.TargetTypeEnumLambda) {
+		return wire.Errorf("TooManyTargets", "Target group '%s' of type %s can have one target only, not %d", g.name, kind, len(added))
+	}
+	servers := map[string]string{}
+	for _, t := range added {
+		if other, taken := servers[t.server]; taken && t.server != "" {
+			return wire.Errorf("InvalidTarget", "The server ID '%s' is given to targets '%s' and '%s'", t.server, other, t.key.ID)
+		}
+		servers[t.server] = t.key.ID
 	}
 	return nil
 }
@@ -295,7 +314,9 @@ func (s *Service) DescribeTargetHealth(r eventual.Reader, in *elb.DescribeTarget
 		}
 		port := deref(v.Port)
 		if d.Port != nil {
-			port = *d.Port
+			if port = *d.Port; port < 1 || port > 65535 {
+				return nil, wire.Errorf("ValidationError", "Port '%d' must be between 1 and 65535", port)
+			}
 		}
 		t := g.targets[dataplane.TargetKey{ID: *d.Id, Port: uint16(port)}]
 		if t == nil {
