@@ -132,17 +132,29 @@ func (s *Service) front(lb *loadBalancer, port int32) *targetGroup {
 	return nil
 }
 
-// moveFront tells the nodes that have a load balancer as a target that its addresses have changed.
+// moveFront tells the nodes that have a load balancer as a target that its addresses have changed: in each group of which it is a
+// target, for it can be one on several ports.
 func (s *Service) moveFront(lb *loadBalancer) {
-	g := s.front(lb, 0)
-	if g == nil || g.balancer == nil {
-		return
+	for _, g := range s.targetGroups {
+		if g.balancer == nil || g.value.Get().TargetType != types.TargetTypeEnumAlb || !g.has(lb.arn) {
+			continue
+		}
+		nodes := g.balancer.everyNode()
+		for _, n := range nodes {
+			if known := n.groups[g.arn]; known != nil {
+				known.targetsChanged = true
+			}
+		}
+		s.after(0, func() []*node { return nodes })
 	}
-	for _, n := range g.balancer.nodes {
-		if known := n.groups[g.arn]; known != nil {
-			known.targetsChanged = true
+}
+
+// has says whether an id is registered in the group and does not drain.
+func (g *targetGroup) has(id string) bool {
+	for key, t := range g.targets {
+		if key.ID == id && !t.draining {
+			return true
 		}
 	}
-	nodes := slices.Clone(g.balancer.nodes)
-	s.after(0, func() []*node { return nodes })
+	return false
 }
