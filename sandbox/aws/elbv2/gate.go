@@ -2,6 +2,7 @@ package elbv2
 
 import (
 	"cmp"
+	"maps"
 	"net/url"
 	"slices"
 	"strings"
@@ -61,7 +62,6 @@ func (s *Service) gateOIDC(a types.Action) (types.Action, error) {
 	case c.ClientSecret == nil && !(deref(c.UseExistingClientSecret) && known):
 		return a, wire.Errorf("ValidationError", "A client secret must be specified")
 	}
-	secret := c.ClientSecret
 	c.ClientSecret, c.UseExistingClientSecret = nil, nil
 	var err error
 	c.OnUnauthenticatedRequest = cmp.Or(c.OnUnauthenticatedRequest, types.AuthenticateOidcActionConditionalBehaviorEnumAuthenticate)
@@ -69,11 +69,41 @@ func (s *Service) gateOIDC(a types.Action) (types.Action, error) {
 		string(c.OnUnauthenticatedRequest), c.AuthenticationRequestExtraParams, c.Scope, c.SessionCookieName, c.SessionTimeout); err != nil {
 		return a, err
 	}
-	if secret != nil { // Only of an action that is taken.
-		s.secrets[client] = *secret
-	}
 	a.AuthenticateOidcConfig = &c
 	return a, nil
+}
+
+// maxSecrets is after how many secrets those that no rule uses any more are forgotten.
+const maxSecrets = 1000
+
+// keepSecrets remembers the secrets of the actions of a call that is not refused any more.
+func (s *Service) keepSecrets(given []types.Action) {
+	s.forgetSecrets(given)
+	for _, a := range given {
+		if c := a.AuthenticateOidcConfig; c != nil && c.ClientSecret != nil {
+			s.secrets[clientOf{deref(c.TokenEndpoint), deref(c.ClientId)}] = *c.ClientSecret
+		}
+	}
+}
+
+// forgetSecrets drops the secrets that neither a rule nor the given actions use, if there are too many.
+func (s *Service) forgetSecrets(given []types.Action) {
+	if len(s.secrets) <= maxSecrets {
+		return
+	}
+	used := map[clientOf]bool{}
+	use := func(actions []types.Action) {
+		for _, a := range actions {
+			if c := a.AuthenticateOidcConfig; c != nil {
+				used[clientOf{deref(c.TokenEndpoint), deref(c.ClientId)}] = true
+			}
+		}
+	}
+	use(given)
+	for _, one := range s.rules {
+		use(one.value.Get().Actions)
+	}
+	maps.DeleteFunc(s.secrets, func(client clientOf, _ string) bool { return !used[client] })
 }
 
 func gateCognito(a types.Action) (types.Action, error) {

@@ -1,6 +1,7 @@
 package elbv2
 
 import (
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -118,4 +119,51 @@ func TestGatesThatAreRefused(t *testing.T) {
 	if got.TokenEndpoint != "https://shop.auth.eu-west-1.amazoncognito.com/oauth2/token" || got.Issuer != "https://cognito-idp.eu-west-1.amazonaws.com/eu-west-1_x" {
 		t.Errorf("got %+v", got)
 	}
+}
+
+// A call that is refused, for whatever reason, changes no secret of a client and leaves none behind.
+func TestARefusedCallKeepsNoSecret(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAccount(t, "ideal", 1)
+		defer a.Service.Close()
+		lb := a.balancerARN()
+		listener := retry(a, a.CreateListener, &elb.CreateListenerInput{
+			LoadBalancerArn: &lb, Port: new(int32(443)), Protocol: types.ProtocolEnumHttps, DefaultActions: gated(oidc()),
+			Certificates: []types.Certificate{{CertificateArn: new("arn:aws:acm:eu-west-1:123456789012:certificate/x")}},
+		}).Listeners[0].ListenerArn
+		bad := oidc(func(c *types.AuthenticateOidcActionConfig) { c.ClientSecret = new("wrong") })
+		refused := map[string]error{}
+		rule := &elb.CreateRuleInput{
+			ListenerArn: listener, Priority: new(int32(1)), Conditions: []types.RuleCondition{{Field: new("path-pattern"), Values: []string{"/"}}}, Actions: fixedAction(),
+		}
+		retry(a, a.CreateRule, rule)
+		rule.Actions = gated(bad)
+		_, refused["PriorityInUse"] = a.CreateRule(reader, rule)
+		_, refused["DuplicateListener"] = a.CreateListener(reader, &elb.CreateListenerInput{
+			LoadBalancerArn: &lb, Port: new(int32(443)), Protocol: types.ProtocolEnumHttps, DefaultActions: rule.Actions, SslPolicy: new("ELBSecurityPolicy-TLS13-1-2-2021-06"),
+			Certificates: []types.Certificate{{CertificateArn: new("arn:aws:acm:eu-west-1:123456789012:certificate/x")}},
+		})
+		_, refused["InvalidLoadBalancerAction"] = a.ModifyListener(reader, &elb.ModifyListenerInput{ListenerArn: listener, DefaultActions: []types.Action{bad}})
+		for want, err := range refused {
+			if got := code(err); got != want {
+				t.Errorf("refused with %q, want %s", got, want)
+			}
+		}
+		if len(a.secrets) != 1 || a.secrets[clientOf{"https://id.example.com/token", "shop"}] != "s3cret" {
+			t.Errorf("secrets are %v", a.secrets)
+		}
+		for i := range maxSecrets + 100 {
+			retry(a, a.ModifyListener, &elb.ModifyListenerInput{ListenerArn: listener, DefaultActions: gated(oidc(func(c *types.AuthenticateOidcActionConfig) { c.ClientId = new(fmt.Sprint("client-", i)) }))})
+		}
+		if n := len(a.secrets); n > maxSecrets+1 || a.secrets[clientOf{"https://id.example.com/token", fmt.Sprint("client-", maxSecrets+99)}] != "s3cret" {
+			t.Errorf("%d secrets are kept for one rule, without that which it uses", n)
+		}
+	})
+}
+
+// gated is a fixed response behind a gate.
+func gated(gate types.Action) []types.Action {
+	last := fixedAction()[0]
+	last.Order = new(int32(9))
+	return []types.Action{gate, last}
 }

@@ -66,6 +66,7 @@ func (s *Service) CreateListener(r eventual.Reader, in *elb.CreateListenerInput)
 	if err := s.groupQuota(lb, v.DefaultActions); err != nil {
 		return nil, err
 	}
+	s.keepSecrets(in.DefaultActions)
 	l := s.addListener(lb, v, tags)
 	return &elb.CreateListenerOutput{Listeners: []types.Listener{l.value.Get()}}, nil
 }
@@ -193,8 +194,12 @@ func (s *Service) ModifyListener(r eventual.Reader, in *elb.ModifyListenerInput)
 	if protocol := l.value.Get().Protocol; protocol != v.Protocol {
 		l.attributes, l.formerly.attributes = listenerDefaults(v.Protocol), earlier{}
 	}
+	if v.Protocol != types.ProtocolEnumHttps && v.Protocol != types.ProtocolEnumTls {
+		l.certificates = nil
+	}
 	pace := l.balancer.listenerChange(l.value.Get(), v)
 	l.value.Put(v)
+	s.keepSecrets(in.DefaultActions)
 	byDefault := l.byDefault.value.Get()
 	byDefault.Actions = v.DefaultActions
 	l.byDefault.value.Put(byDefault)

@@ -60,6 +60,7 @@ func (s *Service) CreateRule(r eventual.Reader, in *elb.CreateRuleInput) (*elb.C
 	if err := s.groupQuota(l.balancer, v.Actions); err != nil {
 		return nil, err
 	}
+	s.keepSecrets(in.Actions)
 	one := &rule{arn: s.newRuleARN(l, *v.Priority), listener: l, tags: tags}
 	v.RuleArn = new(one.arn)
 	one.value = eventual.New(s.model, "rule/"+one.arn, v)
@@ -136,6 +137,7 @@ func (s *Service) ModifyRule(r eventual.Reader, in *elb.ModifyRuleInput) (*elb.M
 	if len(in.Transforms) > 0 || deref(in.ResetTransforms) {
 		v.Transforms = in.Transforms
 	}
+	s.keepSecrets(in.Actions)
 	one.value.Put(v)
 	s.refer(l.balancer, one.arn, before, groupsOf(v.Actions))
 	s.changeListener(l, "ModifyRule "+one.arn)
