@@ -170,12 +170,13 @@ func (w *walk) checkNodes(seed uint64) {
 	}
 	fresh := &node{balancer: lb, zone: "truth", listeners: map[string]listenerDocument{}, groups: map[string]*nodeGroup{}, lanes: map[string]int{}, attributes: lb.attributes}
 	w.catchUp(fresh)
+	config, _ := w.nodeConfig(fresh)
 	byArn := cmpopts.SortSlices(func(a, b dataplane.Listener) bool { return a.ARN < b.ARN })
 	byRule := cmpopts.SortSlices(func(a, b dataplane.Rule) bool { return a.ARN < b.ARN })
 	for _, n := range lb.nodes {
 		told := n.traffic.(*recorder)
 		last, _ := told.last()
-		if diff := cmp.Diff(w.nodeConfig(fresh), last, byArn, byRule, cmpopts.IgnoreFields(dataplane.NodeConfig{}, "Version")); diff != "" {
+		if diff := cmp.Diff(config, last, byArn, byRule, cmpopts.IgnoreFields(dataplane.NodeConfig{}, "Version")); diff != "" {
 			w.Fatalf("seed %d: node of %s (-API +node):\n%s", seed, n.zone, diff)
 		}
 		for _, arn := range w.groups {

@@ -180,8 +180,11 @@ func (n *node) calls(s *Service) []func() {
 	if n.stale {
 		n.stale = false
 		n.version++
-		config := s.nodeConfig(n)
+		config, certificates := s.nodeConfig(n)
 		calls = append(calls, func() {
+			for i, l := range config.Listeners {
+				config.Listeners[i].Certificates = s.certificates(certificates[l.ARN])
+			}
 			if err := n.traffic.Apply(config); err != nil {
 				s.config.Log.Error("a load balancer node cannot serve what it was told", "loadBalancer", n.balancer.name, "zone", n.zone, "error", err)
 			}

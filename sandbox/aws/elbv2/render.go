@@ -59,13 +59,18 @@ func (d listenerDocument) groups() []string {
 }
 
 // nodeConfig is what the listeners of a node now say.
-func (s *Service) nodeConfig(n *node) dataplane.NodeConfig {
+//
+// Certificates are missing, and to be asked for without the lock, by their listeners' ARNs: the certificate manager may look at records
+// of Route 53, which in turn may just be asking for a load balancer.
+func (s *Service) nodeConfig(n *node) (_ dataplane.NodeConfig, certificates map[string][]string) {
+	certificates = map[string][]string{}
 	config := dataplane.NodeConfig{Version: n.version, Attributes: balancerAttributes(n.attributes)}
 	for _, d := range n.listeners {
 		l := dataplane.Listener{
 			ARN: d.arn, Port: d.port, Protocol: d.protocol, ALPN: d.alpn, FlowIdle: d.idle,
-			Certificates: s.certificates(d.certificates), Default: s.gatedAction(d.actions),
+			Default: s.gatedAction(d.actions),
 		}
+		certificates[d.arn] = d.certificates
 		if !n.balancer.application() {
 			l.Default = s.gatedAction(d.networkActions())
 			config.Listeners = append(config.Listeners, l)
@@ -81,7 +86,7 @@ func (s *Service) nodeConfig(n *node) dataplane.NodeConfig {
 		}
 		config.Listeners = append(config.Listeners, l)
 	}
-	return config
+	return config, certificates
 }
 
 // headers tells a listener which headers responses get, and what those of TLS are called for targets.
