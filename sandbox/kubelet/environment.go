@@ -139,7 +139,7 @@ func downward(m map[string]string) string {
 	for _, key := range slices.Sorted(maps.Keys(m)) {
 		fmt.Fprintf(&b, "%s=%q\n", key, m[key])
 	}
-	return b.String()
+	return strings.TrimSuffix(b.String(), "\n")
 }
 
 func (v view) resource(c *corev1.Container, ref *corev1.ResourceFieldSelector) (string, error) {
@@ -236,26 +236,45 @@ func (s *sources) key(kind, name, key string, optional *bool) (string, bool, err
 }
 
 func (s *sources) read(kind, name string, optional *bool) (map[string]string, error) {
-	values := map[string]string{}
-	var err error
+	text, binary, err := s.get(kind, name, optional)
+	if err != nil {
+		return nil, err
+	}
+	if kind == "Secret" { // the bytes of a ConfigMap are not for variables
+		for key, v := range binary {
+			text[key] = string(v)
+		}
+	}
+	return text, nil
+}
+
+// rootCA is the ConfigMap of each namespace in which clusters publish how to know the API server. Nobody publishes it in the
+// sandbox, so that what it would hold is told here.
+const rootCA = "kube-root-ca.crt"
+
+// get returns what a ConfigMap or a Secret holds; nothing if it is missing and optional. The maps are the caller's.
+func (s *sources) get(kind, name string, optional *bool) (text map[string]string, binary map[string][]byte, err error) {
+	text, binary = map[string]string{}, map[string][]byte{}
 	if kind == "Secret" {
 		var secret *corev1.Secret
 		if secret, err = s.k.client.CoreV1().Secrets(s.namespace).Get(s.ctx, name, metav1.GetOptions{}); err == nil {
-			for key, v := range secret.Data {
-				values[key] = string(v)
-			}
+			maps.Copy(binary, secret.Data)
 		}
 	} else {
 		var configMap *corev1.ConfigMap
 		if configMap, err = s.k.client.CoreV1().ConfigMaps(s.namespace).Get(s.ctx, name, metav1.GetOptions{}); err == nil {
-			maps.Copy(values, configMap.Data)
+			maps.Copy(text, configMap.Data)
+			maps.Copy(binary, configMap.BinaryData)
 		}
 	}
-	if apierrors.IsNotFound(err) {
-		if optional != nil && *optional {
-			return values, nil
-		}
-		return nil, fmt.Errorf("%s %q not found", strings.ToLower(kind), name)
+	switch {
+	case !apierrors.IsNotFound(err):
+		return text, binary, err
+	case kind == "ConfigMap" && name == rootCA:
+		text["ca.crt"] = string(s.k.cfg.API.CAData)
+		return text, binary, nil
+	case optional != nil && *optional:
+		return text, binary, nil
 	}
-	return values, err
+	return nil, nil, fmt.Errorf("%s %q not found", strings.ToLower(kind), name)
 }

@@ -41,7 +41,7 @@ func TestFieldsOfThePod(t *testing.T) {
 	for path, want := range map[string]string{
 		"metadata.name": "web-1", "metadata.namespace": "shop", "metadata.uid": "u", "spec.nodeName": "node-a", "spec.serviceAccountName": "default",
 		"status.podIP": "10.1.0.20", "status.hostIP": "10.1.0.10", "metadata.labels['b/x']": "2", "metadata.annotations['none']": "",
-		"metadata.labels": "a=\"1\\\"quoted\\\"\"\nb/x=\"2\"\n",
+		"metadata.labels": "a=\"1\\\"quoted\\\"\"\nb/x=\"2\"",
 	} {
 		if got, ok := v.field(path); got != want || !ok {
 			t.Errorf("%s: %q, %v; want %q", path, got, ok, want)

@@ -30,12 +30,14 @@ var errNotRunning = errors.New("the container is not running")
 // is one, otherwise by the simulated shell. unknown says what programs come to that an application would have and the
 // shell has not; nil: they are not found.
 func (v view) exec(ctx context.Context, r running, argv []string, s streams, unknown func([]string) uint8) (int32, error) {
+	env, _ := v.processEnvironment(r)
 	switch process := r.process.(type) {
 	case command:
-		return v.execProcess(ctx, r, argv, s)
+		argv, _ = r.relocated(argv)
+		return v.execProcess(ctx, r, argv, env, s)
 	case *app.Process:
 		return shell.Run(ctx, shell.Config{
-			Command: argv, Env: v.processEnvironment(r), Stdin: s.in, Stdout: s.out, Stderr: s.err, Terminal: s.terminal,
+			Command: argv, Env: env, Stdin: s.in, Stdout: s.out, Stderr: s.err, Terminal: s.terminal,
 			Hostname: v.pod.Name, Files: r.files, Dial: v.dial, Signal: signalTo(process), Unknown: unknown,
 		})
 	default:
@@ -44,14 +46,14 @@ func (v view) exec(ctx context.Context, r running, argv []string, s streams, unk
 }
 
 // execProcess runs a command beside that of the container. It is killed when ctx ends.
-func (v view) execProcess(ctx context.Context, r running, argv []string, s streams) (int32, error) {
+func (v view) execProcess(ctx context.Context, r running, argv, env []string, s streams) (int32, error) {
 	finish, ok := v.k.track()
 	if !ok {
 		return 0, errNotRunning
 	}
 	done := make(chan int32, 1)
 	p, err := local.Start(local.Config{
-		Command: argv, Env: v.processEnvironment(r), Dir: r.dir, Stdin: s.in, Stdout: s.out, Stderr: s.err,
+		Command: argv, Env: env, Dir: r.dir, Stdin: s.in, Stdout: s.out, Stderr: s.err,
 		Terminal: s.terminal, Resize: s.resize,
 		Exited: func(code int32) { done <- code; finish() },
 	})

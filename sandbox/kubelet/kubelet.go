@@ -209,6 +209,7 @@ func (k *Kubelet) Run(ctx context.Context) error {
 	}
 	workers.Go(func() { k.heartbeat(ctx) })
 	workers.Go(func() { k.serveMetrics(ctx) })
+	workers.Go(func() { k.refreshVolumes(ctx) })
 	k.scheduler.start(ctx, &workers)
 	k.statuses.start(ctx, &workers)
 

@@ -2,6 +2,7 @@ package kubelet
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/lockstep-delivery/lockstep/sandbox/kubelet/app"
 	"github.com/lockstep-delivery/lockstep/sandbox/kubelet/lifecycle"
+	"github.com/lockstep-delivery/lockstep/sandbox/kubelet/volume"
 )
 
 // pod carries out one pod's life cycle. Whoever has news delivers it; one deliverer at a time steps the
@@ -42,12 +44,18 @@ type pod struct {
 	told map[string]string
 	// usage is what was read at the last look.
 	usage []reading
-	files string // the folder of the containers' folders; empty if there is none
+	// disk is the pod's folder; nil if there is none. undone says that the pod has ended, and gets none any more.
+	disk   *volume.Folder
+	undone bool
 	// last is what the API server should be told.
 	last report
 	// served is what processes that have ended served; cut is how many requests were under way when they were killed.
 	served app.Traffic
 	cut    int64
+
+	// filling is held while volumes are filled, which is not under mu; tokens are those of its service account.
+	filling sync.Mutex
+	tokens  map[string]token
 }
 
 // report is what the API server should be told about a pod.
@@ -68,8 +76,14 @@ func newPod(k *Kubelet, n *node, obj *corev1.Pod) *pod {
 func (p *pod) begin() { p.observe(p.machine.Pod()) }
 
 func (p *pod) observe(obj *corev1.Pod) {
+	p.mu.Lock()
+	shows := p.disk != nil && !(maps.Equal(p.seen.Labels, obj.Labels) && maps.Equal(p.seen.Annotations, obj.Annotations))
+	p.mu.Unlock()
 	p.deliver(lifecycle.Observed{Pod: obj})
 	p.behave(obj)
+	if shows { // its volumes may
+		p.k.spawn(func() { p.refresh(p.k.life) })
+	}
 }
 
 func (p *pod) objectGone() {
@@ -126,6 +140,8 @@ func (p *pod) settle(w lifecycle.Work) {
 
 func (p *pod) carryOut(a lifecycle.Action) {
 	switch a := a.(type) {
+	case lifecycle.SetUpVolumes:
+		p.setUpVolumes()
 	case lifecycle.SetUpNetwork:
 		p.setUpNetwork()
 	case lifecycle.TearDownNetwork:
@@ -167,6 +183,9 @@ func (p *pod) setUpNetwork() {
 
 func (p *pod) tearDownNetwork() {
 	p.notify(PodStopped)
+	p.mu.Lock()
+	p.removeFiles() // no process is left
+	p.mu.Unlock()
 	if p.machine.Pod().Spec.HostNetwork {
 		return
 	}

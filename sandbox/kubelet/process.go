@@ -9,7 +9,6 @@ import (
 	"maps"
 	"os"
 	"path"
-	"path/filepath"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
@@ -19,6 +18,7 @@ import (
 	"github.com/lockstep-delivery/lockstep/sandbox/kubelet/local"
 	"github.com/lockstep-delivery/lockstep/sandbox/kubelet/logs"
 	"github.com/lockstep-delivery/lockstep/sandbox/kubelet/shell"
+	"github.com/lockstep-delivery/lockstep/sandbox/kubelet/volume"
 )
 
 // process is what runs in a container: a simulated application or a command.
@@ -39,6 +39,9 @@ type running struct {
 	env   []app.EnvVar
 	dir   string
 	files *shell.Files
+	// home is the folder of a container that runs a command; moved is where what it mounts is.
+	home  string
+	moved volume.Relocation
 	// console is that of a command; nil for a simulated application.
 	console *console
 }
@@ -132,9 +135,15 @@ func (p *pod) start(ref lifecycle.Ref) {
 		p.served = p.served.Plus(old.process.Traffic())
 		r.previous = old.log
 	}
-	p.note(lifecycle.Started{Ref: ref})
 	if cfg.Behaviour.App == app.Command {
 		r.env = ready.env
+		if r, err = p.furnish(r, spec); err != nil {
+			p.note(lifecycle.StartFailed{Ref: ref, Reason: "CreateContainerConfigError", Message: err.Error()})
+			return
+		}
+	}
+	p.note(lifecycle.Started{Ref: ref})
+	if cfg.Behaviour.App == app.Command {
 		r = p.startCommand(r, v, spec)
 	} else {
 		r.env, r.files = v.environment(spec), &shell.Files{}
@@ -274,15 +283,18 @@ func (p *pod) startCommand(r running, v view, spec *corev1.Container) running {
 	for i := range argv {
 		argv[i] = expand(argv[i], r.env)
 	}
-	dir, err := p.folder(spec.Name)
-	if err != nil {
-		return failed(err)
+	argv, moved := r.relocated(argv)
+	env, movedToo := v.processEnvironment(r)
+	if moved || movedToo {
+		p.k.events.record(v.pod, p.node.name, lifecycle.Record{
+			Container: spec.Name, Type: corev1.EventTypeNormal, Reason: "MountsRelocated",
+			Message: fmt.Sprintf("Volumes are mounted below $%s (%s): paths of the command and of its variables were changed to lead there", volume.Variable, r.home),
+		})
 	}
-	r.dir = dir
 	r.console = console
 	p.k.warnOfCommands(p.name, spec.Name)
 	started, err := local.Start(local.Config{
-		Command: argv, Env: v.processEnvironment(r), Dir: r.dir, Stdin: stdin, Terminal: spec.TTY && spec.Stdin, Resize: console.resize,
+		Command: argv, Env: env, Dir: r.dir, Stdin: stdin, Terminal: spec.TTY && spec.Stdin, Resize: console.resize,
 		Stdout: io.MultiWriter(stdout, &console.out), Stderr: io.MultiWriter(stderr, &console.errs),
 		Exited: func(code int32) { exited(lifecycle.Exited{Ref: r.ref, Code: code}) },
 	})
@@ -297,12 +309,17 @@ func (p *pod) startCommand(r running, v view, spec *corev1.Container) running {
 const exitStartError = 128
 
 // processEnvironment returns what a process of the container finds in its environment.
-func (v view) processEnvironment(r running) []string {
-	env := []string{"HOSTNAME=" + v.pod.Name, "HOME=" + cmp.Or(r.dir, "/root")}
-	for _, e := range r.env {
-		env = append(env, e.Name+"="+e.Value)
+// moved reports whether paths in it were changed to lead to where volumes are.
+func (v view) processEnvironment(r running) (env []string, moved bool) {
+	env = []string{"HOSTNAME=" + v.pod.Name, "HOME=" + cmp.Or(r.home, "/root")}
+	if r.home != "" {
+		env = append(env, volume.Variable+"="+r.home)
 	}
-	return env
+	for _, e := range r.env {
+		value, changed := r.moved.Relocate(e.Value)
+		env, moved = append(env, e.Name+"="+value), moved || changed
+	}
+	return env, moved
 }
 
 // exited tells that a run has ended. What the manifest wants of the log becomes the message.
@@ -323,31 +340,7 @@ const (
 	messageBytes = 2048
 )
 
-// folder makes the folder of a container that runs a command; each run finds it empty. The caller holds mu.
-func (p *pod) folder(container string) (string, error) {
-	root, err := p.k.folder()
-	if err != nil {
-		return "", err
-	}
-	p.files = filepath.Join(root, p.name.Namespace+"_"+p.name.Name+"_"+string(p.uid))
-	dir := filepath.Join(p.files, container)
-	if err := errors.Join(os.RemoveAll(dir), os.MkdirAll(dir, 0o700)); err != nil {
-		return "", fmt.Errorf("cannot make the folder of the container: %w", err)
-	}
-	return dir, nil
-}
-
-// removeFiles removes what the pod's commands have left. The caller holds mu.
-func (p *pod) removeFiles() {
-	if p.files == "" {
-		return
-	}
-	if err := os.RemoveAll(p.files); err != nil {
-		p.k.cfg.Log.Warn("cannot remove the files of a pod", "pod", p.name, "error", err)
-	}
-}
-
-// folder returns the folder in which the folders of containers are, and makes it first.
+// folder returns the folder in which the folders of pods are, and makes it first.
 func (k *Kubelet) folder() (string, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -363,6 +356,13 @@ func (k *Kubelet) folder() (string, error) {
 
 // removeFiles removes all folders, when nothing runs any more.
 func (k *Kubelet) removeFiles() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, p := range k.pods {
+		p.mu.Lock()
+		p.removeFiles()
+		p.mu.Unlock()
+	}
 	if k.files == "" {
 		return
 	}

@@ -136,7 +136,9 @@ func TestExec(t *testing.T) {
 			Items: []corev1.DownwardAPIVolumeFile{{Path: "labels", FieldRef: &corev1.ObjectFieldSelector{FieldPath: "metadata.labels"}}},
 		}}}}
 	}))
-	task := c.create(shellPod(ns, "touch mine; sleep 1000 & wait", func(p *corev1.Pod) { p.Spec.TerminationGracePeriodSeconds = new(int64(1)) }))
+	task := c.create(shellPod(ns, "touch mine; sleep 1000 & wait", func(p *corev1.Pod) {
+		p.Spec.TerminationGracePeriodSeconds, p.Spec.AutomountServiceAccountToken = new(int64(1)), new(false)
+	}))
 	web = c.await(web, "it is ready", ready)
 	task = c.await(task, "it runs", func(p *corev1.Pod) bool { return p.Status.Phase == corev1.PodRunning })
 

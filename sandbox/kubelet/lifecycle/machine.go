@@ -9,6 +9,9 @@ import (
 
 const (
 	networkRetry = 5 * time.Second
+	// A volume that cannot be set up is tried again after volumeRetry, which doubles up to volumeRetryMost.
+	volumeRetry     = 500 * time.Millisecond
+	volumeRetryMost = 2*time.Minute + 2*time.Second
 	// minimumGrace is what a process gets between SIGTERM and SIGKILL even if its preStop hook has
 	// used up the grace period.
 	minimumGrace = 2 * time.Second
@@ -18,6 +21,7 @@ const (
 type Machine struct {
 	pod     *corev1.Pod
 	hostIP  netip.Addr
+	volumes volumes
 	network network
 	// containers are the init containers in order, then the others.
 	containers []*container
@@ -36,6 +40,13 @@ type Machine struct {
 
 	do   []Action
 	wake time.Time
+}
+
+// volumes is where the pod's volumes stand. Nothing of a pod begins before all are there.
+type volumes struct {
+	up, asked bool
+	delay     time.Duration
+	retry     time.Time
 }
 
 type network struct {
@@ -87,6 +98,10 @@ func (m *Machine) take(now time.Time, in Input) {
 		m.observe(now, in.Pod)
 	case Removed:
 		m.end(now, gracePeriod(m.pod))
+	case VolumesUp:
+		m.volumes.up = true
+	case VolumesFailed:
+		m.volumesFailed(now, in)
 	case NetworkUp:
 		m.network.addr = in.Addr
 	case NetworkFailed:
@@ -163,6 +178,8 @@ func (m *Machine) proceed(now time.Time) {
 		m.proceedEnding(now)
 	case m.overdue(now):
 		m.proceedCondemned(now)
+	case len(m.pod.Spec.Volumes) > 0 && !m.volumes.up:
+		m.setUpVolumes(now)
 	case !m.network.addr.IsValid():
 		m.setUpNetwork(now)
 	default:
@@ -197,6 +214,26 @@ func (m *Machine) condemn(why Condemned) {
 func (m *Machine) done() bool {
 	phase := m.phase()
 	return phase == corev1.PodSucceeded || phase == corev1.PodFailed
+}
+
+func (m *Machine) setUpVolumes(now time.Time) {
+	if m.volumes.asked {
+		return
+	}
+	if now.Before(m.volumes.retry) {
+		m.wakeAt(m.volumes.retry)
+		return
+	}
+	m.volumes.asked = true
+	m.act(SetUpVolumes{})
+}
+
+func (m *Machine) volumesFailed(now time.Time, in VolumesFailed) {
+	delay := min(max(2*m.volumes.delay, volumeRetry), volumeRetryMost)
+	m.volumes = volumes{delay: delay, retry: now.Add(delay)}
+	for _, message := range in.Messages {
+		m.record(Record{Type: corev1.EventTypeWarning, Reason: "FailedMount", Message: message})
+	}
 }
 
 func (m *Machine) setUpNetwork(now time.Time) {

@@ -15,6 +15,10 @@ type (
 	Observed struct{ Pod *corev1.Pod }
 	// Removed says that the pod object is gone from the API server.
 	Removed struct{}
+	// VolumesUp answers SetUpVolumes: containers can mount them.
+	VolumesUp struct{}
+	// VolumesFailed answers SetUpVolumes; it will be tried again. There is one message for each volume.
+	VolumesFailed struct{ Messages []string }
 	// NetworkUp answers SetUpNetwork: the pod has an address.
 	NetworkUp struct{ Addr netip.Addr }
 	// NetworkFailed answers SetUpNetwork; it will be tried again.
@@ -97,6 +101,8 @@ func (k HookKind) String() string { return [...]string{"PostStartHook", "PreStop
 type Action interface{ action() }
 
 type (
+	// SetUpVolumes fills the pod's volumes; a pod without any is not asked for. Answer: VolumesUp or VolumesFailed.
+	SetUpVolumes struct{}
 	// SetUpNetwork gives the pod its address. Answer: NetworkUp or NetworkFailed.
 	SetUpNetwork struct{}
 	// TearDownNetwork gives the address back; no process of the pod is left.
@@ -147,6 +153,8 @@ type Work struct {
 
 func (Observed) input()      {}
 func (Removed) input()       {}
+func (VolumesUp) input()     {}
+func (VolumesFailed) input() {}
 func (NetworkUp) input()     {}
 func (NetworkFailed) input() {}
 func (Pulled) input()        {}
@@ -158,6 +166,7 @@ func (Condemned) input()     {}
 func (Probed) input()        {}
 func (HookDone) input()      {}
 
+func (SetUpVolumes) action()    {}
 func (SetUpNetwork) action()    {}
 func (TearDownNetwork) action() {}
 func (Pull) action()            {}

@@ -29,6 +29,7 @@ var update = flag.Bool("update", false, "write the transcripts in testdata anew"
 //
 //	pull C takes 2s              or: pull C fails until 25s (time of the story)
 //	probe C KIND ok 3s..30s      of C's age; a kind without such a line is always ok
+//	volume fails until 5s
 //	exit C after 5s code 1       each run ends by itself
 //	sigterm C takes 4s           or: sigterm C never; without: at once. Exit code 0
 //	hook C takes 2s              also: hook C fails after 2s
@@ -222,6 +223,12 @@ func (w *world) fact(words ...string) []string {
 
 func (w *world) carryOut(a Action) Input {
 	switch a := a.(type) {
+	case SetUpVolumes:
+		if f := w.fact("volume", "fails", "until"); f != nil && w.now.Sub(epoch) < dur(w.t, f[0]) {
+			return VolumesFailed{Messages: []string{"no such ConfigMap"}}
+		}
+		w.say("volumes up")
+		return VolumesUp{}
 	case SetUpNetwork:
 		w.say("network up")
 		return NetworkUp{Addr: netip.MustParseAddr("10.1.0.20")}
