@@ -42,9 +42,9 @@ func (e *Emulator) authorize(c *call, input any) error {
 			return err
 		}
 	}
-	if tag := taggingActions[service]; tag != "" && strings.HasPrefix(operation, "Create") && operation != tag && len(q.tags) > 0 {
-		q.created, q.resources = operation, []string{q.made}
-		return q.decide(service + ":" + tag)
+	if len(q.tagged) > 0 {
+		q.created, q.resources = operation, q.tagged
+		return q.decide(service + ":" + taggingActions[service])
 	}
 	return nil
 }
@@ -57,6 +57,7 @@ type inquiry struct {
 	resources []string
 	tags      map[string]string // in the request
 	made      string            // the ARN of what the call makes
+	tagged    []string          // the ARNs of what the call makes with tags
 	created   string            // the operation that sets tags on what it makes
 }
 
@@ -137,6 +138,9 @@ func (e *Emulator) tagsOf(arn string) map[string]string {
 		return e.acm.Tagged()[arn]
 	case "route53":
 		return e.route53.Tagged()[arn]
+	case "globalaccelerator": // what belongs to an accelerator has the tags of that
+		accelerator, _, _ := strings.Cut(arn, "/listener/")
+		return e.accelerators.Tagged()[accelerator]
 	}
 	return nil
 }
@@ -156,12 +160,15 @@ func (e *Emulator) inquiry(c *call, input any) *inquiry {
 	}
 	for _, name := range slices.Sorted(maps.Keys(fields)) {
 		for _, text := range texts(fields[name]) {
-			if arn := e.arnOf(service, name, text); arn != "" && !slices.Contains(q.resources, arn) {
+			if arn := q.arnOf(operation, name, text); arn != "" && !slices.Contains(q.resources, arn) {
 				q.resources = append(q.resources, arn)
 			}
 		}
 	}
 	q.made = e.madeBy(service, operation, fields)
+	if service == "elasticloadbalancing" && strings.HasPrefix(operation, "Create") && len(q.tags) > 0 {
+		q.tagged = []string{q.made}
+	}
 	if operation != "CreateListener" && operation != "CreateRule" && q.made != "*" { // these are allowed for what they belong to
 		q.resources = append(q.resources, q.made)
 	}
@@ -188,7 +195,7 @@ func texts(value any) (all []string) {
 	return all
 }
 
-// readTags finds tags in the forms that the services have for them.
+// readTags finds tags in the forms that the services have for them. Those of EC2 say of what kind of resource they are to be.
 func (q *inquiry) readTags(fields map[string]any) {
 	read := func(list any) {
 		all, _ := list.([]any)
@@ -206,24 +213,33 @@ func (q *inquiry) readTags(fields map[string]any) {
 	for _, one := range specifications {
 		specification, _ := one.(map[string]any)
 		read(specification["Tags"])
+		if kind, ok := specification["ResourceType"].(string); ok && q.service == "ec2" {
+			q.tagged = append(q.tagged, q.ec2ARN(kind, "*"))
+		}
 	}
 }
 
 // kinds are the resources of EC2 by the prefix of their ids.
 var kinds = map[string]string{
 	"sg": "security-group", "sgr": "security-group-rule", "vpc": "vpc", "subnet": "subnet", "i": "instance", "eni": "network-interface",
-	"rtb": "route-table", "igw": "internet-gateway",
+	"rtb": "route-table", "igw": "internet-gateway", "eipalloc": "elastic-ip", "pl": "prefix-list",
+}
+
+// ec2ARN is the ARN of a resource of EC2.
+func (e *Emulator) ec2ARN(kind, id string) string {
+	return "arn:aws:ec2:" + e.config.Region + ":" + e.config.AccountID + ":" + kind + "/" + id
 }
 
 // arnOf is the ARN that a text in a field of an input stands for; empty if it stands for none.
-func (e *Emulator) arnOf(service, field, text string) string {
+func (q *inquiry) arnOf(operation, field, text string) string {
+	service, e := q.service, q.Emulator
 	if strings.HasPrefix(text, "arn:") {
 		return text
 	}
 	switch prefix, _, _ := strings.Cut(text, "-"); {
 	case service == "ec2" && kinds[prefix] != "" && strings.Contains(text, "-"):
-		return "arn:aws:ec2:" + e.config.Region + ":" + e.config.AccountID + ":" + kinds[prefix] + "/" + text
-	case service == "route53" && strings.HasPrefix(text, "/change/"):
+		return e.ec2ARN(kinds[prefix], text)
+	case service == "route53" && operation == "GetChange":
 		return "arn:aws:route53:::change/" + strings.TrimPrefix(text, "/change/")
 	case service == "route53" && (field == "HostedZoneId" || field == "Id" || field == "ResourceId"):
 		return "arn:aws:route53:::hostedzone/" + strings.TrimPrefix(text, "/hostedzone/")

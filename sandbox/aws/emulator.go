@@ -22,6 +22,7 @@ import (
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/ec2"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/elbv2"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/fault"
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/globalaccelerator"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/imds"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/journal"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/policy"
@@ -102,22 +103,23 @@ const (
 
 // Emulator is one AWS account in one region. It is an http.Handler for the endpoint of all services.
 type Emulator struct {
-	config     Config
-	ec2        *ec2.Service
-	elbv2      *elbv2.Service
-	sts        *sts.Service
-	acm        *acm.Service
-	route53    *route53.Service
-	tagging    *tagging.Service
-	cloudwatch *cloudwatch.Service
-	faults     *fault.Set
-	hosts      hosts
-	watchers   watchers
-	clusters   clusters
-	flows      flows
-	objects    objects
-	draws      *profile.Draws
-	tempo      sync.Mutex // serialises changes of draws
+	config       Config
+	ec2          *ec2.Service
+	elbv2        *elbv2.Service
+	sts          *sts.Service
+	acm          *acm.Service
+	route53      *route53.Service
+	tagging      *tagging.Service
+	cloudwatch   *cloudwatch.Service
+	accelerators *globalaccelerator.Service
+	faults       *fault.Set
+	hosts        hosts
+	watchers     watchers
+	clusters     clusters
+	flows        flows
+	objects      objects
+	draws        *profile.Draws
+	tempo        sync.Mutex // serialises changes of draws
 	// gate is held for reading by whatever changes the account, and for writing by Reset; it guards generation.
 	gate       sync.RWMutex
 	generation uint64

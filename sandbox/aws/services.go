@@ -46,18 +46,18 @@ func (e *Emulator) addServices(draws *profile.Draws) {
 		return ok
 	}
 	e.cloudwatch = cloudwatch.New(draws)
-	accelerators := globalaccelerator.New(globalaccelerator.Config{AccountID: account, IDs: e.ids, Draws: draws})
+	e.accelerators = globalaccelerator.New(globalaccelerator.Config{AccountID: account, IDs: e.ids, Draws: draws})
 	firewall := wafv2.New(wafv2.Config{Region: region, AccountID: account, IDs: e.ids, Draws: draws, Protects: application})
 	older := wafregional.New(wafregional.Config{Region: region, AccountID: account, IDs: e.ids, Draws: draws, Protects: application})
 	protections := shield.New(shield.Config{AccountID: account, IDs: e.ids, Exists: exists})
-	e.tagging = tagging.New(draws, e.elbv2.Tagged, e.acm.Tagged, e.route53.Tagged, accelerators.Tagged)
+	e.tagging = tagging.New(draws, e.elbv2.Tagged, e.acm.Tagged, e.route53.Tagged, e.accelerators.Tagged)
 	e.resets = []func(){
-		e.route53.Reset, e.acm.Reset, e.cloudwatch.Reset, accelerators.Reset, firewall.Reset, older.Reset, protections.Reset, e.tagging.Reset,
+		e.route53.Reset, e.acm.Reset, e.cloudwatch.Reset, e.accelerators.Reset, firewall.Reset, older.Reset, protections.Reset, e.tagging.Reset,
 	}
 	// What others refer to comes first: certificates need hosted zones, load balancers the network, certificates and hosts.
 	e.states = []state{
 		{"ec2", e.ec2}, {"hosts", &e.hosts}, {"route53", e.route53}, {"acm", e.acm}, {"elasticloadbalancing", e.elbv2},
-		{"wafv2", firewall}, {"waf-regional", older}, {"shield", protections}, {"globalaccelerator", accelerators}, {"tagging", e.tagging}, {"sts", e.sts},
+		{"wafv2", firewall}, {"waf-regional", older}, {"shield", protections}, {"globalaccelerator", e.accelerators}, {"tagging", e.tagging}, {"sts", e.sts},
 	}
 	e.services = map[string]service{
 		"elasticloadbalancing": {codecs: []wire.Codec{wire.ELBv2}, operations: e.elbv2.Operations()},
@@ -69,7 +69,7 @@ func (e *Emulator) addServices(draws *profile.Draws) {
 		"shield":               {codecs: []wire.Codec{wire.Shield}, operations: protections.Operations()},
 		"tagging":              {codecs: []wire.Codec{wire.Tagging}, operations: e.tagging.Operations(), actions: "tag"},
 		"route53":              {codecs: []wire.Codec{wire.Route53}, operations: e.route53.Operations()},
-		"globalaccelerator":    {codecs: []wire.Codec{wire.GlobalAccelerator}, operations: accelerators.Operations()},
+		"globalaccelerator":    {codecs: []wire.Codec{wire.GlobalAccelerator}, operations: e.accelerators.Operations()},
 		"monitoring": {
 			codecs:     []wire.Codec{wire.CloudWatchRPC, wire.CloudWatchJSON, wire.CloudWatchQuery},
 			operations: e.cloudwatch.Operations(), actions: "cloudwatch",

@@ -80,6 +80,11 @@ func (c conditions) validate() error {
 			if _, ok := canonical(key); !ok {
 				return fmt.Errorf("condition key %s is not modelled: use one of %s", key, strings.Join(Keys, ", "))
 			}
+			for _, value := range c[name][key] {
+				if err := literal(value); err != nil {
+					return fmt.Errorf("condition key %s: %w", key, err)
+				}
+			}
 		}
 	}
 	return nil

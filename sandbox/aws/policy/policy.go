@@ -140,8 +140,19 @@ func (s statement) validate() error {
 		if resource != "*" && !strings.HasPrefix(resource, "arn:") {
 			return fmt.Errorf("resource %q is neither * nor an ARN", resource)
 		}
+		if err := literal(resource); err != nil {
+			return err
+		}
 	}
 	return s.Condition.validate()
+}
+
+// literal refuses a policy variable: taken for text, a statement with one would be about nothing, and a denial would deny nothing.
+func literal(text string) error {
+	if strings.Contains(text, "${") {
+		return fmt.Errorf("%q has a policy variable, and those are not modelled: write the value, or *", text)
+	}
+	return nil
 }
 
 // Decide says whether the policy allows a request: it has to allow it for each resource.

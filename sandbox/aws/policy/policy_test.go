@@ -43,13 +43,15 @@ func TestPoliciesThatCannotBeUsed(t *testing.T) {
 		`{}`:                                 "no Statement",
 		`{"Statement":{"Effect":"Perhaps"}}`: "neither Allow nor Deny",
 		`{"Statement":{"Effect":"Allow"}}`:   "either Action or NotAction",
-		`{"Statement":{"Effect":"Allow","Action":"DescribeVpcs"}}`:                                                         "service:Operation",
-		`{"Statement":{"Effect":"Allow","Actions":"*"}}`:                                                                   "unknown field",
-		`{"Statement":{"Effect":"Deny","Action":"*","Resource":"a"}}`:                                                      "neither * nor an ARN",
-		`{"Statement":{"Effect":"Deny","Action":"*","Resource":"*","NotResource":"*"}}`:                                    "both Resource and NotResource",
-		`{"Statement":{"Effect":"Deny","Action":"*","Resource":"*","Condition":{"DateLessThan":{"aws:CurrentTime":"x"}}}}`: "operator DateLessThan is not modelled",
-		`{"Statement":{"Effect":"Deny","Action":"*","Resource":"*","Condition":{"StringEquals":{"aws:SourceVpc":"x"}}}}`:   "key aws:SourceVpc is not modelled",
-		`{"Statement":{"Effect":"Allow","Action":"*","Principal":{"AWS":"arn:aws:iam"}}}`:                                  "not modelled",
+		`{"Statement":{"Effect":"Allow","Action":"DescribeVpcs"}}`:                                                                        "service:Operation",
+		`{"Statement":{"Effect":"Allow","Actions":"*"}}`:                                                                                  "unknown field",
+		`{"Statement":{"Effect":"Deny","Action":"*","Resource":"a"}}`:                                                                     "neither * nor an ARN",
+		`{"Statement":{"Effect":"Deny","Action":"*","Resource":"*","NotResource":"*"}}`:                                                   "both Resource and NotResource",
+		`{"Statement":{"Effect":"Deny","Action":"*","Resource":"*","Condition":{"DateLessThan":{"aws:CurrentTime":"x"}}}}`:                "operator DateLessThan is not modelled",
+		`{"Statement":{"Effect":"Deny","Action":"*","Resource":"*","Condition":{"StringEquals":{"aws:SourceVpc":"x"}}}}`:                  "key aws:SourceVpc is not modelled",
+		`{"Statement":{"Effect":"Deny","Action":"*","Resource":"arn:aws:ec2:*:*:vpc/${aws:username}"}}`:                                   "policy variable",
+		`{"Statement":{"Effect":"Deny","Action":"*","Resource":"*","Condition":{"StringEquals":{"aws:username":["a","${aws:userid}"]}}}}`: "policy variable",
+		`{"Statement":{"Effect":"Allow","Action":"*","Principal":{"AWS":"arn:aws:iam"}}}`:                                                 "not modelled",
 	} {
 		if _, err := policy.Parse([]byte(text)); err == nil || !strings.Contains(err.Error(), part) {
 			t.Errorf("%s: %v, want one that says %q", text, err, part)
