@@ -97,6 +97,7 @@ func (e *Emulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.record.Duration = time.Since(c.record.Received)
 	// The record comes before the answer: who has seen the answer finds it in the journal.
 	e.journal.Add(c.record)
+	c.turnAround(r.Context(), len(response.Body))
 	for name, value := range response.Header {
 		w.Header().Set(name, value)
 	}
