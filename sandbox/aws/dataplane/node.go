@@ -21,7 +21,7 @@ import (
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/dataplane/jwt"
 )
 
-// goneKept is how many targets that have left a node remembers for Stats.
+// goneKept is how many targets that have left a node remembers one by one for Stats.
 const goneKept = 10_000
 
 // listenerGrace bounds how long requests in flight may keep the connections of a removed listener open.
@@ -46,9 +46,10 @@ type Node struct {
 	sockets map[uint16]*socket
 	closed  bool
 
-	mu     sync.Mutex // guards groups and gone
-	groups map[string]*group
-	gone   []*target
+	mu        sync.Mutex // guards what follows
+	groups    map[string]*group
+	gone      []*target
+	forgotten map[string]TargetUsage // of the targets that are no longer in gone, by group
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -77,7 +78,8 @@ func NewNode(c Config) *Node {
 	if c.Log == nil {
 		c.Log = slog.Default()
 	}
-	n := &Node{config: c, probes: c.Probes, cookie: newCookieKey(c.LoadBalancer), sockets: map[uint16]*socket{}, groups: map[string]*group{}}
+	n := &Node{config: c, probes: c.Probes, cookie: newCookieKey(c.LoadBalancer), sockets: map[uint16]*socket{}, groups: map[string]*group{},
+		forgotten: map[string]TargetUsage{}}
 	n.tokens = jwt.NewVerifier(c.Issuers)
 	if n.probes == nil {
 		n.probes = NewProbes(c.Endpoint)
@@ -183,12 +185,7 @@ func (n *Node) Stats() Stats {
 			s.Generated[code] = count
 		}
 	}
-	n.mu.Lock()
-	gone := slices.Clone(n.gone)
-	n.mu.Unlock()
-	for _, t := range gone {
-		s.Targets = append(s.Targets, TargetStats{Group: t.group.arn, Target: t.key, Gone: true, Usage: t.usage.snapshot()})
-	}
+	present := map[*target]bool{}
 	for _, g := range n.allGroups() {
 		g.mu.Lock()
 		p := g.pool.Load()
@@ -199,11 +196,23 @@ func (n *Node) Stats() Stats {
 		for _, t := range g.order {
 			s.TargetConnections += t.flights.connections()
 			if !t.over {
+				present[t] = true
 				s.Targets = append(s.Targets, TargetStats{Group: g.arn, Target: t.key, Health: t.health.TargetHealth, Usage: t.usage.snapshot(),
 					Draining: t.State == Draining, Anomalous: t.anomaly.anomalous, Mitigated: t.anomaly.share.Load() < fullShare})
 			}
 		}
 		g.mu.Unlock()
+	}
+	// After those that are there, so that no target is left out that goes meanwhile: what all together have done never becomes less.
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, t := range n.gone {
+		if !present[t] {
+			s.Targets = append(s.Targets, TargetStats{Group: t.group.arn, Target: t.key, Gone: true, Usage: t.usage.snapshot()})
+		}
+	}
+	for _, arn := range slices.Sorted(maps.Keys(n.forgotten)) {
+		s.Targets = append(s.Targets, TargetStats{Group: arn, Gone: true, Usage: n.forgotten[arn]})
 	}
 	return s
 }
@@ -253,6 +262,9 @@ func (n *Node) retire(t *target) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if len(n.gone) == goneKept {
+		for _, old := range n.gone[:goneKept/10] {
+			n.forgotten[old.group.arn] = n.forgotten[old.group.arn].and(old.usage.snapshot())
+		}
 		n.gone = slices.Delete(n.gone, 0, goneKept/10)
 	}
 	n.gone = append(n.gone, t)

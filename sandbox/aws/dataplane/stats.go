@@ -20,6 +20,27 @@ type TargetUsage struct {
 	FirstRequest, LastRequest, LastDone time.Time
 }
 
+// and is the usage of two targets together; nothing of them is in flight any more.
+func (u TargetUsage) and(other TargetUsage) TargetUsage {
+	u.Requests += other.Requests
+	for class, n := range other.Status {
+		u.Status[class] += n
+	}
+	u.ConnectErrors += other.ConnectErrors
+	u.BrokenResponses += other.BrokenResponses
+	u.TLSErrors += other.TLSErrors
+	if !other.FirstRequest.IsZero() && (u.FirstRequest.IsZero() || other.FirstRequest.Before(u.FirstRequest)) {
+		u.FirstRequest = other.FirstRequest
+	}
+	if other.LastRequest.After(u.LastRequest) {
+		u.LastRequest = other.LastRequest
+	}
+	if other.LastDone.After(u.LastDone) {
+		u.LastDone = other.LastDone
+	}
+	return u
+}
+
 // Stats is what a node has done since it began.
 type Stats struct {
 	LoadBalancer, Zone string
@@ -57,7 +78,8 @@ type Stats struct {
 	IPv6Requests uint64
 	// Groups tells how many requests each group was drawn for, by ARN.
 	Groups map[string]GroupStats
-	// Targets holds each target that the node knows or has known (the newest 10,000 of those that are gone).
+	// Targets holds each target that the node knows or has known: one by one the newest 10,000 of those that are gone, and of the others their sum
+	// for each group, without a key.
 	Targets []TargetStats
 	// Network holds what only a Network Load Balancer counts. Nil for others. Requests are new flows there, and Generated is empty.
 	Network *NetworkStats `json:",omitempty"`
