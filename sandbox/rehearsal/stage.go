@@ -36,6 +36,8 @@ type Options struct {
 	Scale float64
 	// Settle is the controller's settle time before Scale is applied.
 	Settle time.Duration
+	// NoCommands refuses containers whose command would run as a process of this machine, such as those of Jobs.
+	NoCommands bool
 	// Controller is the executable whose command `controller` is rehearsed.
 	Controller string
 	// ControllerLog is the file that gets the controller's output; empty: a file in the sandbox's folder.
@@ -84,10 +86,7 @@ func (d *stage) setUp(ctx context.Context, manifests string) error {
 	var err error
 	up, cancel := context.WithTimeout(ctx, upLimit)
 	defer cancel()
-	d.sandbox, err = sandbox.Up(up, sandbox.Config{
-		Name: fmt.Sprintf("rehearsal-%d-%d", os.Getpid(), stages.Add(1)), Seed: d.options.Seed, Profile: d.options.Profile, Scale: d.options.Scale,
-		NodesPerZone: 2, Notify: d.graves.bury,
-	})
+	d.sandbox, err = sandbox.Up(up, d.config())
 	if err != nil {
 		return fmt.Errorf("cannot start the sandbox: %w", err)
 	}
@@ -105,6 +104,14 @@ func (d *stage) setUp(ctx context.Context, manifests string) error {
 		return err
 	}
 	return d.waitForAnswer(ctx)
+}
+
+// config is that of the sandbox.
+func (d *stage) config() sandbox.Config {
+	return sandbox.Config{
+		Name: fmt.Sprintf("rehearsal-%d-%d", os.Getpid(), stages.Add(1)), Seed: d.options.Seed, Profile: d.options.Profile, Scale: d.options.Scale,
+		NodesPerZone: 2, NoCommands: d.options.NoCommands, Notify: d.graves.bury,
+	}
 }
 
 func (d *stage) apply(ctx context.Context, manifests string) error {

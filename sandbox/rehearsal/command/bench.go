@@ -42,6 +42,7 @@ func NewBench(streams cli.Streams) *cobra.Command {
 	promote.Flags().DurationVar(&o.Every, "every", 500*time.Millisecond, "time between promotes; below 333ms AWS's own limit of 3 changes/s is measured once its burst of 20 is used up")
 	promote.Flags().StringVar(&o.Controller, "controller", "", "executable whose command 'controller' is measured (default this one)")
 	promote.Flags().StringVar(&o.ControllerLog, "controller-log", "", "file for the controller's log (default in the sandbox's folder)")
+	localCommands(promote.Flags(), &o.Options)
 	bench.AddCommand(promote)
 	return bench
 }

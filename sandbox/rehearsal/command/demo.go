@@ -7,10 +7,12 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/lockstep-delivery/lockstep/internal/cli"
 	"github.com/lockstep-delivery/lockstep/sandbox"
@@ -60,6 +62,7 @@ func NewDemo(streams cli.Streams) *cobra.Command {
 	flags.StringSliceVar(&o.Disturb, "disturb", nil, "what goes wrong at a moment drawn from the seed: "+strings.Join(rehearsal.Disturbances(), ", "))
 	flags.StringVar(&o.Controller, "controller", "", "executable whose command 'controller' is rehearsed (default this one)")
 	flags.StringVar(&o.ControllerLog, "controller-log", "", "file for the controller's log (default in the sandbox's folder)")
+	localCommands(flags, &o.Options)
 	flags.StringVar(&output, "output", "out/demo.json", "file for the report")
 	return cmd
 }
@@ -75,6 +78,25 @@ func tell(report rehearsal.Report, w io.Writer, output string) error {
 		return ErrLost
 	}
 	return nil
+}
+
+// localCommands is the flag of that name, as 'lockstep sandbox up' has it.
+func localCommands(flags *pflag.FlagSet, o *rehearsal.Options) {
+	f := flags.VarPF((*allowed)(&o.NoCommands), "local-commands", "", "let containers of Jobs and shells run their commands as processes of this machine, with your rights")
+	f.NoOptDefVal = "true"
+}
+
+// allowed is the flag of something that a bool forbids.
+type allowed bool
+
+func (a *allowed) String() string { return strconv.FormatBool(!bool(*a)) }
+func (*allowed) Type() string     { return "bool" }
+
+// Set implements pflag.Value.
+func (a *allowed) Set(text string) error {
+	on, err := strconv.ParseBool(text)
+	*a = allowed(!on)
+	return err
 }
 
 // check refuses options of a rehearsal that cannot be, and finds the controller if none is named.
