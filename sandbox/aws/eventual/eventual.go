@@ -12,6 +12,7 @@
 package eventual
 
 import (
+	"hash/maphash"
 	"strconv"
 	"time"
 
@@ -47,9 +48,9 @@ type Value[T any] struct {
 	id      string
 	now     T
 	before  T
-	born    bool // the last change made the resource, before means nothing
 	changes int
-	last    *change // nil: it has been there for ever
+	birth   *change // nil: it has been there for ever
+	last    *change // birth, if nothing has changed since
 }
 
 // change is one write. Several values share it if the write changed them together.
@@ -58,18 +59,24 @@ type change struct {
 	at     time.Time
 	window time.Duration
 	joint  bool
-	// settled: one of the values has changed again, so that the write must have been seen by everybody: who saw it at another of the
-	// values as it was before would see a part of it.
+	// settled: everybody has seen the write. One of several values has changed again, and who saw it at another of them as it was before
+	// would see a part of it; or too many callers have seen it to remember them.
 	settled bool
 	reads   int
-	seen    map[string]bool // callers that have seen the newest state, while the window is open
+	seen    map[uint64]bool // hashes of the callers that have seen it, while the window is open
 }
+
+// maxCallers bounds what is remembered of one write: callers name themselves.
+const maxCallers = 1000
+
+var callerSeed = maphash.MakeSeed()
 
 // New is a resource that has just been made. Its id is the name under which random draws are made: the
 // same in each run.
 func New[T any](m *Model, id string, value T) *Value[T] {
-	v := &Value[T]{model: m, id: id, born: true}
+	v := &Value[T]{model: m, id: id}
 	v.change(value, nil)
+	v.birth = v.last
 	return v
 }
 
@@ -83,7 +90,7 @@ func (v *Value[T]) Get() T { return v.now }
 
 // Put replaces the resource.
 func (v *Value[T]) Put(value T) {
-	v.before, v.born = v.now, false
+	v.before = v.now
 	v.change(value, nil)
 }
 
@@ -91,7 +98,7 @@ func (v *Value[T]) Put(value T) {
 func PutAll[T any](values []*Value[T], to []T) {
 	var together *change
 	for i, v := range values {
-		v.before, v.born = v.now, false
+		v.before = v.now
 		v.change(to[i], together)
 		together = v.last
 		together.joint = true
@@ -102,7 +109,7 @@ func PutAll[T any](values []*Value[T], to []T) {
 func (v *Value[T]) change(value T, together *change) {
 	v.now = value
 	v.changes++
-	if v.last != nil {
+	if v.last != nil && v.last.joint {
 		v.last.settled = true
 	}
 	v.last = together
@@ -124,63 +131,90 @@ func NewLook(r Reader) *Look { return &Look{reader: r} }
 // Read is what r sees; ok is false if it does not see the resource at all.
 func (v *Value[T]) Read(r Reader) (value T, ok bool) { return v.See(NewLook(r)) }
 
-// See is what a look sees of the resource; ok is false if it does not see it at all.
+// See is what a look sees of the resource; ok is false if it does not see it at all. A resource that has changed since it was made can
+// still be missing: the two writes take their own time.
 func (v *Value[T]) See(l *Look) (value T, ok bool) {
-	if v.last == nil || v.last.settled {
+	if v.missing(l) {
+		return value, false
+	}
+	if v.last == v.birth || v.last.settled {
 		return v.now, true
 	}
 	old, decided := l.old[v.last]
 	if !decided {
-		old = v.last.hides(l.reader, v.model.draws, v.probability())
-		if v.last.joint {
-			if l.old == nil {
-				l.old = map[*change]bool{}
-			}
-			l.old[v.last] = old
-		}
+		old = v.last.hides(l.reader, v.model.draws, profile.ReadOldState)
+		l.decide(v.last, old)
 	}
 	if old {
-		return v.before, !v.born
+		return v.before, true
 	}
 	return v.now, true
 }
 
-// hides says whether a reader does not see the change yet.
-func (c *change) hides(r Reader, draws *profile.Draws, probability float64) bool {
-	window := c.window
+// missing says whether a look does not see that the resource was made. Who knows of the last change knows the resource.
+func (v *Value[T]) missing(l *Look) bool {
+	if v.birth == nil {
+		return false
+	}
+	if v.last != v.birth {
+		if old, decided := l.old[v.last]; decided && !old || v.last.settled || v.last.known(l.reader, v.model.draws) {
+			v.birth.note(l.reader)
+			return false
+		}
+	}
+	hidden := v.birth.hides(l.reader, v.model.draws, profile.ReadNewMissing)
+	if hidden {
+		l.decide(v.last, true)
+	}
+	return hidden
+}
+
+// decide notes whether a look sees the state before a change of several values: it is to see them all so.
+func (l *Look) decide(c *change, old bool) {
+	if !c.joint {
+		return
+	}
+	if l.old == nil {
+		l.old = map[*change]bool{}
+	}
+	l.old[c] = old
+}
+
+// hides says whether a reader does not see the change yet. Likely is the key of how likely that is.
+func (c *change) hides(r Reader, draws *profile.Draws, likely profile.Key) bool {
+	window, probability := c.window, draws.Profile().Probabilities[likely]
 	if r.Stale != nil {
 		window, probability = r.Stale.Window, r.Stale.Probability
 	}
-	if time.Since(c.at) >= window {
-		return false
-	}
-	if draws.Profile().MonotonicReads && r.Stale == nil && c.seen[r.Caller] {
+	if c.settled || time.Since(c.at) >= window || c.known(r, draws) {
 		return false
 	}
 	c.reads++
 	if draws.Chance(probability, c.event+"/read/"+strconv.Itoa(c.reads)) {
 		return true
 	}
-	if c.seen == nil {
-		c.seen = map[string]bool{}
-	}
-	c.seen[r.Caller] = true
+	c.note(r)
 	return false
 }
 
-func (v *Value[T]) probability() float64 {
-	p := v.model.draws.Profile().Probabilities
-	if v.born {
-		return p[profile.ReadNewMissing]
+// known says whether a reader has seen the change and must not go back.
+func (c *change) known(r Reader, draws *profile.Draws) bool {
+	return r.Stale == nil && draws.Profile().MonotonicReads && c.seen[maphash.String(callerSeed, r.Caller)]
+}
+
+// note remembers that a reader has seen the change, for as long as others may not.
+func (c *change) note(r Reader) {
+	switch {
+	case time.Since(c.at) >= c.window:
+		c.seen = nil
+	case len(c.seen) >= maxCallers:
+		c.settled, c.seen = true, nil
+	case c.seen == nil:
+		c.seen = map[uint64]bool{maphash.String(callerSeed, r.Caller): true}
+	default:
+		c.seen[maphash.String(callerSeed, r.Caller)] = true
 	}
-	return p[profile.ReadOldState]
 }
 
 // Found is what a write that depends on the resource sees: it may miss a new one, but acts on the truth.
-func (v *Value[T]) Found(r Reader) bool {
-	if !v.born {
-		return true
-	}
-	_, ok := v.Read(r)
-	return ok
-}
+func (v *Value[T]) Found(r Reader) bool { return !v.missing(NewLook(r)) }

@@ -138,3 +138,74 @@ func TestOneWriteIsSeenWhole(t *testing.T) {
 		}
 	})
 }
+
+// A resource that changes right after it was made, as a target group does that a listener begins to use, can be missing all the same; who
+// has seen it, in either state, never misses it again where reads are monotonic.
+func TestAResourceThatChangesAtOnceCanStillBeMissing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := model(t, func(p *profile.Profile) { p.MonotonicReads = true })
+		v := eventual.New(m, "x", "old")
+		v.Put("new")
+		seen, lost := map[string]int{}, 0
+		for i := range 1000 {
+			if !v.Found(eventual.Reader{Caller: fmt.Sprint("writer-", i)}) {
+				lost++
+			}
+		}
+		order, met := map[string]int{"missing": 0, "old": 1, "new": 2}, map[int]bool{}
+		for i := range 500 {
+			newest := 0
+			for range 5 {
+				value, ok := v.Read(eventual.Reader{Caller: fmt.Sprint("caller-", i%40)})
+				if !ok {
+					value = "missing"
+				}
+				seen[value]++
+				if order[value] < newest || !ok && met[i%40] {
+					t.Fatalf("a caller went back to %s", value)
+				}
+				newest, met[i%40] = order[value], met[i%40] || ok
+			}
+			if i%100 == 50 {
+				v.Put("new") // what was new is old now
+			}
+		}
+		if lost < 400 || lost > 600 || seen["missing"] < 10 || seen["old"] < 10 || seen["new"] < 10 {
+			t.Errorf("%d of 1000 writers missed it, readers saw %v", lost, seen)
+		}
+		time.Sleep(10 * time.Second)
+		if seen := reads(v, 100, everyone); seen["new"] != 100 {
+			t.Errorf("after the window: %v", seen)
+		}
+	})
+}
+
+// A look that sees a write of several resources misses none of them, and one that misses one of them does not see the write.
+func TestOneWriteToNewResourcesIsSeenWhole(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := model(t, func(p *profile.Profile) { p.MonotonicReads = false })
+		looks := map[string]int{}
+		for i := range 400 {
+			a, b := eventual.New(m, fmt.Sprint("a", i), "old"), eventual.New(m, fmt.Sprint("b", i), "old")
+			eventual.PutAll([]*eventual.Value[string]{a, b}, []string{"new", "new"})
+			look := eventual.NewLook(eventual.Reader{Caller: "me"})
+			first, _ := a.See(look)
+			second, _ := b.See(look)
+			looks[first+"/"+second]++
+		}
+		if len(looks) < 4 || looks["new/"]+looks["/new"]+looks["new/old"]+looks["old/new"] > 0 {
+			t.Errorf("looks saw %v", looks)
+		}
+	})
+}
+
+// Callers name themselves: what is remembered of them is bounded, and a caller beyond the bound sees no state that it must be kept from.
+func TestManyCallersSeeTheNewState(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v := eventual.New(model(t, func(p *profile.Profile) { p.MonotonicReads = true }), "x", "old")
+		reads(v, 5000, everyone)
+		if seen := reads(v, 5000, everyone); seen["old"] != 5000 {
+			t.Errorf("after thousands of callers: %v", seen)
+		}
+	})
+}
