@@ -23,8 +23,14 @@ func (s *Service) remember() built {
 }
 
 // Reset makes the network what it was at first, but for instances that somebody runs, with their first interfaces, addresses and tags: they run on.
-// Those that calls have started go, and so do the interfaces of load balancers.
+// Those that calls have started go, and so do the interfaces of load balancers. Config.Changed is told of an instance that was stopped and runs again,
+// or that has lost its VPC.
 func (s *Service) Reset() {
+	s.reset()
+	s.announce()
+}
+
+func (s *Service) reset() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	stays := func(n *networkInterface) bool {
@@ -60,15 +66,22 @@ func (s *Service) Reset() {
 		}))
 	}
 	for id, m := range s.instances.all {
-		if !m.external || len(m.interfaces) == 0 {
+		left := s.interfacesOf(m)
+		if !m.external || len(left) == 0 {
 			s.instances.drop(id)
+			if m.external && m.State.Name != types.InstanceStateNameTerminated {
+				s.untold = append(s.untold, Machine{id, types.InstanceStateNameTerminated})
+			}
 			continue
 		}
-		first := s.interfacesOf(m)
-		s.instances.settle(id, changed(m, func(m *instance) {
-			m.State, m.interfaces = stateOf(types.InstanceStateNameRunning), []string{first[0].id}
+		runs := changed(m, func(m *instance) {
+			m.State, m.interfaces = stateOf(types.InstanceStateNameRunning), []string{left[0].id}
 			m.transition++
-		}))
+		})
+		s.instances.settle(id, runs)
+		if m.State.Name != types.InstanceStateNameRunning {
+			s.untold = append(s.untold, runs.machine())
+		}
 	}
 	for id := range s.tags.all {
 		if !s.instances.has(id) && !s.interfaces.has(id) {
