@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"testing"
+	"time"
 )
 
 // A node remembers what targets did that have left, not that there were targets.
@@ -38,7 +39,7 @@ func TestStatsNeverBecomeLess(t *testing.T) {
 	}
 	const rounds = 50
 	for i := range rounds {
-		one := Target{ID: fmt.Sprint(i), Address: netip.MustParseAddr("127.0.0.1"), Port: 1, State: Draining}
+		one := Target{ID: fmt.Sprint(i), Address: netip.MustParseAddr("127.0.0.1"), Port: 1, State: Draining, DrainUntil: time.Now().Add(time.Hour)}
 		n.ApplyTargets("z", TargetSet{Targets: []Target{one}})
 		n.group("z").targets[one.Key()].usage.requests.Add(1)
 		before, left := requests(), make(chan struct{})
