@@ -322,10 +322,17 @@ func BenchmarkRequest(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			defer conn.Close()
+			defer func() { _ = conn.Close() }()
 			r := bufio.NewReader(conn)
 			b.ReportAllocs()
-			for b.Loop() {
+			for n := 1; b.Loop(); n++ {
+				if n%(requestsPerConnection-1) == 0 { // before the node closes the connection
+					_ = conn.Close()
+					if conn, err = net.Dial("tcp", way.to.String()); err != nil {
+						b.Fatal(err)
+					}
+					r.Reset(conn)
+				}
 				if err := ask(conn, r); err != nil {
 					b.Fatal(err)
 				}
