@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strconv"
+	"time"
 
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/fault"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/journal"
@@ -123,6 +124,10 @@ func (e *Emulator) addFault(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, map[string]string{"id": id})
 }
 
+// readerPatience is how long a reader of the journal may not read: who has stopped without going away is given up, so that nothing is kept
+// for him for ever.
+const readerPatience = 5 * time.Minute
+
 // serveJournal writes records as lines of JSON, and goes on as they come if it is asked to follow.
 func (e *Emulator) serveJournal(w http.ResponseWriter, r *http.Request) {
 	query := r.URL.Query()
@@ -149,6 +154,7 @@ func (e *Emulator) serveJournal(w http.ResponseWriter, r *http.Request) {
 	kept, later, stop := e.journal.Follow(after, 10_000)
 	defer stop()
 	flush := http.NewResponseController(w)
+	_ = flush.SetWriteDeadline(time.Now().Add(readerPatience))
 	for _, record := range kept {
 		if filter.Takes(record) {
 			_ = lines.Encode(record)
@@ -158,7 +164,11 @@ func (e *Emulator) serveJournal(w http.ResponseWriter, r *http.Request) {
 	for {
 		select {
 		case record, open := <-later:
-			if !open || filter.Takes(record) && lines.Encode(record) != nil || len(later) == 0 && flush.Flush() != nil {
+			_ = flush.SetWriteDeadline(time.Now().Add(readerPatience))
+			if !open {
+				panic(http.ErrAbortHandler) // a stream that just ended would look as if it were complete
+			}
+			if filter.Takes(record) && lines.Encode(record) != nil || len(later) == 0 && flush.Flush() != nil {
 				return
 			}
 		case <-r.Context().Done():

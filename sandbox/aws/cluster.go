@@ -81,6 +81,9 @@ func (e *Emulator) shared() ([]string, error) {
 
 // Leave terminates the instances of a cluster of another process and takes its tag away. That there is none is no error.
 func (e *Emulator) Leave(cluster string) error {
+	if cluster == e.config.Cluster {
+		return fmt.Errorf("cluster %s cannot leave: it is the account's own", cluster)
+	}
 	e.gate.RLock()
 	defer e.gate.RUnlock()
 	e.clusters.mu.Lock()

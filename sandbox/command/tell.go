@@ -179,8 +179,8 @@ func stream(ctx context.Context, url string, w io.Writer) error {
 			return err
 		}
 	}
-	if ctx.Err() != nil {
-		return nil
+	if err := lines.Err(); err != nil && ctx.Err() == nil {
+		return fmt.Errorf("the journal broke off: the sandbox has been killed, or records came faster than they were read: %w", err)
 	}
-	return lines.Err()
+	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -78,6 +79,9 @@ func New(keep int, lines io.Writer) *Journal {
 // maxText bounds each text of a record that comes from outside: the newest records stay in memory, and a request may have a megabyte.
 const maxText = 4096
 
+// maxParameters bounds the parameters of a record together, in bytes.
+const maxParameters = 16 << 10
+
 // maxCounts bounds the operations that are counted each for itself. Their names come from outside; the rest is counted as others.
 const (
 	maxCounts = 10_000
@@ -99,15 +103,21 @@ func (r Record) cut() Record {
 	}
 	if r.Parameters != nil {
 		parameters := make(map[string]string, len(r.Parameters))
-		for name, value := range r.Parameters {
-			parameters[cut(name)] = cut(value)
+		left := maxParameters
+		for _, name := range slices.Sorted(maps.Keys(r.Parameters)) {
+			key, value := cut(name), cut(r.Parameters[name])
+			if left -= len(key) + len(value); left < 0 {
+				parameters["..."] = fmt.Sprintf("%d parameters in all", len(r.Parameters))
+				break
+			}
+			parameters[key] = value
 		}
 		r.Parameters = parameters
 	}
 	return r
 }
 
-// Add numbers and keeps a record. Texts beyond 4096 bytes are cut.
+// Add numbers and keeps a record. Texts beyond 4096 bytes are cut, and parameters beyond 16 KiB left out.
 func (j *Journal) Add(r Record) {
 	r = r.cut()
 	j.mu.Lock()
@@ -157,7 +167,10 @@ func (j *Journal) Since(after uint64) []Record {
 }
 
 func (j *Journal) since(after uint64) []Record {
-	first := max(after+1, 1)
+	if after >= j.next {
+		return nil
+	}
+	first := after + 1
 	if kept := uint64(len(j.ring)); j.next > kept {
 		first = max(first, j.next-kept)
 	}

@@ -3,6 +3,7 @@ package journal_test
 import (
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 
@@ -100,7 +101,22 @@ func TestJournalStaysSmall(t *testing.T) {
 	if len(r.Operation) > 5000 || len(r.UserAgent) > 5000 || !strings.HasSuffix(r.UserAgent, "(1048576 bytes)") || r.Parameters["Name"] != "short" {
 		t.Errorf("kept: an operation of %d bytes, a caller of %d bytes, Name=%q", len(r.Operation), len(r.UserAgent), r.Parameters["Name"])
 	}
-	add(j, 20_000)
+	many := map[string]string{}
+	for i := range 100 {
+		many[fmt.Sprint("Targets.member.", i)] = large
+	}
+	j.Add(journal.Record{Service: "ec2", Operation: large, Parameters: many})
+	kept := 0
+	for name, value := range j.Since(1)[0].Parameters {
+		kept += len(name) + len(value)
+	}
+	if kept > 17_000 || j.Since(1)[0].Parameters["..."] != "100 parameters in all" {
+		t.Errorf("%d bytes of parameters are kept of one call", kept)
+	}
+	if after := j.Since(math.MaxUint64); len(after) != 0 {
+		t.Errorf("%d records after the last possible one", len(after))
+	}
+	add(j, 19_999)
 	counts := j.Counts()
 	calls := 0
 	for _, c := range counts {

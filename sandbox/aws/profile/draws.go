@@ -56,9 +56,12 @@ func (d *Draws) Chance(probability float64, event string) bool {
 	return probability > 0 && d.uniform("chance", event, "") < probability
 }
 
+// longest is what any duration beyond it counts as: one that does not fit would be negative, which is none at all.
+const longest = 100 * 365 * 24 * time.Hour
+
 func (d *Draws) duration(key Key, z float64) time.Duration {
 	t := d.table.Load()
-	return time.Duration(t.profile.Seconds[key].Quantile(z) * t.scale * float64(time.Second))
+	return time.Duration(min(t.profile.Seconds[key].Quantile(z)*t.scale*float64(time.Second), float64(longest)))
 }
 
 func (d *Draws) normal(parts ...string) float64 {

@@ -191,3 +191,12 @@ func TestAChangeOfProfileCountsForLaterDraws(t *testing.T) {
 		t.Errorf("%v, want %v", got, want)
 	}
 }
+
+// A duration that does not fit into one is very long, and not none.
+func TestHugeDelaysDoNotBecomeNone(t *testing.T) {
+	t.Parallel()
+	d := profile.NewDraws(load(t, "typical"), 1, 1e300)
+	if got := d.Once(profile.ProvisionALB, "x"); got < 24*time.Hour || time.Now().Add(got).Before(time.Now()) {
+		t.Errorf("%v", got)
+	}
+}

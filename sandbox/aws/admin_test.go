@@ -1,0 +1,41 @@
+package aws_test
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/journal"
+)
+
+// A reader that is too slow is told so: a stream that just ended would look as if nothing were missing.
+func TestASlowReaderOfTheJournalIsTold(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	stream, err := http.Get(w.endpoint + "/_lockstep/journal?follow=1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stream.Body.Close()
+	large := strings.Repeat("x", 4000)
+	for range 15_000 { // more than wait for a reader, and than sockets hold
+		w.emulator.Journal().Add(journal.Record{Event: "Test", Message: large})
+	}
+	if n, err := io.Copy(io.Discard, stream.Body); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("after %d bytes: %v", n, err)
+	}
+}
+
+// The account's own cluster is no member that can be sent away: its nodes would go with it.
+func TestTheOwnClusterCannotLeave(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	var host struct{ ID string }
+	w.admin("POST", "hosts", `{"name":"shop","ports":{"80":"127.0.0.1:3000"}}`, 200, &host)
+	w.admin("DELETE", "clusters/lockstep", "", 400, nil)
+	if i, ok := w.emulator.EC2().InstanceByID(host.ID); !ok || !i.Address.IsValid() {
+		t.Error("the host has lost its instance")
+	}
+}
