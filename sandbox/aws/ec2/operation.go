@@ -1,10 +1,12 @@
 package ec2
 
 import (
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"net/http"
 	"reflect"
+	"slices"
 
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/eventual"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/wire"
@@ -34,8 +36,11 @@ func change[I, O any](s *Service, prepare func(eventual.Reader, *I) (func() *O, 
 	out, err := func() (*O, error) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		token := tokenOf(in)
-		if earlier, known := s.tokens[token.key]; token.key != "" && known {
+		token, err := tokenOf(in)
+		if err != nil {
+			return nil, err
+		}
+		if earlier, known := s.tokens.answers[token.key]; token.key != "" && known {
 			if earlier.request != token.request {
 				return nil, wire.Errorf("IdempotentParameterMismatch", "The client token was used before with other parameters")
 			}
@@ -50,7 +55,7 @@ func change[I, O any](s *Service, prepare func(eventual.Reader, *I) (func() *O, 
 		}
 		out := carryOut()
 		if token.key != "" {
-			s.tokens[token.key] = answered{token.request, out}
+			s.tokens.note(token.key, answered{token.request, out})
 		}
 		return out, nil
 	}()
@@ -58,26 +63,58 @@ func change[I, O any](s *Service, prepare func(eventual.Reader, *I) (func() *O, 
 	return out, err
 }
 
+// tokens are the client tokens of requests and what these have got, as long as they are remembered.
+type tokens struct {
+	answers map[string]answered
+	keys    []string // the oldest first
+}
+
+// maxTokens is how many client tokens are remembered. AWS forgets them by time.
+const maxTokens = 10_000
+
+func newTokens() tokens { return tokens{answers: map[string]answered{}} }
+
+func (t *tokens) note(key string, a answered) {
+	if len(t.keys) >= maxTokens {
+		delete(t.answers, t.keys[0])
+		t.keys = slices.Delete(t.keys, 0, 1)
+	}
+	t.answers[key] = a
+	t.keys = append(t.keys, key)
+}
+
 // answered is what a request with a client token has got. The same request with the same token gets it again.
 type answered struct {
-	request string
+	request digest
 	answer  any
 }
 
-type token struct{ key, request string }
+// digest stands for a request, which can be large.
+type digest [sha256.Size]byte
+
+// longestToken is AWS's limit on client tokens.
+const longestToken = 64
+
+type token struct {
+	key     string
+	request digest
+}
 
 // tokenOf is the client token of a request with the operation that it is for, and what it asks apart from that.
-func tokenOf(in any) token {
+func tokenOf(in any) (token, error) {
 	v := reflect.ValueOf(in).Elem()
 	field := v.FieldByName("ClientToken")
 	if !field.IsValid() || field.IsNil() || field.Elem().String() == "" {
-		return token{}
+		return token{}, nil
+	}
+	if field.Elem().Len() > longestToken {
+		return token{}, invalidValue("The client token has %d characters, more than %d", field.Elem().Len(), longestToken)
 	}
 	text, err := json.Marshal(in)
 	if err != nil { // an input is made of texts, numbers and lists of them
 		text = fmt.Append(nil, in)
 	}
-	return token{v.Type().Name() + "/" + field.Elem().String(), string(text)}
+	return token{v.Type().Name() + "/" + field.Elem().String(), sha256.Sum256(text)}, nil
 }
 
 func dryRun(in any) bool {

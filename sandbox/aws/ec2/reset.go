@@ -54,7 +54,7 @@ func (s *Service) reset() {
 	for id, g := range s.groups.all {
 		s.groupsInForce[id] = begin(g.name, g)
 	}
-	clear(s.tokens)
+	s.tokens = newTokens()
 	clear(s.held)
 	s.publicPool, s.blocks6 = newPool(publicBlock), 0
 	for _, n := range s.subnets.all {

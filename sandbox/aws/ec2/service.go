@@ -50,7 +50,7 @@ type Service struct {
 	byAddress     map[place]string          // interfaces by private address
 	publicPool    *pool
 	blocks6       uint16 // of those that Amazon gives to VPCs, how many are given
-	tokens        map[string]answered
+	tokens        tokens
 	groupsInForce map[string]*inForce[*securityGroup]
 	listsInForce  map[string]*inForce[*prefixList]
 	// held says until when a security group counts as used, though what used it is gone.
@@ -81,7 +81,7 @@ func New(config Config) *Service {
 		groups: newTable[*securityGroup](model, "sg"), instances: newTable[*instance](model, "i"),
 		interfaces: newTable[*networkInterface](model, "eni"), addresses: newTable[*address](model, "eipalloc"),
 		prefixLists: newTable[*prefixList](model, "pl"), tags: newTable[map[string]string](model, "tags"),
-		byAddress: map[place]string{}, publicPool: newPool(publicBlock), tokens: map[string]answered{},
+		byAddress: map[place]string{}, publicPool: newPool(publicBlock), tokens: newTokens(),
 		held: map[string]time.Time{}, watches: map[*watch]struct{}{}, groupsInForce: map[string]*inForce[*securityGroup]{}, listsInForce: map[string]*inForce[*prefixList]{},
 	}
 	s.interfaces.changed = s.interfaceChanged
