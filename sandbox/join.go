@@ -129,11 +129,8 @@ func (s *Sandbox) followAccount(life context.Context) {
 		}
 		if !reflect.DeepEqual(faults, last) {
 			last = faults
-			s.remote.Clear()
-			for _, f := range faults {
-				if _, err := s.remote.Add(f); err != nil {
-					s.config.Log.Error("a fault of the account is not understood", "fault", f.ID, "error", err)
-				}
+			if err := s.remote.Replace(faults); err != nil {
+				s.config.Log.Error("a fault of the account is not understood", "error", err)
 			}
 		}
 		if tempo.Scale != s.Kubelet().Scale() {

@@ -113,3 +113,41 @@ func add(t *testing.T, s *fault.Set, f fault.Fault) string {
 	}
 	return id
 }
+
+// A cluster that takes over the faults of its account sees none of them stop working when another comes.
+func TestAFaultThatStaysNeverStopsWorking(t *testing.T) {
+	t.Parallel()
+	s := fault.NewSet()
+	stays, comes := fault.Fault{ID: "1", Kind: fault.Node, Resource: "node-1"}, fault.Fault{ID: "2", Kind: fault.Zone, Zone: "a"}
+	if err := s.Replace([]fault.Fault{stays}); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for range 1000 {
+			if err := s.Replace([]fault.Fault{stays, comes}); err != nil {
+				t.Error(err)
+			}
+		}
+	}()
+	for looking := true; looking; {
+		select {
+		case <-done:
+			looking = false
+		default:
+		}
+		if _, nodes, _ := s.Failed(); len(nodes) != 1 {
+			t.Fatalf("the machine is back: %v", nodes)
+		}
+	}
+	if !s.Loses("a") || s.Quiet() {
+		t.Error("the new fault does not work")
+	}
+	if err := s.Replace([]fault.Fault{comes, {ID: "3", Kind: "flood"}}); err == nil || !strings.Contains(err.Error(), "fault 3") {
+		t.Errorf("a fault that cannot be: %v", err)
+	}
+	if _, nodes, _ := s.Failed(); len(nodes) != 0 || len(s.List()) != 1 {
+		t.Errorf("left: %v", s.List())
+	}
+}

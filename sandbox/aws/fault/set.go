@@ -1,6 +1,7 @@
 package fault
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -72,6 +73,25 @@ func (s *Set) Remove(id string) bool {
 	delete(s.faults, id)
 	s.change()
 	return known
+}
+
+// Replace puts these faults, which have ids, into force and ends all others at the same moment: one that was in force and still is never stops
+// working. It fails for those that cannot be, and takes the rest.
+func (s *Set) Replace(all []Fault) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	next := make(map[string]*counted, len(all))
+	var wrong error
+	for _, f := range all {
+		if err := f.Validate(); err != nil {
+			wrong = errors.Join(wrong, fmt.Errorf("fault %s: %w", f.ID, err))
+			continue
+		}
+		next[f.ID] = &counted{Fault: f}
+	}
+	s.faults = next
+	s.change()
+	return wrong
 }
 
 // Clear ends all faults.
