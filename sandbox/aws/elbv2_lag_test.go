@@ -25,7 +25,7 @@ func TestReadsThatLag(t *testing.T) {
 	}
 	// A load balancer that has become active has changed, and is seen as it was before.
 	w.admin("PUT", "profile", "base: ideal\nseconds:\n  lb.provision.nlb: F(3600)\n", http.StatusOK, nil)
-	move(8) // What has changed once is not missed any more.
+	move(8) // The fault takes away the last change only: what has changed once is not missed.
 	check("/old")
 	var added struct{ ID string }
 	w.admin("POST", "faults", `{"kind": "stale", "delay": 3600000000000}`, http.StatusOK, &added)

@@ -29,8 +29,8 @@ type Reader struct {
 	Stale *Staleness
 }
 
-// Staleness is a fault: reads show the state before a change until Window has passed, with the given
-// Probability.
+// Staleness is a fault: reads show the state before the last change until Window has passed, with the given
+// Probability. They miss what has not changed since it was made.
 type Staleness struct {
 	Probability float64
 	Window      time.Duration
@@ -157,6 +157,9 @@ func (v *Value[T]) missing(l *Look) bool {
 		return false
 	}
 	if v.last != v.birth {
+		if l.reader.Stale != nil {
+			return false // The fault is about the last change only.
+		}
 		if old, decided := l.old[v.last]; decided && !old || v.last.settled || v.last.known(l.reader, v.model.draws) {
 			v.birth.note(l.reader)
 			return false

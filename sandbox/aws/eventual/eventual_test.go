@@ -111,6 +111,14 @@ func TestStaleFaultOverridesTheProfile(t *testing.T) {
 		if value, _ := v.Read(stale); value != "new" {
 			t.Errorf("after the hour %s is seen", value)
 		}
+		young := eventual.New(model(t, func(*profile.Profile) {}), "y", "old")
+		if _, ok := young.Read(stale); ok || young.Found(stale) {
+			t.Error("a new resource is seen")
+		}
+		young.Put("new")
+		if value, ok := young.Read(stale); !ok || value != "old" || !young.Found(stale) {
+			t.Errorf("a new resource that has changed is seen as %q", value)
+		}
 	})
 }
 
