@@ -9,6 +9,7 @@ package profile
 
 import (
 	"embed"
+	"encoding/json"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -81,8 +82,30 @@ type Profile struct {
 	MonotonicReads bool `json:"monotonic_reads"`
 	// Correlation is the share (0..1) of the common factor in the draws of the nodes of one change.
 	Correlation   float64              `json:"correlation"`
-	Probabilities map[Key]float64      `json:"probabilities"`
-	Seconds       map[Key]Distribution `json:"seconds"`
+	Probabilities map[Key]float64 `json:"probabilities"`
+	Seconds       Durations       `json:"seconds"`
+}
+
+// Durations are distributions by what takes the time.
+type Durations map[Key]Distribution
+
+// UnmarshalJSON takes over those that are there, and says of which key one is none.
+func (d *Durations) UnmarshalJSON(text []byte) error {
+	var all map[Key]json.RawMessage
+	if err := json.Unmarshal(text, &all); err != nil {
+		return fmt.Errorf("seconds: %w", err)
+	}
+	if *d == nil {
+		*d = make(Durations, len(all))
+	}
+	for _, key := range slices.Sorted(maps.Keys(all)) {
+		var one Distribution
+		if err := json.Unmarshal(all[key], &one); err != nil {
+			return fmt.Errorf("seconds: %s: %w", key, err)
+		}
+		(*d)[key] = one
+	}
+	return nil
 }
 
 //go:embed *.yaml
@@ -178,7 +201,7 @@ func (p *Profile) YAML() (string, error) {
 func complete[V any](section string, have map[Key]V, want []Key) error {
 	for _, key := range want {
 		if _, ok := have[key]; !ok {
-			return fmt.Errorf("%s: %s is missing", section, key)
+			return fmt.Errorf("%s: %s is missing: give it, or take the rest from a built-in profile with the line \"base: typical\"", section, key)
 		}
 	}
 	for _, key := range slices.Sorted(maps.Keys(have)) {

@@ -168,10 +168,12 @@ func TestAProfileOverABaseNeedsOnlyWhatDiffers(t *testing.T) {
 		t.Error("the base has changed")
 	}
 	for says, text := range map[string]string{
-		"alb.rule_chnage": "base: typical\nseconds: {alb.rule_chnage: F(30)}\n",
-		"idael":           "base: idael\n",
-		"is missing":      "name: bare\n",
-		"not between":     "base: ideal\ncorrelation: 3\n",
+		"alb.rule_chnage":                       "base: typical\nseconds: {alb.rule_chnage: F(30)}\n",
+		"idael":                                 "base: idael\n",
+		"is missing":                            "name: bare\n",
+		"seconds: alb.rule_change: \"X(1)\"":    "base: typical\nseconds: {alb.rule_change: X(1)}\n",
+		"seconds: alb.register: a distribution": "base: typical\nseconds: {alb.register: 5}\n",
+		"not between":                           "base: ideal\ncorrelation: 3\n",
 	} {
 		if _, err := profile.Parse([]byte(text)); err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("%s: %v", says, err)
