@@ -192,6 +192,9 @@ func sign(r *http.Request, body []byte, id identity, secret string) string {
 	if id.seconds > 0 {
 		query.Del(wire.Presigned + "Signature")
 	}
+	for _, values := range query { // the names are sorted by Encode
+		slices.Sort(values)
+	}
 	payload := sha256.Sum256(body)
 	canonical := strings.Join([]string{
 		r.Method, canonicalPath(r.URL), strings.ReplaceAll(query.Encode(), "+", "%20"),
