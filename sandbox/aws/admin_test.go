@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/lockstep-delivery/lockstep/sandbox/aws"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/journal"
 )
 
@@ -37,5 +38,29 @@ func TestTheOwnClusterCannotLeave(t *testing.T) {
 	w.admin("DELETE", "clusters/lockstep", "", 400, nil)
 	if i, ok := w.emulator.EC2().InstanceByID(host.ID); !ok || !i.Address.IsValid() {
 		t.Error("the host has lost its instance")
+	}
+}
+
+// A service that is not there and is asked by paths is listed by what is asked of it, however many objects there are.
+func TestUnknownServicesAreListedByWhatIsAsked(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for _, path := range []string{"/shop/a/1", "/shop/a/2"} {
+		request, err := http.NewRequest(http.MethodPut, w.endpoint+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Header.Set("Authorization", "AWS4-HMAC-SHA256 Credential="+aws.DefaultAccessKeyID+"/20260101/eu-west-1/s3/aws4_request, SignedHeaders=host, Signature=0")
+		response, err := http.DefaultClient.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = response.Body.Close()
+		if response.StatusCode != http.StatusNotImplemented {
+			t.Errorf("%s: %s", path, response.Status)
+		}
+	}
+	if missing := w.emulator.NotModelled(); len(missing) != 1 || missing["s3:PUT /shop"] != 2 {
+		t.Errorf("not modelled: %v", missing)
 	}
 }

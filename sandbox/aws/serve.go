@@ -138,6 +138,10 @@ func (e *Emulator) read(r *http.Request, c *call) error {
 		return err
 	}
 	if c.service.codecs == nil {
+		if c.record.Operation == "" { // a service that is asked by paths, of which the first part says the most
+			first, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+			c.record.Operation = r.Method + " /" + first
+		}
 		e.countMissing(c.name + ":" + c.record.Operation)
 		unknown := c.codec.Unknown(c.record.Operation)
 		unknown.Message = fmt.Sprintf("Service '%.40s' is not modelled", c.name)
