@@ -81,9 +81,10 @@ func (k *Keeper) Changed() {
 }
 
 // keep writes as changes come. A large account takes long to write, so it is written less often. What could not be written is tried
-// again.
+// again, and said once.
 func (k *Keeper) keep() {
 	defer close(k.done)
+	failing := false
 	rest := time.NewTimer(0)
 	defer rest.Stop()
 	for {
@@ -93,8 +94,14 @@ func (k *Keeper) keep() {
 			return
 		}
 		began := time.Now()
-		if err := k.write(); err != nil {
+		err := k.write()
+		switch {
+		case err != nil && !failing:
 			k.log.Error("the account is not kept at the moment", "error", err)
+		case err == nil && failing:
+			k.log.Info("the account is kept again", "folder", k.dir)
+		}
+		if failing = err != nil; failing {
 			k.Changed()
 		}
 		rest.Reset(max(pause, 10*time.Since(began)))

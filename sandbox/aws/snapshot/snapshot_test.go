@@ -43,7 +43,8 @@ func TestChangesAreWrittenTogetherAndAgainIfTheyCannotBe(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "made")
 	synctest.Test(t, func(t *testing.T) {
-		k, account, err := snapshot.Open(dir, who, slog.New(slog.DiscardHandler))
+		var log strings.Builder
+		k, account, err := snapshot.Open(dir, who, slog.New(slog.NewTextHandler(&log, nil)))
 		if err != nil || account.Generation != 0 || len(account.Services) != 0 {
 			t.Fatalf("%+v, %v", account, err)
 		}
@@ -71,6 +72,9 @@ func TestChangesAreWrittenTogetherAndAgainIfTheyCannotBe(t *testing.T) {
 		synctest.Wait()
 		if got := read(t, dir); got != "2" {
 			t.Errorf("it is tried again: %q", got)
+		}
+		if said := strings.Count(log.String(), "\n"); said != 2 || !strings.Contains(log.String(), "out of order") || !strings.Contains(log.String(), "kept again") {
+			t.Errorf("%d lines of ten attempts: %s", said, log.String())
 		}
 		c.value = 3
 		for range 2 {
