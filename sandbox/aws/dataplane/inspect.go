@@ -205,10 +205,12 @@ func (c *inspected) next() error {
 			c.refuse(verdict{Head: desync.Head{Status: 400}})
 			return nil
 		}
+		if len(c.held) > 0 {
+			c.renew()
+		}
 		err := c.fill()
 		switch {
 		case err == nil:
-			c.renew()
 		case !isTimeout(err):
 			c.gone = err
 		case len(c.held) > 0 && !c.interrupted():
@@ -268,10 +270,14 @@ func (c *inspected) Write(p []byte) (int, error) {
 func (c *inspected) SetReadDeadline(t time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	now := time.Now()
-	c.limited, c.aborted = t.After(now), !t.IsZero() && !t.After(now)
-	if c.limited {
-		t = now.Add(c.node.routes.Load().attributes.IdleTimeout)
+	c.limited, c.aborted = false, false
+	if !t.IsZero() {
+		now := time.Now()
+		c.limited = t.After(now)
+		c.aborted = !c.limited
+		if c.limited {
+			t = now.Add(c.node.routes.Load().attributes.IdleTimeout)
+		}
 	}
 	select {
 	case <-c.wake:

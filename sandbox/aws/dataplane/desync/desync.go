@@ -57,8 +57,6 @@ type Head struct {
 	Hosts []string
 	// Continue is true when the client waits for 100 before it sends the body.
 	Continue bool
-	// Upgrade is true when the client wants to change the protocol.
-	Upgrade bool
 	// Old is true for a request of HTTP/0.9, whose answer has no head.
 	Old bool
 }
@@ -216,16 +214,17 @@ func (r *reader) protocol() bool {
 // target looks at the URI and writes it so that it has no characters that a URI cannot have.
 func (r *reader) target() bool {
 	spaces, controls, look := false, false, len(r.uri) > 0 && r.uri[0] != '/'
-	for _, c := range []byte(r.uri) {
-		switch {
+	for i := range len(r.uri) {
+		switch c := r.uri[i]; {
+		case c > ' ' && c != '%' && c != 0x7f:
 		case c == 0 || c == '\r':
 			return r.refuse(400, Severe, "BadUri")
 		case c == ' ' || c == '\t':
 			spaces = true
-		case c < ' ' || c == 0x7f:
-			controls = true
 		case c == '%':
 			look = true
+		default:
+			controls = true
 		}
 	}
 	if spaces {
@@ -270,27 +269,20 @@ func (r *reader) header(line string) bool {
 		return r.refuse(400, Compliant, "")
 	}
 	r.size += len(line)
-	if strings.TrimLeft(line, " \t\r") == "" {
-		r.note(Ambiguous, "EmptyHeader")
-		r.dirty = true
-		return true
-	}
-	if line[0] == ' ' || line[0] == '\t' {
-		return r.refuse(400, Severe, "BadHeader") // the continuation of a line, which is a line break within a header
-	}
 	colon := strings.IndexByte(line, ':')
-	if colon < 0 {
-		return r.refuse(400, Severe, "BadHeader")
-	}
-	if colon == 0 {
+	switch {
+	case colon == 0, strings.TrimLeft(line, " \t\r") == "":
 		r.note(Ambiguous, "EmptyHeader")
 		r.dirty = true
 		return true
+	case colon < 0, line[0] == ' ', line[0] == '\t': // the latter continue a line, which is a line break within a header
+		return r.refuse(400, Severe, "BadHeader")
 	}
 	f := Field{line[:colon], strings.Trim(line[colon+1:], " \t")}
 	odd := false
 	for i := range f.Value {
 		switch c := f.Value[i]; {
+		case ' ' <= c && c < 0x7f:
 		case c == 0 || c == '\r':
 			return r.refuse(400, Severe, "BadHeader")
 		case c < ' ' && c != '\t', c == 0x7f:
@@ -305,10 +297,10 @@ func (r *reader) header(line string) bool {
 
 // field takes one header, with control characters in its value if it is odd.
 func (r *reader) field(f Field, odd bool) bool {
-	if strings.ContainsAny(f.Name, "\x00\r") {
-		return r.refuse(400, Severe, "BadHeader")
-	}
 	if !token(f.Name) {
+		if strings.ContainsAny(f.Name, "\x00\r") {
+			return r.refuse(400, Severe, "BadHeader")
+		}
 		r.suspect(f)
 		r.Raw, r.dirty = append(r.Raw, f), true
 		return true
@@ -340,8 +332,6 @@ func (r *reader) field(f Field, odd bool) bool {
 	case name == "expect":
 		r.Continue, r.dirty = r.Continue || strings.EqualFold(f.Value, "100-continue"), true
 		return true
-	case name == "upgrade":
-		r.Upgrade = true
 	}
 	return true
 }
@@ -513,17 +503,25 @@ func controls(value string) bool {
 
 // essential is the name of a header that says what the request is or where it ends, in lower case, and empty for others.
 func essential(name string) string {
+	known := ""
 	switch len(name) {
-	case len("host"), len("expect"), len("upgrade"), len("connection"), len("content-length"), len("transfer-encoding"):
-	default:
+	case len("host"):
+		known = "host"
+	case len("expect"):
+		known = "expect"
+	case len("upgrade"):
+		known = "upgrade"
+	case len("connection"):
+		known = "connection"
+	case len("content-length"):
+		known = "content-length"
+	case len("transfer-encoding"):
+		known = "transfer-encoding"
+	}
+	if !strings.EqualFold(name, known) {
 		return ""
 	}
-	for _, known := range [...]string{"host", "expect", "upgrade", "connection", "content-length", "transfer-encoding"} {
-		if len(name) == len(known) && strings.EqualFold(name, known) {
-			return known
-		}
-	}
-	return ""
+	return known
 }
 
 func digit(c byte) bool { return '0' <= c && c <= '9' }

@@ -72,7 +72,7 @@ func TestReviewHaunt(t *testing.T) {
 
 func TestReviewWeightTwice(t *testing.T) {
 	n := 0
-	delays := []time.Duration{200 * time.Millisecond, time.Hour}
+	delays := []time.Duration{200 * time.Millisecond, time.Hour, time.Hour}
 	w := newWorld(t, func(c *Config) {
 		c.Delays.WeightZeroClose = func(string) time.Duration { n++; return delays[n-1] }
 	})
