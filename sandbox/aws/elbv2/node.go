@@ -30,7 +30,11 @@ type node struct {
 	joined bool
 	// lanes hold the number of the newest change that was taken, per thing that changes. A change that
 	// comes later than a newer one of its lane is skipped: a node never goes back.
-	lanes      map[string]int
+	lanes map[string]int
+	// underway are the numbers of the changes that are on their way to the node.
+	underway map[int]bool
+	// remembered is how many lanes there were after the last time that some were dropped.
+	remembered int
 	listeners  map[string]listenerDocument
 	attributes map[string]string
 	groups     map[string]*nodeGroup

@@ -2,6 +2,8 @@ package elbv2
 
 import (
 	"fmt"
+	"maps"
+	"math"
 	"time"
 
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/dataplane"
@@ -66,6 +68,7 @@ func (s *Service) propagate(lb *loadBalancer, c change) {
 		s.config.Accepted(Acceptance{LoadBalancer: lb.arn, Change: c.what, Number: c.number, Called: called})
 	}
 	for _, n := range lb.everyNode() {
+		n.expect(c.number)
 		delay := s.config.Draws.PerNode(c.key, lb.event(), n.zone)
 		s.after(delay, func() []*node { return s.take(n, c, called) })
 	}
@@ -82,6 +85,7 @@ func (s *Service) take(n *node, c change, called time.Time) []*node {
 			return nil
 		}
 	}
+	n.arrived(c.number)
 	if c.lane != "" && !n.newer(c.lane, c.number) {
 		return nil
 	}
@@ -99,6 +103,36 @@ func (n *node) newer(lane string, number int) bool {
 	}
 	n.lanes[lane] = number
 	return true
+}
+
+func (n *node) expect(number int) {
+	if n.underway == nil {
+		n.underway = map[int]bool{}
+	}
+	n.underway[number] = true
+}
+
+// arrived notes that a change is not on its way any more, and drops the lanes in which none that is on its way can be too late: there is
+// one for each target that ever was, and targets come and go for ever.
+func (n *node) arrived(number int) {
+	delete(n.underway, number)
+	if len(n.lanes) < 2*n.remembered+100 {
+		return
+	}
+	oldest := math.MaxInt
+	for other := range n.underway {
+		oldest = min(oldest, other)
+	}
+	draining := map[string]bool{} // whose end looks for the change that began it
+	for arn, g := range n.groups {
+		for key, t := range g.targets {
+			if !t.DrainUntil.IsZero() {
+				draining[targetLane(arn, key)] = true
+			}
+		}
+	}
+	maps.DeleteFunc(n.lanes, func(lane string, taken int) bool { return taken < oldest && taken < number && !draining[lane] })
+	n.remembered = len(n.lanes)
 }
 
 func targetLane(group string, key dataplane.TargetKey) string {
