@@ -17,7 +17,10 @@ import (
 	"github.com/lockstep-delivery/lockstep/sandbox/address"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/fault"
+	"github.com/lockstep-delivery/lockstep/sandbox/kubelet"
 )
+
+var _ kubelet.Terminator = (*membership)(nil)
 
 // membership is a cluster's part in the AWS account of another sandbox: its nodes are instances there, its pods have addresses there. It is
 // that sandbox's admin API, seen from here.
@@ -58,6 +61,11 @@ func (m *membership) AddInstance(zone, name string) (string, netip.Addr, error) 
 	asked := aws.Member{Zone: zone, Name: name}
 	err := m.ask(context.Background(), http.MethodPost, "clusters/"+url.PathEscape(m.cluster)+"/instances", asked, &asked)
 	return asked.ID, asked.Address, err
+}
+
+// RemoveInstance implements kubelet.Terminator.
+func (m *membership) RemoveInstance(id string) error {
+	return m.ask(context.Background(), http.MethodDelete, "instances/"+url.PathEscape(id), nil, nil)
 }
 
 // AssignPodAddress implements kubelet.Addresses.

@@ -103,6 +103,24 @@ func TestTwoClustersShareAnAccount(t *testing.T) {
 	if len(instances(one, "one")) != 3 {
 		t.Error("a reset takes the nodes of clusters away")
 	}
+	// A node of a cluster ends, and comes again with a new instance: nothing of the first is left in the account, and faults know it once.
+	before, node := instances(one, "one"), one.Kubelet().Nodes()[2].Name
+	if err := one.Kubelet().FailNode(t.Context(), node, kubelet.NodeTerminated); err != nil {
+		t.Fatal(err)
+	}
+	if left := instances(one, "one"); len(left) != 2 {
+		t.Errorf("after the end of a node the account has %v, and had %v", left, before)
+	}
+	of := fault.Fault{Kind: fault.Node, Resource: node}
+	if _, err := account.AWS().AddFault(of); err == nil {
+		t.Error("a node that has ended can be taken away")
+	}
+	if err := one.Kubelet().RestoreNode(t.Context(), node); err != nil {
+		t.Fatal(err)
+	}
+	if now := instances(one, "one"); len(now) != 3 || slices.Equal(now, before) {
+		t.Errorf("after the node has come back the account has %v, and had %v", now, before)
+	}
 	if err := other.Close(); err != nil {
 		t.Fatal(err)
 	}

@@ -69,7 +69,8 @@ func (e *Emulator) Endpoints() []Endpoint {
 //	POST   /_lockstep/hosts                  adds one, or changes its ports; answers with its instance and address
 //	DELETE /_lockstep/hosts/NAME             removes one
 //	PUT    /_lockstep/clusters/NAME          lets a cluster of another process run its nodes here; DELETE ends that
-//	POST   /_lockstep/clusters/NAME/instances, /_lockstep/instances/ID/addresses; DELETE /_lockstep/addresses/A
+//	POST   /_lockstep/clusters/NAME/instances, /_lockstep/instances/ID/addresses;
+//	DELETE /_lockstep/instances/ID, /_lockstep/addresses/A
 //	                                         its nodes, and the addresses of its pods
 //	PUT    /_lockstep/objects/BUCKET/KEY     keeps the body as an object of S3, for trust stores
 func (e *Emulator) adminHandler() http.Handler {

@@ -3,6 +3,7 @@ package aws
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/netip"
 	"regexp"
@@ -18,8 +19,17 @@ import (
 
 // clusters are those of other processes that run their nodes and pods in this account: the names of their nodes.
 type clusters struct {
-	mu    sync.Mutex
-	nodes map[string][]string
+	mu      sync.Mutex
+	nodes   map[string][]string
+	members map[string]Member // those nodes by the ids of their instances
+}
+
+// forget takes one node out. The caller holds the lock.
+func (c *clusters) forget(m Member) {
+	if i := slices.Index(c.nodes[m.Cluster], m.Name); i >= 0 {
+		c.nodes[m.Cluster] = slices.Delete(c.nodes[m.Cluster], i, i+1)
+	}
+	delete(c.members, m.ID)
 }
 
 // Member is a machine that a cluster of another process asks for, and what it gets.
@@ -88,6 +98,7 @@ func (e *Emulator) Leave(cluster string) error {
 	defer e.gate.RUnlock()
 	e.clusters.mu.Lock()
 	delete(e.clusters.nodes, cluster)
+	maps.DeleteFunc(e.clusters.members, func(_ string, m Member) bool { return m.Cluster == cluster })
 	e.clusters.mu.Unlock()
 	defer e.keeper.Changed()
 	all, err := e.ec2.DescribeInstances(eventual.Reader{}, &ec2api.DescribeInstancesInput{Filters: []types.Filter{
@@ -147,8 +158,30 @@ func (e *Emulator) AddMember(m Member) (Member, error) {
 	}
 	_, err = e.ec2.CreateTags(eventual.Reader{}, &ec2api.CreateTagsInput{Resources: own, Tags: []types.Tag{{Key: new(clusterTagPrefix + m.Cluster), Value: new("owned")}}})
 	e.clusters.nodes[m.Cluster] = append(e.clusters.nodes[m.Cluster], m.Name)
+	if e.clusters.members == nil {
+		e.clusters.members = map[string]Member{}
+	}
+	e.clusters.members[m.ID] = m
 	e.keeper.Changed()
 	return m, err
+}
+
+// RemoveMember terminates the instance of a node of a cluster that has joined. One that has ended already is no error.
+func (e *Emulator) RemoveMember(id string) error {
+	e.gate.RLock()
+	defer e.gate.RUnlock()
+	e.clusters.mu.Lock()
+	m, ok := e.clusters.members[id]
+	e.clusters.forget(m)
+	e.clusters.mu.Unlock()
+	if _, there := e.ec2.InstanceByID(id); !ok && there {
+		return fmt.Errorf("cannot terminate instance %s: it is no node of a cluster that has joined", id)
+	}
+	if !ok {
+		return nil
+	}
+	defer e.keeper.Changed()
+	return e.ec2.RemoveInstance(id)
 }
 
 // relabel tags again what a reset has untagged.
@@ -202,6 +235,9 @@ func (e *Emulator) clusterHandler(mux *http.ServeMux) {
 			m, err = e.AddMember(m)
 		}
 		answer(w, m, err)
+	})
+	mux.HandleFunc("DELETE "+adminPath+"instances/{id}", func(w http.ResponseWriter, r *http.Request) {
+		answer(w, nil, e.RemoveMember(r.PathValue("id")))
 	})
 	mux.HandleFunc("POST "+adminPath+"instances/{id}/addresses", func(w http.ResponseWriter, r *http.Request) {
 		e.gate.RLock()
