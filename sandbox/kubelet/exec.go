@@ -45,7 +45,7 @@ func (v view) exec(ctx context.Context, r running, argv []string, s streams, unk
 	}
 }
 
-// execProcess runs a command beside that of the container. It is killed when ctx ends.
+// execProcess runs a command beside that of the container. It is killed when ctx ends, and with that of the container.
 func (v view) execProcess(ctx context.Context, r running, argv, env []string, s streams) (int32, error) {
 	finish, ok := v.k.track()
 	if !ok {
@@ -69,11 +69,15 @@ func (v view) execProcess(ctx context.Context, r running, argv, env []string, s 
 	case code := <-done:
 		return code, nil
 	case <-ctx.Done():
+		err = context.Cause(ctx)
+	case <-r.console.ended:
+		err = errNotRunning
 	case <-v.k.life.Done():
+		err = errNotRunning
 	}
 	p.Kill()
 	<-done
-	return 0, fmt.Errorf("the command was killed: %w", context.Cause(ctx))
+	return 0, fmt.Errorf("the command was killed: %w", err)
 }
 
 func signalTo(p *app.Process) func(string) {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -141,8 +142,12 @@ func TestVolumesChange(t *testing.T) {
 	if _, err := c.client.CoreV1().Pods(ns).Patch(t.Context(), pod.Name, "application/merge-patch+json", []byte(`{"metadata":{"labels":{"app":"other"}}}`), metav1.PatchOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	waitFor(c, "the new label", func() bool { return strings.Count(c.run1(pod, "main", "cat /info/labels /all/labels"), `app="other"`) == 2 })
-	waitFor(c, "the new colour", func() bool { return c.run1(pod, "main", "cat /etc/app/colour /all/c /etc/app/more") == "green\ngreen\nx" })
+	waitFor(c, "the new label", func() bool {
+		return strings.Count(c.run1(pod, "main", "cat /info/labels /all/labels"), `app="other"`) == 2
+	})
+	waitFor(c, "the new colour", func() bool {
+		return c.run1(pod, "main", "cat /etc/app/colour /all/c /etc/app/more") == "green\ngreen\nx"
+	})
 	if got := c.run1(pod, "main", "cat /etc/one.conf"); got != "blue\n" {
 		t.Errorf("what is mounted by a subPath is now %q", got)
 	}
@@ -192,4 +197,38 @@ func TestMissingVolume(t *testing.T) {
 	})
 	c.volumeObjects(ns)
 	c.await(pod, "it has succeeded", func(p *corev1.Pod) bool { return p.Status.Phase == corev1.PodSucceeded })
+}
+
+// What kubectl exec has started in a container ends with the container.
+func TestExecEndsWithTheContainer(t *testing.T) {
+	c := newCluster(t, nil)
+	ns := c.namespace()
+	pod := c.create(shellPod(ns, "while :; do sleep 0.1; done", func(p *corev1.Pod) { p.Spec.TerminationGracePeriodSeconds = new(int64(1)) }))
+	pod = c.await(pod, "it runs", func(p *corev1.Pod) bool { return p.Status.Phase == corev1.PodRunning })
+	started, ended := make(chan struct{}), make(chan error, 1)
+	go func() {
+		r, _ := c.kubelet.pod(pod.UID).run("main")
+		_, err := c.kubelet.pod(pod.UID).now().exec(t.Context(), r, []string{"sh", "-c", "echo here; sleep 1000"}, streams{out: closing(started)}, nil)
+		ended <- err
+	}()
+	<-started
+	if err := c.client.CoreV1().Pods(ns).Delete(t.Context(), pod.Name, metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-ended:
+		if err == nil {
+			t.Error("it ended well")
+		}
+	case <-time.After(patience / 2):
+		t.Error("it goes on without its container")
+	}
+}
+
+// closing is closed by the first write.
+type closing chan struct{}
+
+func (c closing) Write(b []byte) (int, error) {
+	close(c)
+	return len(b), nil
 }
