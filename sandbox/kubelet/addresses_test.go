@@ -18,6 +18,14 @@ type vpcAddresses struct {
 	used      map[netip.Addr]bool
 	// owned are the primary addresses of instances.
 	owned map[string]netip.Addr
+	// refused is what RemoveInstance answers if it is not nil.
+	refused error
+}
+
+func (a *vpcAddresses) refuse(err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.refused = err
 }
 
 func newAddresses(vpc address.Mapping) *vpcAddresses {
@@ -43,6 +51,9 @@ func (a *vpcAddresses) AddInstance(zone, name string) (string, netip.Addr, error
 func (a *vpcAddresses) RemoveInstance(id string) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if a.refused != nil {
+		return a.refused
+	}
 	addr, ok := a.owned[id]
 	if !ok {
 		return fmt.Errorf("there is no instance %s", id)

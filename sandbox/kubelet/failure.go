@@ -113,10 +113,15 @@ func (k *Kubelet) FailNode(ctx context.Context, name string, state NodeState) er
 		k.freeze(n, true)
 		return nil
 	case NodeTerminated:
-		if n.become(NodeTerminated) == NodeTerminated {
+		n.become(NodeTerminated)
+		n.ending.Lock()
+		defer n.ending.Unlock()
+		if n.ended {
 			return nil
 		}
-		return k.terminate(ctx, n)
+		err := k.terminate(ctx, n)
+		n.ended = err == nil // or the next try goes on
+		return err
 	default:
 		return fmt.Errorf("a node cannot fail by being %q: use %s or %s", state, NodeUnreachable, NodeTerminated)
 	}

@@ -165,6 +165,28 @@ func TestTerminatedZone(t *testing.T) {
 	}
 }
 
+// An instance that could not be ended is ended by the next try; one that was is not ended again.
+func TestTerminateAgain(t *testing.T) {
+	c := newCluster(t, nil)
+	const node = "node-us-east-1b-1"
+	c.addresses.refuse(errors.New("the account is busy"))
+	if err := c.kubelet.FailNode(t.Context(), node, NodeTerminated); err == nil || !strings.Contains(err.Error(), "busy") {
+		t.Errorf("the first try: %v", err)
+	}
+	if _, err := c.client.CoreV1().Nodes().Get(t.Context(), node, metav1.GetOptions{}); !apierrors.IsNotFound(err) {
+		t.Errorf("the node's object: %v", err)
+	}
+	c.addresses.refuse(nil)
+	for range 2 { // the fake knows no instance twice
+		if err := c.kubelet.FailNode(t.Context(), node, NodeTerminated); err != nil {
+			t.Error(err)
+		}
+	}
+	if n := c.addresses.inUse(); n != 2 {
+		t.Errorf("%d addresses are in use, want those of two instances", n)
+	}
+}
+
 // Evictions keep to PodDisruptionBudgets: they are refused with 429, and a drain waits for its chance.
 func TestDrainKeepsToBudgets(t *testing.T) {
 	c := newCluster(t, nil)

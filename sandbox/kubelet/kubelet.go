@@ -292,7 +292,8 @@ func (k *Kubelet) podSeen(obj *corev1.Pod) {
 	}
 	k.mu.Lock()
 	p := k.pods[obj.UID]
-	fresh := p == nil && !k.closed && (!terminal(obj) || obj.DeletionTimestamp != nil)
+	// Who takes a node away looks for its pods after it is lost.
+	fresh := p == nil && !k.closed && !node.lost() && (!terminal(obj) || obj.DeletionTimestamp != nil)
 	if fresh {
 		p = newPod(k, node, obj)
 		k.pods[obj.UID] = p

@@ -32,6 +32,10 @@ type node struct {
 	name, zone, instance string
 	addr                 netip.Addr
 
+	// ending is held while the node is terminated; ended says that nothing of it is left in the cluster and the account.
+	ending sync.Mutex
+	ended  bool
+
 	mu    sync.Mutex
 	state NodeState
 	// unready says that the API server holds the node for something other than ready.
