@@ -27,6 +27,8 @@ type listener struct {
 	// gap is until when the listener answers RST, since its groups have changed.
 	gap     time.Time
 	changes int
+	// emptied is the change by which a group got its weight of 0.
+	emptied map[string]int
 }
 
 // stuck is the group that a client address has been given.
@@ -40,7 +42,7 @@ func compile(l dataplane.Listener) (*listener, error) {
 	if l.Default.Forward == nil || len(l.Default.Forward.Groups) == 0 {
 		return nil, errors.New("its action is not forward")
 	}
-	c := &listener{Listener: l, groups: l.Default.Forward.Groups, sticky: map[netip.Addr]stuck{}}
+	c := &listener{Listener: l, groups: l.Default.Forward.Groups, sticky: map[netip.Addr]stuck{}, emptied: map[string]int{}}
 	switch l.Protocol {
 	case dataplane.TCP, dataplane.UDP, dataplane.TCPUDP, dataplane.QUIC, dataplane.TCPQUIC:
 	case dataplane.TLS:

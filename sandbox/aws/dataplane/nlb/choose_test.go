@@ -209,3 +209,26 @@ func TestHashMovesOnlyWhatItMust(t *testing.T) {
 		}
 	}
 }
+
+// A weight that comes back to 0 gives the flows their full time again: the end that was planned the first time is off.
+func TestWeightIsZeroTwice(t *testing.T) {
+	w := newWorld(t, func(c *Config) {
+		c.Delays.WeightZeroClose = func(string) time.Duration { return time.Hour }
+	})
+	a, b := w.serve("a"), w.serve("b")
+	w.group("stable", []*app{a})
+	w.group("canary", []*app{b})
+	split := func(stable, canary int) {
+		w.listen(dataplane.TCP, dataplane.Forward{Groups: []dataplane.WeightedGroup{{ARN: "stable", Weight: stable}, {ARN: "canary", Weight: canary}}})
+	}
+	split(1, 0)
+	c := w.dial()
+	w.wantAnswer(c, "a")
+	split(0, 1)
+	split(1, 0)
+	split(0, 1)
+	w.node.closeWeightless(8080, "stable", 1) // as when the first time is over
+	w.wantAnswer(c, "a")
+	w.node.closeWeightless(8080, "stable", 3)
+	w.wantReset(c)
+}

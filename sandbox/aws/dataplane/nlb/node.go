@@ -109,7 +109,7 @@ func (n *Node) succeed(before, l *listener) {
 	if before == nil {
 		return
 	}
-	l.sticky, l.order, l.gap, l.changes = before.sticky, before.order, before.gap, before.changes+1
+	l.sticky, l.order, l.gap, l.changes, l.emptied = before.sticky, before.order, before.gap, before.changes+1, before.emptied
 	event := fmt.Sprintf("%s:%d#%d", n.config.LoadBalancer, l.Port, l.changes)
 	if !slices.Equal(before.arns(), l.arns()) {
 		l.gap = later(l.gap, time.Now().Add(n.config.Delays.ListenerGap(event)))
@@ -119,7 +119,8 @@ func (n *Node) succeed(before, l *listener) {
 		if g.Weight != 0 || len(l.groups) == 1 || !known || was == 0 {
 			continue
 		}
-		time.AfterFunc(n.config.Delays.WeightZeroClose(event), func() { n.closeWeightless(l.Port, g.ARN) })
+		l.emptied[g.ARN] = l.changes
+		time.AfterFunc(n.config.Delays.WeightZeroClose(event), func() { n.closeWeightless(l.Port, g.ARN, l.changes) })
 	}
 }
 
@@ -130,12 +131,13 @@ func later(a, b time.Time) time.Time {
 	return b
 }
 
-// closeWeightless cuts the flows of a listener to a group, if its weight is still 0.
-func (n *Node) closeWeightless(port uint16, group string) {
+// closeWeightless cuts the flows of a listener to a group, if its weight is still 0, by the same change: one that was above 0 in between has
+// its time anew.
+func (n *Node) closeWeightless(port uint16, group string, change int) {
 	n.mu.Lock()
 	var doomed []*flow
 	if l := n.listeners[port]; l != nil {
-		if weight, known := l.weight(group); known && weight == 0 {
+		if weight, known := l.weight(group); known && weight == 0 && l.emptied[group] == change {
 			doomed = n.take(func(f *flow) bool { return f.port == port && f.target.group.arn == group })
 		}
 	}
