@@ -87,6 +87,10 @@ func (r *receiver) begin(real netip.AddrPort) *datagrams {
 	if verdict != forward {
 		return nil
 	}
+	if w.hairpin(client) {
+		n.end(d.flow)
+		return nil
+	}
 	from, packet := n.source(w.settings.Network.PreserveClient, real, client, dataplane.Packet{Protocol: dataplane.UDP, To: w.to})
 	if !n.config.Firewall.Passes(packet) {
 		n.blocked(n.counts.blockedOutbound, dataplane.UDP)

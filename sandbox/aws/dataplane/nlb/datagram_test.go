@@ -199,3 +199,24 @@ func TestSecurityGroupsDropDatagrams(t *testing.T) {
 		t.Errorf("stats %+v", s)
 	}
 }
+
+// A client that is also the target gets no answer to its datagrams, since their source is always preserved.
+func TestHairpinOfDatagrams(t *testing.T) {
+	w := newWorld(t)
+	a := w.serve("a")
+	w.group("g", []*app{a}, datagramGroup)
+	w.listen(dataplane.UDP, to("g"))
+	d := net.Dialer{LocalAddr: &net.UDPAddr{IP: a.Address.AsSlice()}}
+	self, err := d.DialContext(t.Context(), "udp", w.at.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer self.Close()
+	w.wantNoAnswer(self)
+	if s := w.node.Stats().Network; s.ActiveFlows[dataplane.UDP] != 0 {
+		t.Errorf("%d flows are left", s.ActiveFlows[dataplane.UDP])
+	}
+	if name, _ := w.exchange(w.socket()); name != "a" {
+		t.Errorf("%q answers another client", name)
+	}
+}

@@ -1,6 +1,7 @@
 package nlb
 
 import (
+	"context"
 	"net"
 	"sync"
 	"time"
@@ -90,23 +91,19 @@ func (s *stream) forget() {
 // idle time-out ends then.
 func (s *stream) haunt(idle time.Duration) {
 	var both sync.WaitGroup
+	until := time.Now().Add(idle)
+	_, _ = s.client.SetReadDeadline(until), s.server.SetReadDeadline(until) // before the end of the stream can set others
 	for _, c := range []*net.TCPConn{s.client, s.server} {
 		both.Go(func() {
-			_ = c.SetReadDeadline(time.Now().Add(idle))
 			_, _ = c.Read(make([]byte, 1))
 			s.node.count(func(counts *counts) { counts.elbResets++ })
 			blackhole.Reset(c)
 		})
 	}
-	end := make(chan struct{})
-	go func() {
-		select {
-		case <-s.ctx.Done():
-			past := time.Unix(1, 0)
-			_, _ = s.client.SetReadDeadline(past), s.server.SetReadDeadline(past)
-		case <-end:
-		}
-	}()
+	stop := context.AfterFunc(s.ctx, func() {
+		past := time.Unix(1, 0)
+		_, _ = s.client.SetReadDeadline(past), s.server.SetReadDeadline(past)
+	})
+	defer stop()
 	both.Wait()
-	close(end)
 }

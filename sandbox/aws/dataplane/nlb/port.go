@@ -107,6 +107,11 @@ func (n *Node) peer(real netip.AddrPort) netip.AddrPort {
 	return n.config.Peer(netip.AddrPortFrom(real.Addr().Unmap(), real.Port()))
 }
 
+// hairpin says whether a target would get a packet from itself, which it drops.
+func (w way) hairpin(client netip.AddrPort) bool {
+	return w.settings.Network.PreserveClient && client.Addr() == w.to.Addr()
+}
+
 // source is the real address from which a flow goes on to its target, and what the firewall has to know of it. The port is
 // chosen by the kernel.
 func (n *Node) source(preserve bool, real, client netip.AddrPort, p dataplane.Packet) (netip.Addr, dataplane.Packet) {

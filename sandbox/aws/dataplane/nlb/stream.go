@@ -135,8 +135,8 @@ func (s *stream) connect(w way, front net.Conn) (net.Conn, error) {
 	n, network := s.node, w.settings.Network
 	real := s.client.RemoteAddr().(*net.TCPAddr).AddrPort()
 	from, packet := n.source(network.PreserveClient, real, s.peer, dataplane.Packet{Protocol: dataplane.TCP, To: w.to})
-	if network.PreserveClient && s.peer.Addr() == w.to.Addr() {
-		return nil, errDropped // the target would see a packet from itself
+	if w.hairpin(s.peer) {
+		return nil, errDropped
 	}
 	if !n.config.Firewall.Passes(packet) {
 		n.blocked(n.counts.blockedOutbound, dataplane.TCP)
@@ -227,7 +227,7 @@ func (s *stream) failed(err error) {
 		s.target.usage.ConnectErrors++
 		n.counts.elbResets++
 		g := s.target.group
-		if !errors.Is(err, errHandshake) && g.settings != nil && !g.settings.Network.StickySource {
+		if refused(err) && g.settings != nil && !g.settings.Network.StickySource {
 			checks = s.target.checks
 		}
 		switch {
@@ -235,13 +235,23 @@ func (s *stream) failed(err error) {
 			n.counts.targetTLS++
 		case errors.Is(err, syscall.EADDRNOTAVAIL):
 			n.counts.portAllocation++
-			checks = nil
 		}
 	}
 	n.mu.Unlock()
 	if checks != nil {
 		checks.Refused()
 	}
+}
+
+// refused says whether it was the target that did not take a connection, and not this machine that could not make it, for lack of file handles
+// or ports.
+func refused(err error) bool {
+	if errors.Is(err, errHandshake) {
+		return false
+	}
+	var late net.Error
+	return errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EHOSTUNREACH) ||
+		errors.As(err, &late) && late.Timeout()
 }
 
 // carry moves bytes both ways until both sides have ended or the flow is over.

@@ -1,7 +1,11 @@
 package nlb
 
 import (
+	"context"
 	"fmt"
+	"net"
+	"os"
+	"syscall"
 	"testing"
 	"time"
 
@@ -225,4 +229,59 @@ func TestSecurityGroupsOnEveryHop(t *testing.T) {
 	w.node.ApplyGroup(g)
 	w.wantAnswer(w.dialFrom(from), "a") // the packet now comes from the node
 	w.wantAnswer(old, "a")
+}
+
+// What a forgotten flow leaves ends with the load balancer, also when that is deleted at the moment at which the flow is forgotten.
+func TestForgottenFlowEndsWithTheNode(t *testing.T) {
+	w := newWorld(t)
+	l, err := net.Listen("tcp", w.at.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range 50 { // the order of what happens is not ours to choose
+		near, err := net.Dial("tcp", w.at.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		far, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := &stream{node: w.node, client: near.(*net.TCPConn), server: far.(*net.TCPConn), ctx: over}
+		ended := make(chan struct{})
+		go func() { defer close(ended); s.haunt(30 * time.Second) }()
+		select {
+		case <-ended:
+		case <-time.After(10 * time.Second):
+			t.Fatal("it waits for clients of a load balancer that is gone")
+		}
+	}
+}
+
+// What this machine cannot do, for lack of file handles or ports, is not the fault of the target.
+func TestOwnLimitsAreNoRefusals(t *testing.T) {
+	w := newWorld(t)
+	a := w.serve("a")
+	w.group("g", []*app{a}, func(g *dataplane.Group) { g.HealthCheck.Interval = time.Hour })
+	fail := func(cause error) {
+		w.node.mu.Lock()
+		s := &stream{node: w.node, flow: &flow{port: 8080, protocol: dataplane.TCP, target: w.node.groups["g"].targets[a.Key()]}}
+		w.node.begin(s.flow)
+		w.node.mu.Unlock()
+		s.failed(&net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("socket", cause)})
+	}
+	for range 5 {
+		fail(syscall.EMFILE)
+		fail(syscall.EADDRNOTAVAIL)
+	}
+	if h := w.node.Health("g")[a.Key()]; h.State != dataplane.Healthy {
+		t.Errorf("the target is %+v", h)
+	}
+	for range 2 {
+		fail(syscall.ECONNREFUSED)
+	}
+	w.state("g", a.Target, dataplane.Unhealthy)
 }
