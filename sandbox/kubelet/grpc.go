@@ -45,11 +45,14 @@ func (k *Kubelet) grpcCheck(ctx context.Context, addr netip.Addr, spec *corev1.C
 		return fmt.Errorf("cannot ask %s: %w", at, err)
 	}
 	request.Header = http.Header{"Content-Type": {grpcText}, "Te": {"trailers"}, "User-Agent": {probeAgent + " grpc"}}
+	conn, err := probeDialer.DialContext(ctx, "tcp4", at.String())
+	if err != nil {
+		return fmt.Errorf("cannot ask %s for its health by gRPC: %w", at, err)
+	}
+	defer conn.Close() // the transport keeps one whose server has not said a word
 	transport := &http.Transport{
 		Protocols: new(http.Protocols), DisableCompression: true,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return probeDialer.DialContext(ctx, "tcp4", at.String())
-		},
+		DialContext: func(context.Context, string, string) (net.Conn, error) { return conn, nil },
 	}
 	transport.Protocols.SetUnencryptedHTTP2(true)
 	defer transport.CloseIdleConnections()

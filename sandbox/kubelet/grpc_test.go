@@ -1,11 +1,20 @@
 package kubelet
 
 import (
+	"context"
+	"errors"
+	"io"
+	"net"
 	"net/http"
+	"net/netip"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/lockstep-delivery/lockstep/sandbox/address"
 )
 
 // A gRPC probe asks by the health protocol: simulated applications answer as their behaviour says, and so may any other server.
@@ -60,5 +69,43 @@ func TestGRPCAnswers(t *testing.T) {
 				t.Errorf("error %v, want %q", err, tt.problem)
 			}
 		})
+	}
+}
+
+// A probe that gets no answer leaves no connection behind.
+func TestGRPCWithoutAnswer(t *testing.T) {
+	vpc, err := address.Claim()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = vpc.Release() })
+	pod := newAddresses(vpc.Mapping).next()
+	mute, err := net.Listen("tcp4", vpc.Real(netip.AddrPortFrom(pod, 9000)).String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = mute.Close() })
+	k := &Kubelet{cfg: Config{VPC: vpc.Mapping}}
+	for range 3 {
+		ctx, cancel := context.WithCancel(t.Context())
+		accepted := make(chan net.Conn, 1)
+		go func() {
+			if conn, err := mute.Accept(); err == nil {
+				_, _ = io.ReadFull(conn, make([]byte, len("PRI * HTTP/2.0"))) // it is asked
+				accepted <- conn
+				cancel()
+			}
+		}()
+		if err := k.grpcCheck(ctx, pod, &corev1.Container{Name: "web"}, &corev1.GRPCAction{Port: 9000}); err == nil {
+			t.Error("a server that says nothing is healthy")
+		}
+		conn := <-accepted
+		if err := conn.SetReadDeadline(time.Now().Add(patience / 6)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.Copy(io.Discard, conn); err != nil && !errors.Is(err, syscall.ECONNRESET) {
+			t.Errorf("the connection stays open: %v", err)
+		}
+		_ = conn.Close()
 	}
 }
