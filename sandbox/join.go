@@ -116,6 +116,16 @@ func (m *membership) ask(ctx context.Context, method, path string, body, out any
 	return json.Unmarshal(answer, out)
 }
 
+// replaced is an error if the account that the cluster has joined is no more, and another process has taken its name and maybe its port: that one
+// answers as well, and has nothing of the cluster.
+func (m *membership) replaced() error {
+	now, err := Running(m.host.Name)
+	if err != nil || now.StartedAt.Equal(m.host.StartedAt) {
+		return nil // what is not running does not answer either
+	}
+	return fmt.Errorf("sandbox %s, whose account this cluster was in, has been started anew, and the cluster has nothing there: start it anew as well", m.host.Name)
+}
+
 // lookEvery is how often a cluster looks at what is done to the account that it is in.
 const lookEvery = 500 * time.Millisecond
 
@@ -127,7 +137,7 @@ func (s *Sandbox) followAccount(life context.Context) {
 	for {
 		var faults []fault.Fault
 		var tempo aws.Tempo
-		err := errors.Join(s.member.ask(life, http.MethodGet, "faults", nil, &faults), s.member.ask(life, http.MethodGet, "profile", nil, &tempo))
+		err := errors.Join(s.member.ask(life, http.MethodGet, "faults", nil, &faults), s.member.ask(life, http.MethodGet, "profile", nil, &tempo), s.member.replaced())
 		switch {
 		case life.Err() != nil:
 			return
