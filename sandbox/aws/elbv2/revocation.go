@@ -65,28 +65,19 @@ func countRevoked(text []byte) (int64, error) {
 
 // AddTrustStoreRevocations reads lists of revoked certificates from S3: all of them, or none if one cannot be.
 func (s *Service) AddTrustStoreRevocations(r eventual.Reader, in *elb.AddTrustStoreRevocationsInput) (*elb.AddTrustStoreRevocationsOutput, error) {
+	added, total, broken := s.newRevocations(in.RevocationContents)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	t, err := s.trustStore(r, in.TrustStoreArn)
 	if err != nil {
 		return nil, err
 	}
-	if len(in.RevocationContents) == 0 {
-		return nil, wire.Errorf("ValidationError", "At least one revocation file must be specified")
+	if broken != nil {
+		return nil, broken
 	}
 	v := t.value.Get()
-	total := *v.TotalRevokedEntries
-	var added []revocation
-	for _, c := range in.RevocationContents {
-		one, err := s.newRevocation(c)
-		if err != nil {
-			return nil, err
-		}
-		total += *one.shown.NumberOfRevokedEntries
-		added = append(added, one)
-	}
-	if total > maxRevokedEntries {
-		return nil, wire.Errorf("TooManyTrustStoreRevocationEntries", "The maximum number of revoked certificates of a trust store, %d, would be exceeded", maxRevokedEntries)
+	if total += *v.TotalRevokedEntries; total > maxRevokedEntries {
+		return nil, tooManyRevoked()
 	}
 	out := &elb.AddTrustStoreRevocationsOutput{}
 	for _, one := range added {
@@ -101,6 +92,29 @@ func (s *Service) AddTrustStoreRevocations(r eventual.Reader, in *elb.AddTrustSt
 	v.TotalRevokedEntries = &total
 	t.value.Put(v)
 	return out, nil
+}
+
+// newRevocations reads lists and counts what they revoke, until it is more than a trust store can have. It must be called without the
+// lock: a list can be megabytes.
+func (s *Service) newRevocations(contents []types.RevocationContent) (added []revocation, total int64, err error) {
+	if len(contents) == 0 {
+		return nil, 0, wire.Errorf("ValidationError", "At least one revocation file must be specified")
+	}
+	for _, c := range contents {
+		one, err := s.newRevocation(c)
+		if err != nil {
+			return nil, 0, err
+		}
+		added = append(added, one)
+		if total += *one.shown.NumberOfRevokedEntries; total > maxRevokedEntries {
+			return nil, 0, tooManyRevoked()
+		}
+	}
+	return added, total, nil
+}
+
+func tooManyRevoked() error {
+	return wire.Errorf("TooManyTrustStoreRevocationEntries", "The maximum number of revoked certificates of a trust store, %d, would be exceeded", maxRevokedEntries)
 }
 
 func (s *Service) newRevocation(c types.RevocationContent) (revocation, error) {

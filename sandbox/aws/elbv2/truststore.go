@@ -54,6 +54,7 @@ func (s *Service) object(o storedObject) ([]byte, bool) {
 // CreateTrustStore reads the certificates of authorities from S3. The trust store can be used when it is active.
 func (s *Service) CreateTrustStore(_ eventual.Reader, in *elb.CreateTrustStoreInput) (*elb.CreateTrustStoreOutput, error) {
 	bundle := storedObject{deref(in.CaCertificatesBundleS3Bucket), deref(in.CaCertificatesBundleS3Key), deref(in.CaCertificatesBundleS3ObjectVersion)}
+	count, broken := s.authorities(bundle)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	name := deref(in.Name)
@@ -69,9 +70,8 @@ func (s *Service) CreateTrustStore(_ eventual.Reader, in *elb.CreateTrustStoreIn
 			return nil, wire.Errorf("DuplicateTrustStoreName", "A trust store with the name '%s' already exists", name)
 		}
 	}
-	count, err := s.authorities(bundle)
-	if err != nil {
-		return nil, err
+	if broken != nil {
+		return nil, broken
 	}
 	if len(s.trustStores) >= maxTrustStores {
 		return nil, wire.Errorf("TooManyTrustStores", "The maximum number of trust stores, %d, has been reached", maxTrustStores)
@@ -96,7 +96,7 @@ func (s *Service) makeReady(t *trustStore) {
 	})
 }
 
-// authorities reads a bundle and counts its certificates.
+// authorities reads a bundle and counts its certificates. It must be called without the lock: a bundle can be megabytes.
 func (s *Service) authorities(bundle storedObject) (int32, error) {
 	if bundle.Bucket == "" || bundle.Key == "" {
 		return 0, wire.Errorf("ValidationError", "The S3 bucket and the S3 key of the CA certificates bundle must be specified")
@@ -128,16 +128,16 @@ func (s *Service) trustStore(r eventual.Reader, arn *string) (*trustStore, error
 
 // ModifyTrustStore replaces the certificates of a trust store.
 func (s *Service) ModifyTrustStore(r eventual.Reader, in *elb.ModifyTrustStoreInput) (*elb.ModifyTrustStoreOutput, error) {
+	bundle := storedObject{deref(in.CaCertificatesBundleS3Bucket), deref(in.CaCertificatesBundleS3Key), deref(in.CaCertificatesBundleS3ObjectVersion)}
+	count, broken := s.authorities(bundle)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	t, err := s.trustStore(r, in.TrustStoreArn)
 	if err != nil {
 		return nil, err
 	}
-	bundle := storedObject{deref(in.CaCertificatesBundleS3Bucket), deref(in.CaCertificatesBundleS3Key), deref(in.CaCertificatesBundleS3ObjectVersion)}
-	count, err := s.authorities(bundle)
-	if err != nil {
-		return nil, err
+	if broken != nil {
+		return nil, broken
 	}
 	t.bundle = bundle
 	v := t.value.Get()
