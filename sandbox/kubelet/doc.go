@@ -37,6 +37,18 @@
 // Commands that probes, hooks and kubectl exec run beside a simulated application are simulated, too, by package shell.
 // A program that it does not have is taken for done in a hook, and finds in a probe what a health check would.
 //
+// # Volumes
+//
+// What such a command mounts of emptyDir, configMap, secret, downwardAPI and projected volumes (with tokens that the API server
+// makes) is in a folder of the pod, which goes with it; package volume says how it looks. A process cannot be given other files
+// at /etc/app than the machine has there, so that a mountPath is found at $CONTAINER_SANDBOX_MOUNT_POINT/etc/app, and the text of the
+// command, of its variables and of what is run by exec is changed to lead there: an event says so. What a program itself holds for a path
+// (in its code, in a file of a ConfigMap) is not changed. That is for the manifest to write with the variable, which is
+// not set on real nodes, and so names the same path on both.
+//
+// Volumes are read anew once a minute (at scale 1), and when the pod's labels or annotations change. What is missing holds the pod
+// up, with FailedMount, unless it is optional; so does a volume of another kind. Neither readOnly nor sizeLimit nor fsGroup is enforced.
+//
 // # What the API server asks
 //
 // Each node listens at its loopback address (its ExternalIP) for kubectl logs, exec, attach and port-forward, and lets nobody in
@@ -52,6 +64,6 @@
 //
 // A kubelet that is started anew on a cluster starts every pod anew, with new addresses.
 //
-// Volumes (but those of the downward API, within simulated applications), limits of resources, UDP ports, changes of
+// Volumes that a simulated application mounts (but those of the downward API), of commands those of other kinds than above, limits of resources, UDP ports, changes of
 // a running container's image, evictions by a node under pressure.
 package kubelet
