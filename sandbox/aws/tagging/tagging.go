@@ -29,6 +29,10 @@ type Service struct {
 	draws   *profile.Draws
 	sources []Source
 
+	// looking is held while the sources are looked at and what they say is taken over, so that nobody takes over what was true before. It is taken
+	// before mu, which nobody may hold who asks the sources.
+	looking sync.Mutex
+
 	mu        sync.Mutex
 	resources map[string]*resource // by ARN
 }
@@ -58,6 +62,8 @@ func (s *Service) Operations() wire.Operations[eventual.Reader] {
 // Observe looks at the sources: call it when resources or tags may have changed, so that the time until
 // a change is shown begins to run.
 func (s *Service) Observe() {
+	s.looking.Lock()
+	defer s.looking.Unlock()
 	truth := map[string]map[string]string{}
 	for _, source := range s.sources {
 		maps.Copy(truth, source())

@@ -2,6 +2,10 @@ package tagging
 
 import (
 	"fmt"
+	"runtime"
+	"strconv"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -38,4 +42,48 @@ func TestWhatIsGoneIsForgotten(t *testing.T) {
 			t.Errorf("%d resources are remembered after their end", len(s.resources))
 		}
 	})
+}
+
+// Calls look at the sources side by side. Tags that were replaced never come back because somebody had looked earlier and was slower.
+func TestTagsNeverGoBack(t *testing.T) {
+	t.Parallel()
+	ideal, err := profile.Load("ideal")
+	if err != nil {
+		t.Fatal(err)
+	}
+	slow := *ideal
+	slow.Seconds = profile.Durations{profile.TaggingLag: must(t, "F(3600)")} // every state is remembered
+	var round atomic.Int64
+	s := New(profile.NewDraws(&slow, 1, 1), func() map[string]map[string]string {
+		seen := map[string]map[string]string{"a": {"round": strconv.FormatInt(round.Load(), 10)}}
+		runtime.Gosched()
+		return seen
+	})
+	var callers sync.WaitGroup
+	for range 4 {
+		callers.Go(func() {
+			for range 500 {
+				round.Add(1)
+				s.Observe()
+			}
+		})
+	}
+	callers.Wait()
+	last := int64(-1)
+	for _, one := range s.resources["a"].states {
+		now, err := strconv.ParseInt(one.tags["round"], 10, 64)
+		if err != nil || now <= last {
+			t.Fatalf("round %d follows %d: %v", now, last, err)
+		}
+		last = now
+	}
+}
+
+func must(t *testing.T, text string) profile.Distribution {
+	t.Helper()
+	d, err := profile.ParseDistribution(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
 }
