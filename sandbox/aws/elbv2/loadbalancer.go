@@ -2,6 +2,7 @@ package elbv2
 
 import (
 	"cmp"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -148,17 +149,11 @@ func (s *Service) checkAddressType(lb types.LoadBalancer, t types.IpAddressType)
 
 // sameBalancer says whether a request describes a load balancer that exists.
 func sameBalancer(have, want types.LoadBalancer) bool {
-	subnets := func(lb types.LoadBalancer) (ids []string) {
-		for _, z := range lb.AvailabilityZones {
-			ids = append(ids, *z.SubnetId)
-		}
-		return ids
-	}
 	pool := func(lb types.LoadBalancer) string {
 		return deref(deref(lb.IpamPools).Ipv4IpamPoolId) + deref(lb.CustomerOwnedIpv4Pool)
 	}
 	return pool(have) == pool(want) && have.Type == want.Type && have.Scheme == want.Scheme && have.IpAddressType == want.IpAddressType &&
-		slices.Equal(subnets(have), subnets(want)) &&
+		have.EnablePrefixForIpv6SourceNat == want.EnablePrefixForIpv6SourceNat && reflect.DeepEqual(have.AvailabilityZones, want.AvailabilityZones) &&
 		slices.Equal(slices.Sorted(slices.Values(have.SecurityGroups)), slices.Sorted(slices.Values(want.SecurityGroups)))
 }
 

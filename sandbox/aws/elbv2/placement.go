@@ -90,6 +90,7 @@ func (s *Service) SetSubnets(r eventual.Reader, in *elb.SetSubnetsInput) (*elb.S
 
 // move makes nodes for subnets that are new and ends those of subnets that have left.
 func (s *Service) move(lb *loadBalancer, v types.LoadBalancer, placements []placement) error {
+	before := lb.nodes
 	var kept, gone []*node
 	for _, n := range lb.nodes {
 		if slices.ContainsFunc(placements, func(p placement) bool { return p.subnet.ID == n.subnet }) {
@@ -106,7 +107,7 @@ func (s *Service) move(lb *loadBalancer, v types.LoadBalancer, placements []plac
 		}
 		if err := s.addNode(lb, v, p); err != nil {
 			s.dropInterfaces(added)
-			lb.nodes = append(kept, gone...)
+			lb.nodes = before
 			return unplaced(p, lb.name, err)
 		}
 		added = append(added, lb.nodes[len(lb.nodes)-1])
