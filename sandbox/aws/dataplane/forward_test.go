@@ -2,7 +2,9 @@ package dataplane
 
 import (
 	"fmt"
+	"io"
 	"math"
+	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -338,4 +340,61 @@ func TestLeastOutstandingAvoidsTheBusyOne(t *testing.T) {
 	if g := <-late; g.status != 200 {
 		t.Fatalf("got %v", g)
 	}
+}
+
+// TestClientThatDoesNotRead: it is given up after the idle timeout, as one that does not write is, so that it does not keep a target busy for ever.
+func TestClientThatDoesNotRead(t *testing.T) {
+	w := newWorld(t)
+	endless := func(rw http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/healthz":
+			return
+		case "/length":
+			rw.Header().Set("Content-Length", "1000000000")
+		}
+		for piece := make([]byte, 64<<10); ; {
+			if _, err := rw.Write(piece); err != nil {
+				return
+			}
+		}
+	}
+	givenUp := func(what string, target TargetKey, requests uint64) {
+		t.Helper()
+		w.eventually("it is given up: "+what, func() bool {
+			for _, one := range w.node.Stats().Targets {
+				if one.Target == target {
+					return one.Usage.Requests == requests && one.Usage.InFlight == 0 && one.Usage.BrokenResponses == 0
+				}
+			}
+			return false
+		})
+	}
+	a := w.serve("a")
+	a.on(endless)
+	w.healthyGroup("g", a.Target)
+	w.apply(NodeConfig{Attributes: Attributes{IdleTimeout: 200 * time.Millisecond}, Listeners: []Listener{
+		{Port: 8080, Protocol: HTTP, Default: Action{Forward: &Forward{Groups: []WeightedGroup{only("g")}}}}}})
+	for n, path := range []string{"/length", "/chunks"} {
+		conn, err := net.Dial("tcp", w.at.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		_, _ = io.WriteString(conn, "GET "+path+" HTTP/1.1\r\nHost: x\r\n\r\n")
+		givenUp(path, a.Key(), uint64(n+1))
+	}
+
+	two := w.serveHTTP2(endless)
+	group := quick("two")
+	group.ProtocolVersion = HTTP2
+	w.node.ApplyGroup(group)
+	w.node.ApplyTargets("two", TargetSet{Targets: []Target{two}})
+	w.awaitState(two, Healthy)
+	w.secured(Attributes{IdleTimeout: 200 * time.Millisecond}, only("two"))
+	res, err := w.client.Get("https://" + w.at.String() + "/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	givenUp("over HTTP/2", two.Key(), 1)
 }

@@ -86,7 +86,7 @@ func (x *exchange) multiplexed(u *upstream, t *target, p *pool, f *forward) (fit
 func (x *exchange) cause(ctx context.Context, u *upstream, err error) error {
 	var fromClient *bodyError
 	switch {
-	case errors.As(err, &fromClient):
+	case errors.As(err, &fromClient), errors.Is(err, errClientGone):
 		return err
 	case u.cause.Load() != nil:
 		return *u.cause.Load()

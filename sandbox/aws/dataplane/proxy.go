@@ -477,27 +477,35 @@ func (x *exchange) trailer(res *http.Response) {
 	}
 }
 
-// body passes on the body of the response.
+// body passes on the body of the response. A client that takes nothing of it for the idle timeout has gone; bodies that fit into one buffer are
+// small enough for the socket.
 func (x *exchange) body(res *http.Response) error {
 	if res.ContentLength == 0 {
 		return nil
 	}
 	buffer := buffers.Get().(*[32 << 10]byte)
 	defer buffers.Put(buffer)
-	stream := res.ContentLength < 0
+	stream, control := res.ContentLength < 0, http.NewResponseController(x.w)
+	long := stream || res.ContentLength > int64(len(buffer))
 	for {
 		n, readErr := res.Body.Read(buffer[:])
 		if n > 0 {
+			if long {
+				_ = control.SetWriteDeadline(time.Now().Add(x.routes.attributes.IdleTimeout))
+			}
 			if _, err := x.w.Write(buffer[:n]); err != nil {
 				return errClientGone
 			}
 			if stream && readErr == nil {
-				if err := http.NewResponseController(x.w).Flush(); err != nil {
+				if err := control.Flush(); err != nil {
 					return errClientGone
 				}
 			}
 		}
 		if readErr == io.EOF {
+			if long {
+				_ = control.SetWriteDeadline(time.Time{})
+			}
 			return nil
 		}
 		if readErr != nil {
