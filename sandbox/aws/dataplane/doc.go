@@ -54,6 +54,6 @@
 // AWS may cut them at once.
 //
 // Start reading at config.go (what a node can be told), then node.go, entrance.go and inspect.go (who gets in), route.go (which action), proxy.go (the
-// way of one request; http2.go and tunnel.go are its side roads), group.go (which target), health.go (who is healthy), measure.go (what is
-// counted).
+// way of one request; request.go and response.go are its two halves, http2.go and tunnel.go its side roads), group.go (which target), health.go
+// (who is healthy), measure.go (what is counted).
 package dataplane
