@@ -100,10 +100,12 @@ func instanceFilters() filters[*instance] {
 	return all
 }
 
+// interfacesOf are the interfaces that an instance has, in the order of devices. m may be an older version of it, with interfaces that have been
+// detached since.
 func (s *Service) interfacesOf(m *instance) []*networkInterface {
 	var list []*networkInterface
 	for _, id := range m.interfaces {
-		if n, ok := s.interfaces.get(id); ok {
+		if n, ok := s.interfaces.get(id); ok && n.attachedTo().instance == *m.InstanceId {
 			list = append(list, n)
 		}
 	}

@@ -239,8 +239,10 @@ func (s *Service) shown(r rule, group string, egress bool) types.SecurityGroupRu
 		CidrIpv4: optional(r.cidr4), CidrIpv6: optional(r.cidr6), PrefixListId: optional(r.prefixList), Description: optional(r.description),
 	}
 	if r.group != "" {
-		g, _ := s.groups.get(r.group)
-		out.ReferencedGroupInfo = &types.ReferencedSecurityGroup{GroupId: new(r.group), UserId: new(s.config.AccountID), VpcId: new(g.vpc)}
+		out.ReferencedGroupInfo = &types.ReferencedSecurityGroup{GroupId: new(r.group), UserId: new(s.config.AccountID)}
+		if g, ok := s.groups.get(r.group); ok { // who sees an old rule may ask for a group that is gone
+			out.ReferencedGroupInfo.VpcId = new(g.vpc)
+		}
 	}
 	return out
 }
