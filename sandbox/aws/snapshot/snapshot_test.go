@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,11 +19,20 @@ var who = snapshot.Identity{AccountID: "1", Region: "r", Cluster: "c", Zones: []
 
 // counter is an account that counts how often it was asked.
 type counter struct {
+	mu    sync.Mutex
 	value int
 	fails bool
 }
 
+func (c *counter) set(value int, fails bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.value, c.fails = value, fails
+}
+
 func (c *counter) take() (uint64, map[string]json.RawMessage, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if c.fails {
 		return 0, nil, errors.New("out of order")
 	}
@@ -55,19 +65,19 @@ func TestChangesAreWrittenTogetherAndAgainIfTheyCannotBe(t *testing.T) {
 		if got := read(t, dir); got != "1" {
 			t.Errorf("a first change is written at once: %q", got)
 		}
-		c.value = 2
+		c.set(2, false)
 		k.Changed()
 		synctest.Wait()
 		if got := read(t, dir); got != "1" {
 			t.Errorf("the next one waits: %q", got)
 		}
-		c.fails = true
+		c.set(2, true)
 		time.Sleep(time.Second)
 		synctest.Wait()
 		if got := read(t, dir); got != "1" {
 			t.Errorf("what cannot be told is not written: %q", got)
 		}
-		c.fails = false
+		c.set(2, false)
 		time.Sleep(time.Second)
 		synctest.Wait()
 		if got := read(t, dir); got != "2" {
@@ -76,7 +86,7 @@ func TestChangesAreWrittenTogetherAndAgainIfTheyCannotBe(t *testing.T) {
 		if said := strings.Count(log.String(), "\n"); said != 2 || !strings.Contains(log.String(), "out of order") || !strings.Contains(log.String(), "kept again") {
 			t.Errorf("%d lines of ten attempts: %s", said, log.String())
 		}
-		c.value = 3
+		c.set(3, false)
 		for range 2 {
 			if err := k.Close(); err != nil {
 				t.Error(err)
