@@ -5,8 +5,10 @@ import (
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/service/acm"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	elb "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
 	"github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
 )
 
 // A journal is shown and passed on, so that secrets must not be in it, also those of refused calls.
@@ -24,6 +26,14 @@ func TestTheJournalShowsNoSecrets(t *testing.T) {
 		Conditions: []types.RuleCondition{}}); err == nil {
 		t.Fatal("a rule of no listener was made")
 	}
+	if _, err := w.ec2.RunInstances(t.Context(), &ec2.RunInstancesInput{UserData: new("aHVzaA=="), MinCount: new(int32(1)), MaxCount: new(int32(1))}); err == nil {
+		t.Fatal("an instance of no image was made")
+	}
+	if _, err := sts.NewFromConfig(w.config(owner)).AssumeRoleWithSAML(t.Context(), &sts.AssumeRoleWithSAMLInput{
+		RoleArn: role("shop"), PrincipalArn: new("arn:aws:iam::123456789012:saml-provider/x"), SAMLAssertion: new("hush"),
+	}); err == nil {
+		t.Fatal("an operation that is not modelled succeeds")
+	}
 	hidden := 0
 	for _, r := range w.emulator.Journal().Since(0) {
 		for name, value := range r.Parameters {
@@ -35,7 +45,7 @@ func TestTheJournalShowsNoSecrets(t *testing.T) {
 			}
 		}
 	}
-	if hidden != 2 {
-		t.Errorf("%d values are hidden, want 2", hidden)
+	if hidden != 4 {
+		t.Errorf("%d values are hidden, want 4", hidden)
 	}
 }

@@ -190,8 +190,8 @@ func (e *Emulator) countMissing(name string) {
 	}
 }
 
-// secret ends the names of the parameters whose values the journal does not show.
-var secret = regexp.MustCompile(`(^|\.)(ClientSecret|PrivateKey|WebIdentityToken)$`)
+// secret ends the names of the parameters whose values the journal does not show, of services that are not modelled as well.
+var secret = regexp.MustCompile(`(^|\.)(ClientSecret|PrivateKey|WebIdentityToken|SAMLAssertion|TokenCode|UserData|SecretString|SecretBinary|Plaintext|Passphrase|\w*Password)$`)
 
 // recorded are the parameters of a call that the journal keeps.
 func recorded(all map[string]string) map[string]string {
