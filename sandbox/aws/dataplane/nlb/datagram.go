@@ -126,22 +126,19 @@ func (d *datagrams) touch(size int) {
 
 // answer brings the target's datagrams to the client until the flow is idle or cut.
 func (d *datagrams) answer(idle time.Duration) {
-	buffer := make([]byte, 64<<10)
-	for {
+	raw, err := d.server.SyscallConn()
+	for err == nil {
 		left := idle - time.Since(time.Unix(0, d.last.Load()))
 		if left <= 0 {
 			break
 		}
 		_ = d.server.SetReadDeadline(time.Now().Add(left))
-		size, err := d.server.Read(buffer)
-		switch {
-		case err == nil:
-			d.touch(size)
-			_, _ = d.receiver.conn.WriteToUDPAddrPort(buffer[:size], d.client)
-		case errors.Is(err, net.ErrClosed):
-			left = 0
-		}
-		if left == 0 {
+		failed := lentReader{raw}.next(func(datagram []byte) error {
+			d.touch(len(datagram))
+			_, _ = d.receiver.conn.WriteToUDPAddrPort(datagram, d.client)
+			return nil
+		})
+		if errors.Is(failed, net.ErrClosed) {
 			break
 		}
 	}

@@ -18,8 +18,8 @@
 // its target has become unhealthy or its deregistration delay is over and the group says that this ends flows, some time after the weight
 // of its group became 0, and with the load balancer. An idle flow is forgotten without a word: who sends next gets an RST.
 //
-// Bytes of TCP go from socket to socket inside the kernel where it can splice. So activity is not seen byte by byte: idle flows are found by
-// asking the kernel for the segments that came in, keep-alive probes among them, sixteen times in an idle time-out.
+// A flow that waits holds two sockets and nothing else: buffers are lent to it while bytes move. Whether it is idle is not seen byte by byte, as
+// keep-alive probes count as well: idle flows are found by asking the kernel for the segments that came in, sixteen times in an idle time-out.
 //
 // # Assumptions
 //

@@ -13,8 +13,8 @@ import (
 // idleSteps is how often in one idle time-out a stream is looked at.
 const idleSteps = 16
 
-// idleWatcher finds out that a stream is idle without seeing its bytes, which the kernel moves: by the number of segments that have
-// come in on either side.
+// idleWatcher finds out that a stream is idle by the number of segments that have come in on either side: keep-alive probes are activity too, and
+// only the kernel sees them.
 type idleWatcher struct {
 	stream *stream
 	idle   time.Duration

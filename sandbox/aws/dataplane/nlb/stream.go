@@ -289,7 +289,7 @@ func (s *stream) carry(front, back net.Conn, idle time.Duration) {
 
 // pipe copies from one side to the other and passes the end on. An error of either side ends both directions.
 func (s *stream) pipe(to, from net.Conn, rawTo, rawFrom *net.TCPConn) (int64, error) {
-	moved, err := io.Copy(to, from)
+	moved, err := copyFrom(to, from)
 	if errors.Is(err, io.ErrUnexpectedEOF) { // TLS that ends without saying so
 		err = nil
 	}
@@ -309,6 +309,19 @@ func (s *stream) pipe(to, from net.Conn, rawTo, rawFrom *net.TCPConn) (int64, er
 		_, _ = rawTo.SetDeadline(past), rawFrom.SetDeadline(past)
 	}
 	return moved, err
+}
+
+// copyFrom is io.Copy, but for plain connections that wait: they hold neither a buffer nor, for splice, a pipe with its two file handles.
+func copyFrom(to, from net.Conn) (int64, error) {
+	plain, ok := from.(*net.TCPConn)
+	if !ok {
+		return io.Copy(to, from)
+	}
+	raw, err := plain.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	return lentReader{raw}.move(to)
 }
 
 // reset ends a flow of which one side has gone without a proper end, and counts who it was.
