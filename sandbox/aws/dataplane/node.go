@@ -185,7 +185,26 @@ func (n *Node) Stats() Stats {
 			s.Generated[code] = count
 		}
 	}
-	present := map[*target]bool{}
+	there, present := n.present(&s)
+	// After those that are there, so that no target is left out that goes meanwhile: what all together have done never becomes less.
+	n.mu.Lock()
+	gone, forgotten := slices.Clone(n.gone), maps.Clone(n.forgotten)
+	n.mu.Unlock()
+	for _, t := range gone {
+		if !present[t] {
+			s.Targets = append(s.Targets, TargetStats{Group: t.group.arn, Target: t.key, Gone: true, Usage: t.usage.snapshot()})
+		}
+	}
+	for _, arn := range slices.Sorted(maps.Keys(forgotten)) {
+		s.Targets = append(s.Targets, TargetStats{Group: arn, Gone: true, Usage: forgotten[arn]})
+	}
+	s.Targets = append(s.Targets, there...)
+	return s
+}
+
+// present fills in what the groups have done, and returns their targets.
+func (n *Node) present(s *Stats) (there []TargetStats, present map[*target]bool) {
+	present = map[*target]bool{}
 	for _, g := range n.allGroups() {
 		g.mu.Lock()
 		p := g.pool.Load()
@@ -197,24 +216,13 @@ func (n *Node) Stats() Stats {
 			s.TargetConnections += t.flights.connections()
 			if !t.over {
 				present[t] = true
-				s.Targets = append(s.Targets, TargetStats{Group: g.arn, Target: t.key, Health: t.health.TargetHealth, Usage: t.usage.snapshot(),
+				there = append(there, TargetStats{Group: g.arn, Target: t.key, Health: t.health.TargetHealth, Usage: t.usage.snapshot(),
 					Draining: t.State == Draining, Anomalous: t.anomaly.anomalous, Mitigated: t.anomaly.share.Load() < fullShare})
 			}
 		}
 		g.mu.Unlock()
 	}
-	// After those that are there, so that no target is left out that goes meanwhile: what all together have done never becomes less.
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	for _, t := range n.gone {
-		if !present[t] {
-			s.Targets = append(s.Targets, TargetStats{Group: t.group.arn, Target: t.key, Gone: true, Usage: t.usage.snapshot()})
-		}
-	}
-	for _, arn := range slices.Sorted(maps.Keys(n.forgotten)) {
-		s.Targets = append(s.Targets, TargetStats{Group: arn, Gone: true, Usage: n.forgotten[arn]})
-	}
-	return s
+	return there, present
 }
 
 // Close is the deletion of the load balancer: listeners and connections are closed at once, checks end.
