@@ -88,6 +88,7 @@ func (s *Service) attachInternetGateway(r eventual.Reader, in *ec2.AttachInterne
 		s.gateways.put(*g.InternetGatewayId, changed(g, func(g *types.InternetGateway) {
 			g.Attachments = []types.InternetGatewayAttachment{{VpcId: v.VpcId, State: attached}}
 		}))
+		s.markRoutes(*v.VpcId, *g.InternetGatewayId, types.RouteStateActive)
 		return &ec2.AttachInternetGatewayOutput{}
 	}, nil
 }
@@ -111,7 +112,7 @@ func (s *Service) detachInternetGateway(r eventual.Reader, in *ec2.DetachInterne
 	}
 	return func() *ec2.DetachInternetGatewayOutput {
 		s.gateways.put(*g.InternetGatewayId, changed(g, func(g *types.InternetGateway) { g.Attachments = []types.InternetGatewayAttachment{} }))
-		s.markRoutes(*g.InternetGatewayId, types.RouteStateBlackhole)
+		s.markRoutes(*v.VpcId, *g.InternetGatewayId, types.RouteStateBlackhole)
 		return &ec2.DetachInternetGatewayOutput{}
 	}, nil
 }

@@ -352,7 +352,7 @@ func (s *Service) dropInterface(n *networkInterface) {
 	}
 	s.interfaces.drop(n.id)
 	s.tags.drop(n.id)
-	s.markRoutes(n.id, types.RouteStateBlackhole)
+	s.markRoutes(n.vpc, n.id, types.RouteStateBlackhole)
 }
 
 func (s *Service) createNetworkInterface(r eventual.Reader, in *ec2.CreateNetworkInterfaceInput) (func() *ec2.CreateNetworkInterfaceOutput, error) {

@@ -66,18 +66,42 @@ func (s *Service) newRouteTable(id string, v *vpc, more ...types.Route) *types.R
 		RouteTableId: new(id), VpcId: v.VpcId, OwnerId: new(s.config.AccountID),
 		Associations: []types.RouteTableAssociation{}, PropagatingVgws: []types.PropagatingVgw{},
 	}
-	for _, p := range v.prefixes {
-		t.Routes = append(t.Routes, types.Route{
-			DestinationCidrBlock: new(p.String()), GatewayId: new("local"), Origin: types.RouteOriginCreateRouteTable, State: types.RouteStateActive,
-		})
-	}
-	for _, p := range v.prefixes6 {
-		t.Routes = append(t.Routes, types.Route{
-			DestinationIpv6CidrBlock: new(p.String()), GatewayId: new("local"), Origin: types.RouteOriginCreateRouteTable, State: types.RouteStateActive,
-		})
+	for _, p := range slices.Concat(v.prefixes, v.prefixes6) {
+		t.Routes = append(t.Routes, localRoute(p))
 	}
 	t.Routes = append(t.Routes, more...)
 	return t
+}
+
+// localRoute is the route within a VPC for one of its blocks.
+func localRoute(block netip.Prefix) types.Route {
+	r := types.Route{GatewayId: new("local"), Origin: types.RouteOriginCreateRouteTable, State: types.RouteStateActive}
+	if block.Addr().Is4() {
+		r.DestinationCidrBlock = new(block.String())
+	} else {
+		r.DestinationIpv6CidrBlock = new(block.String())
+	}
+	return r
+}
+
+// addLocalRoutes lets all tables of a VPC have the route within it for a new block, dropLocalRoutes takes that of a block away.
+func (s *Service) addLocalRoutes(vpc string, block netip.Prefix) {
+	for id, t := range s.routeTables.all {
+		if *t.VpcId == vpc {
+			s.routeTables.put(id, changed(t, func(t *types.RouteTable) { t.Routes = append(slices.Clip(t.Routes), localRoute(block)) }))
+		}
+	}
+}
+
+func (s *Service) dropLocalRoutes(vpc string, block netip.Prefix) {
+	ends := func(r types.Route) bool {
+		return deref(r.GatewayId) == "local" && cmp.Or(deref(r.DestinationCidrBlock), deref(r.DestinationIpv6CidrBlock)) == block.String()
+	}
+	for id, t := range s.routeTables.all {
+		if *t.VpcId == vpc {
+			s.routeTables.put(id, changed(t, func(t *types.RouteTable) { t.Routes = slices.DeleteFunc(slices.Clone(t.Routes), ends) }))
+		}
+	}
 }
 
 func (s *Service) newAssociation(t *types.RouteTable, subnet string) types.RouteTableAssociation {
@@ -334,11 +358,11 @@ func (s *Service) deleteRoute(r eventual.Reader, in *ec2.DeleteRouteInput) (func
 	}, nil
 }
 
-// markRoutes says of all routes to a gateway or network interface in which state they are.
-func (s *Service) markRoutes(to string, state types.RouteState) {
+// markRoutes says of all routes of a VPC to a gateway or network interface in which state they are.
+func (s *Service) markRoutes(vpc, to string, state types.RouteState) {
 	leads := func(r types.Route) bool { return deref(r.GatewayId) == to || deref(r.NetworkInterfaceId) == to }
 	for id, t := range s.routeTables.all {
-		if !slices.ContainsFunc(t.Routes, leads) {
+		if *t.VpcId != vpc || !slices.ContainsFunc(t.Routes, leads) {
 			continue
 		}
 		s.routeTables.put(id, changed(t, func(t *types.RouteTable) {

@@ -174,15 +174,7 @@ func (s *Service) addBlock6(v *vpc, block netip.Prefix) types.VpcIpv6CidrBlockAs
 	}
 	v.Ipv6CidrBlockAssociationSet = append(slices.Clip(v.Ipv6CidrBlockAssociationSet), a)
 	v.prefixes6 = append(slices.Clip(v.prefixes6), block)
-	for id, t := range s.routeTables.all {
-		if *t.VpcId == *v.VpcId {
-			s.routeTables.put(id, changed(t, func(t *types.RouteTable) {
-				t.Routes = append(slices.Clip(t.Routes), types.Route{
-					DestinationIpv6CidrBlock: new(block.String()), GatewayId: new("local"), Origin: types.RouteOriginCreateRouteTable, State: types.RouteStateActive,
-				})
-			}))
-		}
-	}
+	s.addLocalRoutes(*v.VpcId, block)
 	return a
 }
 
@@ -318,6 +310,9 @@ func (s *Service) DescribeVpcAttribute(r eventual.Reader, in *ec2.DescribeVpcAtt
 	return out, nil
 }
 
+// maxBlocks is how many blocks a VPC can have of each IP version.
+const maxBlocks = 5
+
 func (s *Service) associateVpcCidrBlock(r eventual.Reader, in *ec2.AssociateVpcCidrBlockInput) (func() *ec2.AssociateVpcCidrBlockOutput, error) {
 	v, err := find(r, vpcID, s.vpcs, in.VpcId, "vpcId")
 	if err != nil {
@@ -327,6 +322,9 @@ func (s *Service) associateVpcCidrBlock(r eventual.Reader, in *ec2.AssociateVpcC
 		return nil, invalidCombination("Exactly one of CidrBlock and AmazonProvidedIpv6CidrBlock must be given")
 	}
 	if in.CidrBlock == nil {
+		if len(v.prefixes6) >= maxBlocks {
+			return nil, wire.Errorf("CidrLimitExceeded", "This network '%s' has met its maximum number of allowed IPv6 CIDRs: %d", *v.VpcId, maxBlocks)
+		}
 		return func() *ec2.AssociateVpcCidrBlockOutput {
 			v = changed(v, func(*vpc) {})
 			a := s.addBlock6(v, s.nextBlock6())
@@ -341,8 +339,8 @@ func (s *Service) associateVpcCidrBlock(r eventual.Reader, in *ec2.AssociateVpcC
 	if slices.ContainsFunc(v.prefixes, block.Overlaps) {
 		return nil, wire.Errorf("InvalidVpc.Range", "The CIDR '%s' overlaps with one of VPC '%s'", block, *v.VpcId)
 	}
-	if len(v.prefixes) >= 5 {
-		return nil, wire.Errorf("CidrLimitExceeded", "This network '%s' has met its maximum number of allowed CIDRs: 5", *v.VpcId)
+	if len(v.prefixes) >= maxBlocks {
+		return nil, wire.Errorf("CidrLimitExceeded", "This network '%s' has met its maximum number of allowed CIDRs: %d", *v.VpcId, maxBlocks)
 	}
 	return func() *ec2.AssociateVpcCidrBlockOutput {
 		a := types.VpcCidrBlockAssociation{
@@ -353,6 +351,7 @@ func (s *Service) associateVpcCidrBlock(r eventual.Reader, in *ec2.AssociateVpcC
 			v.CidrBlockAssociationSet = append(slices.Clip(v.CidrBlockAssociationSet), a)
 			v.prefixes = append(slices.Clip(v.prefixes), block)
 		}))
+		s.addLocalRoutes(*v.VpcId, block)
 		return &ec2.AssociateVpcCidrBlockOutput{VpcId: v.VpcId, CidrBlockAssociation: &a}
 	}, nil
 }
@@ -375,6 +374,11 @@ func (s *Service) disassociateVpcCidrBlock(_ eventual.Reader, in *ec2.Disassocia
 		}
 		return func() *ec2.DisassociateVpcCidrBlockOutput {
 			out := &ec2.DisassociateVpcCidrBlockOutput{VpcId: v.VpcId}
+			if i > 0 {
+				s.dropLocalRoutes(*v.VpcId, v.prefixes[i])
+			} else {
+				s.dropLocalRoutes(*v.VpcId, v.prefixes6[j])
+			}
 			s.vpcs.put(*v.VpcId, changed(v, func(v *vpc) {
 				if i > 0 {
 					gone := v.CidrBlockAssociationSet[i]
