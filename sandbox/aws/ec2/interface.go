@@ -243,18 +243,38 @@ type interfaceSpec struct {
 	public            bool
 }
 
-// check says whether the subnet can give the addresses.
-func (spec *interfaceSpec) check() error {
-	named := slices.Clone(spec.secondary)
+// named are all addresses that the interface is to have and no others would do.
+func (spec *interfaceSpec) named() []netip.Addr {
+	named := slices.Concat(spec.secondary, spec.six)
 	if spec.primary.IsValid() {
 		named = append(named, spec.primary)
 	}
-	for i, a := range named {
-		if err := spec.subnet.checkFree(a); err != nil {
-			return err
+	return named
+}
+
+// reserve takes the named addresses, so that none of them is given out as any.
+func (spec *interfaceSpec) reserve() {
+	for _, a := range spec.named() {
+		if a.Is6() {
+			spec.subnet.pool6.used[a] = true
+		} else {
+			spec.subnet.used[a] = true
 		}
+	}
+}
+
+// check says whether the subnet can give the addresses.
+func (spec *interfaceSpec) check() error {
+	named := spec.named()
+	for i, a := range named {
 		if slices.Contains(named[:i], a) {
 			return invalidValue("Address %s is given twice", a)
+		}
+		if a.Is6() {
+			continue // check6 looks at these
+		}
+		if err := spec.subnet.checkFree(a); err != nil {
+			return err
 		}
 	}
 	if spec.subnet.free() < 1+len(spec.secondary)+spec.more {
@@ -298,19 +318,11 @@ func (s *Service) newInterface(spec interfaceSpec) *networkInterface {
 		id: s.config.IDs.EC2("eni", spec.name), description: spec.description, vpc: *spec.subnet.VpcId, subnet: *spec.subnet.SubnetId,
 		zone: *spec.subnet.AvailabilityZone, groups: spec.groups, kind: spec.kind, check: true,
 	}
-	// Named ones first, so that none of them is given out as any.
-	for _, a := range append(slices.Clone(spec.secondary), spec.primary) {
-		if a.IsValid() {
-			spec.subnet.used[a] = true
-		}
-	}
+	spec.reserve()
 	if n.primary = spec.primary; !n.primary.IsValid() {
 		n.primary, _ = spec.subnet.take()
 	}
 	n.secondary = append(slices.Clone(spec.secondary), taken(spec.subnet.pool, spec.more)...)
-	for _, a := range spec.six {
-		spec.subnet.pool6.used[a] = true
-	}
 	n.six = append(slices.Clone(spec.six), taken(spec.subnet.pool6, spec.more6)...)
 	b := n.primary.As4()
 	n.mac = fmt.Sprintf("02:00:%02x:%02x:%02x:%02x", b[0], b[1], b[2], b[3])

@@ -226,6 +226,13 @@ func (s *Service) launchInterfaces(r eventual.Reader, in *ec2.RunInstancesInput,
 		if err := f.addresses(addressRequest{spec.PrivateIpAddress, spec.PrivateIpAddresses, spec.SecondaryPrivateIpAddressCount, spec.Ipv6Addresses, spec.Ipv6AddressCount}); err != nil {
 			return err
 		}
+		for _, other := range l.faces {
+			for _, a := range other.named() {
+				if slices.Contains(f.named(), a) && other.subnet.pool == f.subnet.pool {
+					return invalidValue("Address %s is given twice", a)
+				}
+			}
+		}
 		l.faces = append(l.faces, f)
 	}
 	if !devices[0] {
@@ -247,6 +254,9 @@ func (s *Service) start(l *launch, in *ec2.RunInstancesInput, reservation string
 	}
 	if l.existing != nil {
 		attach(l.existing, 0, true)
+	}
+	for _, f := range l.faces {
+		f.reserve()
 	}
 	for _, f := range l.faces {
 		n := s.newInterface(f.interfaceSpec)
