@@ -220,8 +220,13 @@ func (s subject) targets(node dataplane.Stats, requests bool) {
 	for arn, g := range groups {
 		one := s
 		one.group = cloudwatch.LoadBalancer(arn)
-		one.add("HealthyHostCount", types.StandardUnitCount, float64(g.healthy))
-		one.add("UnHealthyHostCount", types.StandardUnitCount, float64(g.unhealthy))
+		if g.registered > 0 { // without, nobody is checked
+			one.add("HealthyHostCount", types.StandardUnitCount, float64(g.healthy))
+			one.add("UnHealthyHostCount", types.StandardUnitCount, float64(g.unhealthy))
+			if requests {
+				one.health(g, node.Groups[arn])
+			}
+		}
 		if requests {
 			one.groupOf(g, node.Groups[arn])
 		}
@@ -248,8 +253,8 @@ func (g *groupCounts) take(t dataplane.TargetStats) {
 	}
 }
 
-// groupOf reports what is known of a target group of an application load balancer.
-func (s subject) groupOf(g *groupCounts, more dataplane.GroupStats) {
+// health reports what the health of its targets means for a target group of an application load balancer.
+func (s subject) health(g *groupCounts, more dataplane.GroupStats) {
 	s.add("AnomalousHostCount", types.StandardUnitCount, float64(g.anomalous))
 	s.add("MitigatedHostCount", types.StandardUnitCount, float64(g.mitigated))
 	for name, healthy := range map[string]bool{"Routing": more.Routing, "DNS": more.DNS} {
@@ -260,6 +265,10 @@ func (s subject) groupOf(g *groupCounts, more dataplane.GroupStats) {
 		s.add("HealthyState"+name, types.StandardUnitCount, yes)
 		s.add("UnhealthyState"+name, types.StandardUnitCount, no)
 	}
+}
+
+// groupOf reports the requests for a target group of an application load balancer.
+func (s subject) groupOf(g *groupCounts, more dataplane.GroupStats) {
 	s.count("UnhealthyRoutingRequestCount", more.Opened, false)
 	s.alone = true
 	if n := s.grown("requests per target", g.requests); n > 0 {

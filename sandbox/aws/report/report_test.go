@@ -93,6 +93,21 @@ func TestANewNodeBeginsAnew(t *testing.T) {
 	}
 }
 
+// TestAGroupWithoutTargetsHasNoHealth: nodes remember what targets did that have left, and go on saying so when the group is long deleted.
+func TestAGroupWithoutTargetsHasNoHealth(t *testing.T) {
+	t.Parallel()
+	left := target(dataplane.Healthy, 3, 3, 0)
+	left.Gone = true
+	r := report.New()
+	for _, want := range []string{"AWS/ApplicationELB HTTPCode_Target_2XX_Count 3 AWS/ApplicationELB RequestCount 3 AWS/ApplicationELB RequestCountPerTarget 3", ""} {
+		got := lines(r.Samples([]dataplane.Stats{{LoadBalancer: balancer, Zone: "a", Targets: []dataplane.TargetStats{left}}}),
+			cloudwatch.Dimensions{"LoadBalancer": "app/web/1", "TargetGroup": "targetgroup/api/2"})
+		if strings.Join(got, " ") != want {
+			t.Errorf("got %v, want %s", got, want)
+		}
+	}
+}
+
 func TestNetworkLoadBalancers(t *testing.T) {
 	t.Parallel()
 	got := lines(report.New().Samples([]dataplane.Stats{{
