@@ -114,18 +114,23 @@ func (s *Service) show(g *targetGroup, t *target) {
 	interval := seconds(g.attributes["target_health_state.unhealthy.draining_interval_seconds"])
 	if t.unhealthySince.IsZero() {
 		t.unhealthySince = time.Now()
-		if interval > 0 {
-			s.after(interval, func() []*node {
-				if g.targets[t.key] == t {
-					s.show(g, t)
-				}
-				return nil
-			})
+	}
+	left := interval - time.Since(t.unhealthySince)
+	if left <= 0 {
+		return
+	}
+	t.shown.State = types.TargetHealthStateEnumUnhealthyDraining
+	if t.awaited {
+		return // who looks then sees how much is left: a target may fail again and again in an interval of days
+	}
+	t.awaited = true
+	s.after(left, func() []*node {
+		t.awaited = false
+		if g.targets[t.key] == t {
+			s.show(g, t)
 		}
-	}
-	if time.Since(t.unhealthySince) < interval {
-		t.shown.State = types.TargetHealthStateEnumUnhealthyDraining
-	}
+		return nil
+	})
 }
 
 // aggregate is the health of a target as the API shows it: healthy when all nodes find it so,

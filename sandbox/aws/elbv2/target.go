@@ -38,6 +38,8 @@ type target struct {
 	changes int
 	// unhealthySince is when the API began to show it as unhealthy. Zero: it does not.
 	unhealthySince time.Time
+	// awaited is true while the end of its interval as unhealthy.draining is waited for.
+	awaited bool
 }
 
 func (t *target) registration(state dataplane.TargetState) dataplane.Target {
