@@ -271,7 +271,7 @@ func (s *sources) get(kind, name string, optional *bool) (text map[string]string
 	case !apierrors.IsNotFound(err):
 		return text, binary, err
 	case kind == "ConfigMap" && name == rootCA:
-		text["ca.crt"] = string(s.k.cfg.API.CAData)
+		text["ca.crt"] = string(s.k.authority)
 		return text, binary, nil
 	case optional != nil && *optional:
 		return text, binary, nil

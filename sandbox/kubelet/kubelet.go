@@ -121,6 +121,7 @@ type Kubelet struct {
 	ready  chan struct{}
 
 	identity  *tls.Config // of the nodes' endpoints; nil: there are none
+	authority []byte      // who signs the API server's certificate, as PEM
 	scheduler *scheduler
 	statuses  *statusWriter
 	logs      logs.Store
@@ -149,6 +150,9 @@ func New(cfg Config) (*Kubelet, error) {
 		return nil, err
 	}
 	api := rest.CopyConfig(cfg.API)
+	if err := rest.LoadTLSFiles(api); err != nil {
+		return nil, fmt.Errorf("kubelet: the API server's client configuration is unusable: %w", err)
+	}
 	api.QPS = -1
 	api.ContentType = "application/vnd.kubernetes.protobuf"
 	api.AcceptContentTypes = "application/vnd.kubernetes.protobuf,application/json"
@@ -167,7 +171,7 @@ func New(cfg Config) (*Kubelet, error) {
 	}
 	k := &Kubelet{
 		identity: identity,
-		cfg:      cfg, client: client, http: hc, probes: make(chan struct{}, probesAtOnce),
+		cfg:      cfg, authority: api.CAData, client: client, http: hc, probes: make(chan struct{}, probesAtOnce),
 		ready: make(chan struct{}), nodes: map[string]*node{}, pods: map[types.UID]*pod{},
 	}
 	k.SetScale(cfg.Scale)
