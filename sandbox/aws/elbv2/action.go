@@ -2,6 +2,7 @@ package elbv2
 
 import (
 	"cmp"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -83,19 +84,19 @@ func (s *Service) action(r eventual.Reader, lb *loadBalancer, a types.Action) (t
 // foreignConfig says whether an action has the config of another type. Nobody would validate that, and a forward in it would count as
 // a reference to its target groups.
 func foreignConfig(a types.Action) bool {
-	for of, given := range map[types.ActionTypeEnum]bool{
+	places := map[types.ActionTypeEnum]bool{
 		types.ActionTypeEnumForward:             a.ForwardConfig != nil || deref(a.TargetGroupArn) != "",
 		types.ActionTypeEnumRedirect:            a.RedirectConfig != nil,
 		types.ActionTypeEnumFixedResponse:       a.FixedResponseConfig != nil,
 		types.ActionTypeEnumAuthenticateOidc:    a.AuthenticateOidcConfig != nil,
 		types.ActionTypeEnumAuthenticateCognito: a.AuthenticateCognitoConfig != nil,
 		types.ActionTypeEnumJwtValidation:       a.JwtValidationConfig != nil,
-	} {
-		if given && of != a.Type {
-			return true
-		}
 	}
-	return false
+	if _, known := places[a.Type]; !known {
+		return false // which is refused as such
+	}
+	places[a.Type] = false
+	return slices.Contains(slices.Collect(maps.Values(places)), true)
 }
 
 // forward puts a forward action into both forms: TargetGroupArn for one group, and ForwardConfig.

@@ -1,6 +1,7 @@
 package elbv2
 
 import (
+	"maps"
 	"net/netip"
 	"regexp"
 	"slices"
@@ -103,20 +104,20 @@ func condition(c types.RuleCondition) (types.RuleCondition, []string, error) {
 // not act on them.
 func foreignCondition(c types.RuleCondition) bool {
 	field := deref(c.Field)
-	for of, given := range map[string]bool{
+	places := map[string]bool{
 		"host-header":         c.HostHeaderConfig != nil,
 		"path-pattern":        c.PathPatternConfig != nil,
 		"http-header":         c.HttpHeaderConfig != nil,
 		"http-request-method": c.HttpRequestMethodConfig != nil,
 		"source-ip":           c.SourceIpConfig != nil,
 		"query-string":        c.QueryStringConfig != nil,
-	} {
-		if given && of != field {
-			return true
-		}
 	}
+	if _, known := places[field]; !known {
+		return false // which is refused as such
+	}
+	places[field] = false
 	both := field == "host-header" || field == "path-pattern"
-	return len(c.Values) > 0 && !both || len(c.RegexValues) > 0 && !both && field != "http-header"
+	return slices.Contains(slices.Collect(maps.Values(places)), true) || len(c.Values) > 0 && !both || len(c.RegexValues) > 0 && !both && field != "http-header"
 }
 
 func missingConfig(field string) error {

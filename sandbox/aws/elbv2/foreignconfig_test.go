@@ -1,6 +1,7 @@
 package elbv2
 
 import (
+	"strings"
 	"testing"
 	"testing/synctest"
 
@@ -53,6 +54,12 @@ func TestConfigsOfOtherTypesAreRefused(t *testing.T) {
 			if got := create(c, fixedAction()[0]); got != "ValidationError" {
 				t.Errorf("source-ip with %s: %q", name, got)
 			}
+		}
+		_, err := a.CreateRule(eventual.Reader{Caller: "test"}, &elb.CreateRuleInput{
+			ListenerArn: &listener, Priority: new(int32(1)), Conditions: []types.RuleCondition{path}, Actions: []types.Action{{Type: "forwards", TargetGroupArn: new("x")}},
+		})
+		if err == nil || !strings.Contains(err.Error(), "enum value set") {
+			t.Errorf("a type that there is not: %v", err)
 		}
 		path.SourceIpConfig = &types.SourceIpConditionConfig{}
 		if got := create(path, fixedAction()[0]); got != "ValidationError" {
