@@ -19,7 +19,7 @@ type watched struct {
 	*Service
 	group string
 	to    netip.AddrPort
-	told  Sources
+	told  Sources // guarded by the service's lock, with which it is told
 }
 
 func newWatched(t *testing.T, profile string) *watched {
@@ -63,6 +63,8 @@ func (w *watched) revoke(p []types.IpPermission) {
 
 // lets says whether a client is among the sources that were told last.
 func (w *watched) lets(client netip.Addr) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	return !slices.Contains(w.told.Denied, client) && slices.ContainsFunc(w.told.Allowed, func(b netip.Prefix) bool { return b.Contains(client) })
 }
 
