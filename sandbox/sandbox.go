@@ -101,7 +101,7 @@ func (c Config) Validate() error {
 	if _, err := loadProfile(c.Profile); err != nil {
 		return fmt.Errorf("--profile is %q: %w", c.Profile, err)
 	}
-	if c.Scale != 0 && (c.Scale < 0.1 || c.Scale > 1) {
+	if c.Scale != 0 && !(c.Scale >= 0.1 && c.Scale <= 1) { // which NaN is not
 		return fmt.Errorf("--scale is %v: use 0.1 to 1", c.Scale)
 	}
 	if c.NodesPerZone < 0 || c.NodesPerZone > 1000 {

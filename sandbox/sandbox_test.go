@@ -3,6 +3,7 @@ package sandbox
 import (
 	"context"
 	"errors"
+	"math"
 	"net"
 	"os"
 	"path/filepath"
@@ -168,6 +169,7 @@ func TestConfigNamesTheWrongFlag(t *testing.T) {
 		"cannot be a sandbox's name": {Name: "UPPER"},
 		"--profile":                  {Name: "a", Profile: "stormy"},
 		"--scale":                    {Name: "a", Scale: 3},
+		"--scale is NaN":             {Name: "a", Scale: math.NaN()},
 		"--api-port":                 {Name: "a", APIPort: 70000},
 	} {
 		if err := c.Validate(); err == nil || !strings.Contains(err.Error(), want) {

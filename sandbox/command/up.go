@@ -70,6 +70,9 @@ func (o *upOptions) run(ctx context.Context) error {
 	if o.only != "" && o.only != onlyAWS {
 		return cli.Usagef("--only is %q: use %s, or leave it out", o.only, onlyAWS)
 	}
+	if o.config.Scale == 0 { // in a Config it stands for the default
+		return cli.Usagef("--scale is 0: use 0.1 to 1, or --profile ideal for no delays")
+	}
 	o.config.OnlyAWS, o.config.NoCommands = o.only == onlyAWS, !o.commands
 	if err := o.config.Validate(); err != nil {
 		return cli.UsageError{Err: err}
