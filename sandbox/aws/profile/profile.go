@@ -81,7 +81,7 @@ type Profile struct {
 	// MonotonicReads says that one caller never sees an older state after a newer one.
 	MonotonicReads bool `json:"monotonic_reads"`
 	// Correlation is the share (0..1) of the common factor in the draws of the nodes of one change.
-	Correlation   float64              `json:"correlation"`
+	Correlation   float64         `json:"correlation"`
 	Probabilities map[Key]float64 `json:"probabilities"`
 	Seconds       Durations       `json:"seconds"`
 }
