@@ -143,11 +143,7 @@ func (d *datagrams) answer(idle time.Duration) {
 		}
 	}
 	d.close()
-	d.receiver.node.mu.Lock()
-	d.receiver.node.counts.bytes[dataplane.UDP] += d.bytes.Load()
-	d.receiver.node.counts.packets += d.packets.Load()
-	d.receiver.node.forget(d.flow)
-	d.receiver.node.mu.Unlock()
+	d.receiver.node.end(d.flow)
 }
 
 // close takes the flow from the table: the next datagram of the client begins a new one.

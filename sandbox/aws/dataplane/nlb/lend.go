@@ -45,7 +45,7 @@ func (r lentReader) next(use func([]byte) error) error {
 }
 
 // move copies from a socket until its end.
-func (r lentReader) move(to io.Writer) (moved int64, err error) {
+func (r lentReader) move(to io.Writer) (err error) {
 	ended := false
 	for err == nil && !ended {
 		err = r.next(func(b []byte) error {
@@ -53,10 +53,9 @@ func (r lentReader) move(to io.Writer) (moved int64, err error) {
 			if ended {
 				return nil
 			}
-			n, err := to.Write(b)
-			moved += int64(n)
+			_, err := to.Write(b)
 			return err
 		})
 	}
-	return moved, err
+	return err
 }

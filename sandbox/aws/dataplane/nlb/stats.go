@@ -15,7 +15,7 @@ type flow struct {
 	target   *target
 	// cut ends the flow. It is called once at most, by who has taken the flow, and without the lock.
 	cut func()
-	// moved is how many bytes and packets it has carried so far.
+	// moved is how many bytes and packets it has carried so far; nil: it carries none.
 	moved func() (bytes, packets uint64)
 }
 
@@ -40,6 +40,11 @@ func (n *Node) forget(f *flow) bool {
 	}
 	delete(n.flows, f)
 	delete(f.target.flows, f)
+	if f.moved != nil { // here, so that the sums of Stats never become less
+		bytes, packets := f.moved()
+		n.counts.bytes[f.protocol] += bytes
+		n.counts.packets += packets
+	}
 	f.target.usage.LastDone = time.Now()
 	return true
 }

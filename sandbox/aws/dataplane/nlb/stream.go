@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -29,7 +30,8 @@ type stream struct {
 	ctx    context.Context // ends when the flow is cut
 	cancel context.CancelFunc
 
-	leave func() // takes the stream from the relays
+	bytes atomic.Uint64 // moved, both ways
+	leave func()        // takes the stream from the relays
 
 	mu        sync.Mutex
 	server    *net.TCPConn // nil until connected
@@ -258,19 +260,15 @@ func refused(err error) bool {
 func (s *stream) carry(front, back net.Conn, idle time.Duration) {
 	watcher := s.watchIdle(idle)
 	defer watcher.stop()
-	var up, down int64
 	var upErr, downErr error
 	both := make(chan struct{})
 	go func() {
 		defer close(both)
-		down, downErr = s.pipe(front, back, s.client, s.server)
+		downErr = s.pipe(front, back, s.client, s.server)
 	}()
-	up, upErr = s.pipe(back, front, s.server, s.client)
+	upErr = s.pipe(back, front, s.server, s.client)
 	<-both
-	_, packets := s.moved()
 	s.node.mu.Lock()
-	s.node.counts.bytes[s.protocol] += uint64(up + down)
-	s.node.counts.packets += packets
 	mine := s.node.forget(s.flow)
 	s.node.mu.Unlock()
 	s.mu.Lock()
@@ -288,8 +286,8 @@ func (s *stream) carry(front, back net.Conn, idle time.Duration) {
 }
 
 // pipe copies from one side to the other and passes the end on. An error of either side ends both directions.
-func (s *stream) pipe(to, from net.Conn, rawTo, rawFrom *net.TCPConn) (int64, error) {
-	moved, err := copyFrom(to, from)
+func (s *stream) pipe(to, from net.Conn, rawTo, rawFrom *net.TCPConn) error {
+	err := copyFrom(counted{to, &s.bytes}, from)
 	if errors.Is(err, io.ErrUnexpectedEOF) { // TLS that ends without saying so
 		err = nil
 	}
@@ -308,18 +306,31 @@ func (s *stream) pipe(to, from net.Conn, rawTo, rawFrom *net.TCPConn) (int64, er
 		past := time.Unix(1, 0)
 		_, _ = rawTo.SetDeadline(past), rawFrom.SetDeadline(past)
 	}
-	return moved, err
+	return err
+}
+
+// counted notes what is written.
+type counted struct {
+	io.Writer
+	bytes *atomic.Uint64
+}
+
+func (c counted) Write(b []byte) (int, error) {
+	n, err := c.Writer.Write(b)
+	c.bytes.Add(uint64(n))
+	return n, err
 }
 
 // copyFrom is io.Copy, but for plain connections that wait: they hold neither a buffer nor, for splice, a pipe with its two file handles.
-func copyFrom(to, from net.Conn) (int64, error) {
+func copyFrom(to io.Writer, from net.Conn) error {
 	plain, ok := from.(*net.TCPConn)
 	if !ok {
-		return io.Copy(to, from)
+		_, err := io.Copy(to, from)
+		return err
 	}
 	raw, err := plain.SyscallConn()
 	if err != nil {
-		return 0, err
+		return err
 	}
 	return lentReader{raw}.move(to)
 }
@@ -347,7 +358,7 @@ func gone(c *net.TCPConn) bool {
 	return info.Closed
 }
 
-// moved is how many bytes and segments have come from both sides so far, as long as the stream has its connections.
+// moved is how many bytes have gone both ways so far, and how many segments have come from both sides as long as the stream has its connections.
 func (s *stream) moved() (bytes, packets uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -356,7 +367,7 @@ func (s *stream) moved() (bytes, packets uint64) {
 			continue
 		}
 		info, _ := sockopt.Look(c)
-		bytes, packets = bytes+info.Bytes, packets+info.Segments
+		packets += info.Segments
 	}
-	return bytes, packets
+	return s.bytes.Load(), packets
 }

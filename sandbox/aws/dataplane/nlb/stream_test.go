@@ -285,3 +285,33 @@ func TestOwnLimitsAreNoRefusals(t *testing.T) {
 	}
 	w.state("g", a.Target, dataplane.Unhealthy)
 }
+
+// What metrics are made of never becomes less, whatever happens to flows: who reads a smaller number takes the counter for a new one.
+func TestSumsNeverShrink(t *testing.T) {
+	w := newWorld(t)
+	a := w.serve("a")
+	w.group("g", []*app{a}, func(g *dataplane.Group) { g.Network.TerminateDeregistered = true })
+	w.listen(dataplane.TCP, to("g"))
+	ended, cut := w.dial(), w.dial()
+	w.wantAnswer(ended, "a")
+	w.wantAnswer(cut, "a")
+	bytes, packets := uint64(0), uint64(0)
+	look := func(when string, flows uint64) {
+		t.Helper()
+		w.eventually(when, func() bool {
+			s := w.node.Stats().Network
+			if s.ProcessedBytes[dataplane.TCP] < bytes || s.Packets < packets {
+				t.Fatalf("%s: %d bytes and %d packets after %d and %d", when, s.ProcessedBytes[dataplane.TCP], s.Packets, bytes, packets)
+			}
+			bytes, packets = s.ProcessedBytes[dataplane.TCP], s.Packets
+			return s.ActiveFlows[dataplane.TCP] == flows
+		})
+	}
+	look("two flows", 2)
+	_ = ended.Close()
+	look("one has ended", 1)
+	w.set("g", draining(a, 0))
+	look("one was cut", 0)
+	w.wantReset(cut)
+	look("and is gone", 0)
+}

@@ -4,6 +4,6 @@ package sockopt
 type Info struct {
 	// Closed is true when the kernel has given the connection up, which before we close it means an RST from the peer.
 	Closed bool
-	// Segments and Bytes have come in so far.
-	Segments, Bytes uint64
+	// Segments have come in so far.
+	Segments uint64
 }

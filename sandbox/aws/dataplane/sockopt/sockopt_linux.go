@@ -78,7 +78,7 @@ func Look(socket syscall.Conn) (i Info, ok bool) {
 	err := control(socket, func(fd int) error {
 		info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
 		if err == nil {
-			i = Info{Closed: info.State == closed, Segments: uint64(info.Segs_in), Bytes: info.Bytes_received}
+			i = Info{Closed: info.State == closed, Segments: uint64(info.Segs_in)}
 		}
 		return err
 	})
