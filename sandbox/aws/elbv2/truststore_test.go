@@ -57,8 +57,8 @@ func TestObjectsAreReadWithoutTheLock(t *testing.T) {
 		if got := add(store.arn, 100); got != "TooManyTrustStoreRevocationEntries" || read > 9 {
 			t.Errorf("100 lists of 60000: %q after %d were read", got, read)
 		}
-		if got := add(store.arn+"0", 100); got != "TrustStoreNotFound" {
-			t.Errorf("lists of no trust store: %q", got)
+		if got := add(store.arn+"0", 1); got != "TrustStoreNotFound" {
+			t.Errorf("a list of no trust store: %q", got)
 		}
 		if got := add(store.arn, 1); got != "" {
 			t.Errorf("a list: %q", got)
