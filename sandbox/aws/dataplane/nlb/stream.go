@@ -287,7 +287,7 @@ func (s *stream) carry(front, back net.Conn, idle time.Duration) {
 
 // pipe copies from one side to the other and passes the end on. An error of either side ends both directions.
 func (s *stream) pipe(to, from net.Conn, rawTo, rawFrom *net.TCPConn) error {
-	err := copyFrom(counted{to, &s.bytes}, from)
+	err := s.copyFrom(to, from)
 	if errors.Is(err, io.ErrUnexpectedEOF) { // TLS that ends without saying so
 		err = nil
 	}
@@ -321,18 +321,13 @@ func (c counted) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// copyFrom is io.Copy, but for plain connections that wait: they hold neither a buffer nor, for splice, a pipe with its two file handles.
-func copyFrom(to io.Writer, from net.Conn) error {
-	plain, ok := from.(*net.TCPConn)
-	if !ok {
-		_, err := io.Copy(to, from)
-		return err
+// copyFrom is io.Copy, but for plain connections that wait: they hold no buffer.
+func (s *stream) copyFrom(to, from net.Conn) error {
+	if plain, ok := from.(*net.TCPConn); ok {
+		return move(to, plain, &s.bytes)
 	}
-	raw, err := plain.SyscallConn()
-	if err != nil {
-		return err
-	}
-	return lentReader{raw}.move(to)
+	_, err := io.Copy(counted{to, &s.bytes}, from)
+	return err
 }
 
 // reset ends a flow of which one side has gone without a proper end, and counts who it was.
