@@ -32,6 +32,9 @@ type entry struct {
 	past  []int
 	// seen are the callers that a read has shown the newest state.
 	seen map[string]bool
+	// made is the latest moment at which the page can have been made, met are the callers that have seen or used it since, in whatever state.
+	made time.Time
+	met  map[string]bool
 }
 
 // deed is what one call does to one book, or learns of it.
@@ -67,7 +70,7 @@ type reader struct {
 func (r reader) step(b book, d *deed) (book, *Violation) {
 	for _, page := range d.missed {
 		if e, there := b[page]; there && !e.gone {
-			if why := r.mayMiss(e, d); why != "" {
+			if _, why := r.mayMiss(e, d); why != "" {
 				return nil, new(violated("dependent", "%s was refused with %s, but %s %s", d, d.call.Code, short(page), why))
 			}
 		}
@@ -77,9 +80,11 @@ func (r reader) step(b book, d *deed) (book, *Violation) {
 		if !there || e.gone {
 			return nil, new(violated("fresh", "%s found %s, which is not there", d, short(page)))
 		}
+		e = e.metBy(d.call.Caller())
 		if e.born {
-			b = b.with(page, e.seenBy(d.call.Caller()))
+			e = e.seenBy(d.call.Caller())
 		}
+		b = b.with(page, e)
 	}
 	for page, want := range d.answered {
 		if said := b[page].after(d.changes[page]); said != want {
@@ -104,7 +109,11 @@ func (b book) changed(d *deed) book {
 		if e.joint > 0 {
 			past = append(slices.Clone(past), e.joint)
 		}
-		next[page] = entry{before: e.now, born: d.fresh, changed: d.to, joint: d.joint, past: past, gone: to == nil, now: e.after(to)}
+		changed := entry{before: e.now, born: d.fresh, changed: d.to, joint: d.joint, past: past, gone: to == nil, now: e.after(to), made: e.made, met: e.met}
+		if d.fresh {
+			changed.made, changed.met = d.to, nil
+		}
+		next[page] = changed
 	}
 	if d.all {
 		for page, e := range next {
@@ -130,14 +139,22 @@ func (b book) with(page string, e entry) book {
 }
 
 func (e entry) seenBy(caller string) entry {
-	if !e.seen[caller] {
-		e.seen = maps.Clone(e.seen)
-		if e.seen == nil {
-			e.seen = map[string]bool{}
-		}
-		e.seen[caller] = true
-	}
+	e.seen = with(e.seen, caller)
 	return e
+}
+
+func (e entry) metBy(caller string) entry {
+	e.met = with(e.met, caller)
+	return e
+}
+
+func with(callers map[string]bool, one string) map[string]bool {
+	if callers[one] {
+		return callers
+	}
+	more := map[string]bool{one: true}
+	maps.Copy(more, callers)
+	return more
 }
 
 // mayLag says why a read may not show the state before the last change; empty: it may.
@@ -151,12 +168,15 @@ func (r reader) mayLag(e entry, d *deed) (claim, why string) {
 	return "", ""
 }
 
-func (r reader) mayMiss(e entry, d *deed) string {
-	if !e.born {
-		return "is not new"
+// mayMiss says why a deed may not miss a page; empty: it may. A change does not make a new page older.
+func (r reader) mayMiss(e entry, d *deed) (claim, why string) {
+	switch {
+	case !d.from.Before(e.made.Add(r.window)):
+		return "fresh", fmt.Sprintf("was made %s ago", d.from.Sub(e.made))
+	case r.monotonic && (e.met[d.call.Caller()] || e.seen[d.call.Caller()]):
+		return "monotonic", "was shown to this caller"
 	}
-	_, why := r.mayLag(e, d)
-	return why
+	return "", ""
 }
 
 // look carries out a read.
@@ -184,16 +204,20 @@ func (r reader) look(b book, d *deed) (book, *Violation) {
 		shown, present := d.shown[page]
 		old := shown == e.before && shown != e.now && !e.born
 		switch {
-		case !present && !e.born:
-			return nil, new(violated("fresh", "%s was not shown %s, which is not new", d, short(page)))
-		case present && shown == e.now:
-			next[page] = e.seenBy(d.call.Caller())
-		case present && !old:
+		case !present:
+			if claim, why := r.mayMiss(e, d); claim != "" {
+				return nil, new(violated(claim, "%s was not shown %s, which %s", d, short(page), why))
+			}
+			continue // which says nothing of what has changed since
+		case shown == e.now:
+			next[page] = e.metBy(d.call.Caller()).seenBy(d.call.Caller())
+		case !old:
 			return nil, new(violated("fresh", "%s was shown %v for %s, which says %v and said %v", d, shown, short(page), e.now, e.before))
 		default:
 			if claim, why := r.mayLag(e, d); claim != "" {
-				return nil, new(violated(claim, "%s was shown %v (present: %t) for %s, which says %v and %s", d, shown, present, short(page), e.now, why))
+				return nil, new(violated(claim, "%s was shown %v for %s, which says %v and %s", d, shown, short(page), e.now, why))
 			}
+			next[page] = e.metBy(d.call.Caller())
 		}
 		if e.joint > 0 && e.now != e.before {
 			joint.note(e.joint, old, page)
