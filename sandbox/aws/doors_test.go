@@ -204,19 +204,18 @@ func (w *world) streamGroup(name string) string {
 // echo is a pod that says its name on each connection to port 9000, if it has one, and then sends back what it gets.
 func (w *world) echo(vpc *address.VPC, name string) (pod string) {
 	w.Helper()
-	network := w.emulator.EC2()
-	machine, err := network.AddInstance("eu-west-1a", "node")
-	if err != nil {
-		w.Fatal(err)
-	}
-	a, err := network.AssignPodAddress(machine.ID)
-	if err != nil {
-		w.Fatal(err)
-	}
-	l, err := net.Listen("tcp", vpc.Real(netip.AddrPortFrom(a, 9000)).String())
-	if err != nil {
-		w.Fatal(err)
-	}
+	return w.tcpPod(vpc, func(conn net.Conn) {
+		if name != "" {
+			_, _ = io.WriteString(conn, name+"\n")
+		}
+		_, _ = io.Copy(conn, conn)
+	}).String()
+}
+
+// tcpPod is a pod of a node of its own that serves each connection to port 9000.
+func (w *world) tcpPod(vpc *address.VPC, serve func(net.Conn)) netip.Addr {
+	w.Helper()
+	a, l := w.podListener(vpc, 9000)
 	w.Cleanup(func() { _ = l.Close() })
 	go func() {
 		for {
@@ -226,12 +225,9 @@ func (w *world) echo(vpc *address.VPC, name string) (pod string) {
 			}
 			go func() {
 				defer conn.Close()
-				if name != "" {
-					_, _ = io.WriteString(conn, name+"\n")
-				}
-				_, _ = io.Copy(conn, conn)
+				serve(conn)
 			}()
 		}
 	}()
-	return a.String()
+	return a
 }

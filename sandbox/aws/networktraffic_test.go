@@ -79,34 +79,12 @@ func TestNetworkBalancerCarriesTraffic(t *testing.T) {
 	t.Parallel()
 	w, vpc := networkWorld(t)
 	network := w.emulator.EC2()
-	machine, err := network.AddInstance("eu-west-1a", "node")
-	if err != nil {
-		t.Fatal(err)
-	}
-	pod, err := network.AssignPodAddress(machine.ID)
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := net.Listen("tcp", vpc.Real(netip.AddrPortFrom(pod, 9000)).String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	go func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer conn.Close()
-				if _, err := bufio.NewReader(conn).ReadString('\n'); err == nil {
-					at := conn.RemoteAddr().(*net.TCPAddr).AddrPort()
-					_, _ = fmt.Fprintln(conn, vpc.VirtualAddr(at.Addr()))
-				}
-			}()
+	pod := w.tcpPod(vpc, func(conn net.Conn) {
+		if _, err := bufio.NewReader(conn).ReadString('\n'); err == nil {
+			at := conn.RemoteAddr().(*net.TCPAddr).AddrPort()
+			_, _ = fmt.Fprintln(conn, vpc.VirtualAddr(at.Addr()))
 		}
-	}()
+	})
 
 	group := w.group("front")
 	in := &elb.CreateLoadBalancerInput{

@@ -26,6 +26,16 @@ func (w *world) pod(vpc *address.VPC, name string) (address string) {
 // podThat is a pod with a handler of its own.
 func (w *world) podThat(vpc *address.VPC, handler http.HandlerFunc) (address string) {
 	w.Helper()
+	a, l := w.podListener(vpc, 8080)
+	server := &http.Server{Handler: handler}
+	go func() { _ = server.Serve(l) }()
+	w.Cleanup(func() { _ = server.Close() })
+	return a.String()
+}
+
+// podListener listens at a pod address of a node of its own.
+func (w *world) podListener(vpc *address.VPC, port uint16) (netip.Addr, net.Listener) {
+	w.Helper()
 	instance, err := w.emulator.EC2().AddInstance("eu-west-1a", "node")
 	if err != nil {
 		w.Fatal(err)
@@ -34,14 +44,11 @@ func (w *world) podThat(vpc *address.VPC, handler http.HandlerFunc) (address str
 	if err != nil {
 		w.Fatal(err)
 	}
-	l, err := net.Listen("tcp", vpc.Real(netip.AddrPortFrom(a, 8080)).String())
+	l, err := net.Listen("tcp", vpc.Real(netip.AddrPortFrom(a, port)).String())
 	if err != nil {
 		w.Fatal(err)
 	}
-	server := &http.Server{Handler: handler}
-	go func() { _ = server.Serve(l) }()
-	w.Cleanup(func() { _ = server.Close() })
-	return a.String()
+	return a, l
 }
 
 func (w *world) health(group string) map[string]types.TargetHealth {

@@ -29,8 +29,6 @@ type NodeSpec struct {
 	Cluster string
 	// Zone is where, in its private subnet. Subnet, if it is not empty, is the very subnet, of any VPC.
 	Zone, Subnet string
-	// Groups are the security groups. None: those of the nodes of the cluster.
-	Groups []string
 }
 
 // AddInstance starts an instance in the private subnet of a zone, with the security group of the
@@ -40,7 +38,7 @@ func (s *Service) AddInstance(zone, name string) (Instance, error) {
 }
 
 // AddNode starts an instance of a cluster. Several clusters can share the VPC, or have VPCs of their own. It fails if there is
-// no such zone, subnet or group, or the subnet is full.
+// no such zone or subnet, or the subnet is full.
 func (s *Service) AddNode(spec NodeSpec) (Instance, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -60,15 +58,7 @@ func (s *Service) AddNode(spec NodeSpec) (Instance, error) {
 	case home == nil:
 		return fail("there is no zone %q, only %s", spec.Zone, strings.Join(s.config.Zones, ", "))
 	}
-	groups := spec.Groups
-	if len(groups) == 0 {
-		groups = []string{s.nodeGroupOf(*home.VpcId, spec.Cluster)}
-	}
-	for _, id := range groups {
-		if g, ok := s.groups.get(id); !ok || g.vpc != *home.VpcId {
-			return fail("there is no security group %s in VPC %s", id, *home.VpcId)
-		}
-	}
+	groups := []string{s.nodeGroupOf(*home.VpcId, spec.Cluster)}
 	id := s.config.IDs.EC2("i", spec.Name)
 	face := interfaceSpec{name: spec.Name, subnet: home, groups: groups, kind: types.NetworkInterfaceTypeInterface}
 	if err := face.check(); err != nil {
