@@ -145,11 +145,23 @@ func TestADisturbedCanaryLosesNothing(t *testing.T) {
 	}
 }
 
+// The same slow nodes, with and without law 2.
+
+func TestSlowNodesLoseNothing(t *testing.T) {
+	t.Parallel()
+	o := options(t, lockstep)
+	o.Rate, o.Profile = 200, filepath.Join("testdata", "slow.yaml")
+	if report := run(t, o); !report.Passed() {
+		t.Errorf("%d of %d requests failed, %d violations, problem %q", report.Requests.Failed, report.Requests.Sent, len(report.Violations), report.Problem)
+	}
+}
+
 // The negative controls: a test ground that never loses a request proves nothing.
 
 func TestWithoutLaw2RequestsAreLost(t *testing.T) {
 	t.Parallel()
 	o := options(t, withoutLaw2)
+	o.Profile = filepath.Join("testdata", "slow.yaml")
 	mustLose(t, o, "a controller that waits neither for weights to settle nor for targets to drain")
 }
 
