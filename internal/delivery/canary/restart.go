@@ -2,15 +2,25 @@ package canary
 
 import (
 	"fmt"
+	"slices"
 	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/lockstep-delivery/lockstep/api/rollouts/v1alpha1"
 )
 
 // A restart replaces the pods from before spec.restartAt without the stable version or the canary ever
 // having fewer than they should: some pods more, which have to become available, and then as many of the old
 // ones leave like those of any ReplicaSet that shrinks (marked, deregistered, settled). maxUnavailable says
-// how many at a time. So one pod, too, is replaced without a gap, and nothing is evicted.
+// how many start at a time. So one pod, too, is replaced without a gap, and nothing is evicted.
 //
-//	4 old -> 4 old + 1 new -> 3 old (1 drained) + 1 new -> 3 old + 2 new -> ... -> 4 new: restartedAt
+// Leaving takes minutes (deregistration delay, settle time), starting takes seconds. So the next pods start
+// while the old ones that they do not replace still leave, and stand in for as many when those are gone: a
+// restart takes about as long as its pods need to start, maxUnavailable at a time.
+//
+//	4 old -> 4 old + 1 new -> 3 old (1 drains) + 1 new -> 3 old (1 drains) + 3 new -> 3 old + 3 new
+//	-> 1 old (2 drain) + 3 new -> ... -> 4 new: restartedAt
 
 // restartAsked: spec.restartAt has not been carried out.
 func (f facts) restartAsked() bool {
@@ -69,22 +79,115 @@ func (p *progressed) restarted() {
 // restart is the next move of a restart in a ReplicaSet that should have a size; false when there is none,
 // and the ReplicaSet is sized as ever, the pods from before the restart first.
 func (f facts) restart(rs ReplicaSet, to int32) (resized, bool) {
-	stale := f.stale(&rs)
-	if stale == 0 || to == 0 || rs.Replicas < to || rs.DesiredReplicas != f.replicas || !f.restartsNow(rs) {
+	stale, marked := f.stale(&rs), int32(len(marks(rs)))
+	// spare are the new pods that no old one leaves for yet, left the old ones that nothing was done about.
+	spare, left := rs.Replicas-marked-to, stale-f.staleMarked(rs)
+	if stale == 0 || to == 0 || spare < 0 || spare > left || rs.DesiredReplicas != f.replicas || !f.restartsNow(rs) {
 		return resized{}, false
 	}
-	most := max(1, f.maxUnavailable())
-	wait, serving := f.pass(allServe(rs))
-	switch {
-	case rs.Replicas > to+most:
-		return resized{}, false // It is to shrink anyway.
-	case !serving:
-		return resized{wait: wait}, true
-	case rs.Replicas == to:
-		why := fmt.Sprintf("pods from before %s are replaced", f.restartBefore().UTC().Format(time.RFC3339))
-		return resized{ops: []Operation{f.scale(rs, to+min(most, stale), why)}}, true
+	if alive(rs) > int(rs.Replicas) {
+		return resized{wait: Wait{Reason: "Restarting", Message: fmt.Sprintf("pods of ReplicaSet %s are being stopped, %d are still to be replaced", rs.Name, stale)}}, true
 	}
-	return resized{}, false
+	wait, serving := f.pass(allServe(rs))
+	var r resized
+	if marked > 0 {
+		r = f.replaced(rs, to)
+		switch {
+		case len(r.ops) > 0 || len(r.wait.Confirm) > 0:
+			return r, true
+		case r.drain.Since == nil:
+			return r, true // While they are targets, a pod that starts would be one more that has to be healthy first.
+		case !serving:
+			r.wait = wait.and(r.wait)
+		}
+	} else {
+		r.wait = wait
+	}
+	most := max(1, f.maxUnavailable())
+	more := min(most, left-spare, f.restartSurge(to, most)-marked-spare)
+	switch {
+	case !serving:
+	case marked == 0 && spare > 0:
+		return resized{}, false // They stand in for as many old ones.
+	case more > 0:
+		why := fmt.Sprintf("pods from before %s are replaced", f.restartBefore().UTC().Format(time.RFC3339))
+		r.ops = append(r.ops, f.scale(rs, rs.Replicas+more, why))
+	}
+	return r, true
+}
+
+// restartSurge is how many pods more than it should have a ReplicaSet has in a restart at most, those that drain
+// included: as many again, like a rollout in an update. With dynamicStableScale, where an update has fewer, a
+// quarter. At the least, some can start while as many drain.
+func (f facts) restartSurge(to, most int32) int32 {
+	if f.strategy.DynamicStableScale {
+		to = (to + 3) / 4
+	}
+	return max(to, 2*most)
+}
+
+// staleMarked is the number of pods from before the restart that are on their way out.
+func (f facts) staleMarked(rs ReplicaSet) int32 {
+	n := int32(0)
+	for _, p := range rs.Pods {
+		if !p.Terminating && p.Drain != "" && p.CreatedAt.Before(f.restartBefore()) {
+			n++
+		}
+	}
+	return n
+}
+
+// roomGrace is how long a pod may take to find a node while old ones drain that may be in its way.
+const roomGrace = 30 * time.Second
+
+// and also looks when the other wait wants to.
+func (w Wait) and(v Wait) Wait {
+	w.Again = earlier(w.Again, v.Again)
+	if w.Fresh.IsZero() {
+		w.Fresh = v.Fresh
+	}
+	w.Confirm = append(w.Confirm, v.Confirm...)
+	return w
+}
+
+// replaced takes the marked pods away when nothing can reach them any more, and the ReplicaSet controller would
+// choose them: while pods run that are not ready, it would stop those. What has found no room goes too: the marked
+// pods may have taken it.
+func (f facts) replaced(rs ReplicaSet, least int32) resized {
+	var marked, roomless []string
+	missing := int32(0)
+	if rs.Failure != "" {
+		missing = rs.Replicas - int32(alive(rs))
+	}
+	for _, p := range rs.Pods {
+		switch {
+		case p.Terminating:
+		case p.Drain != "":
+			marked = append(marked, p.UID)
+		case !p.Scheduled && f.Now.Sub(p.CreatedAt) >= roomGrace:
+			roomless = append(roomless, p.UID)
+		}
+	}
+	r := resized{drain: f.drain(rs.Hash)}
+	if old := r.drain; old == nil || int(old.Pods) != len(marked) || old.MarkedAt == nil {
+		r.drain = &v1alpha1.DrainStatus{PodTemplateHash: rs.Hash, Pods: int32(len(marked)), MarkedAt: new(metav1.NewMicroTime(f.Now))}
+	}
+	to := max(least, rs.Replicas-missing-int32(len(marked)+len(roomless)))
+	r = f.finishShrink(r, f.scale(rs, to, "pods from before the restart have left"), marked)
+	if len(r.ops) == 0 && len(r.wait.Confirm) == 0 {
+		return r
+	}
+	for _, uid := range leaving(rs, to, f.restartBefore()) {
+		if !slices.Contains(marked, uid) && !slices.Contains(roomless, uid) {
+			r.ops = nil
+			r.wait = f.watch(Wait{Reason: "Restarting", Message: fmt.Sprintf("%d pods of ReplicaSet %s have left and are stopped when all others are ready", len(marked), rs.Name)})
+			return r
+		}
+	}
+	if len(r.ops) > 0 {
+		r.drain = nil // The wait of the next ones is their own.
+	}
+	return r
 }
 
 // allServe: every pod that is not to go is available, and healthy in the group of the Service that selects it,

@@ -1,12 +1,15 @@
 package canary
 
 import (
+	"slices"
 	"testing"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/lockstep-delivery/lockstep/api/rollouts/v1alpha1"
+	"github.com/lockstep-delivery/lockstep/internal/evidence"
 )
 
 // restart asks for a restart now.
@@ -49,7 +52,7 @@ func (w *world) wantAllNew(hash string, at time.Time) {
 }
 
 func TestRestartReplacesAllPodsAndNeverHasFewer(t *testing.T) {
-	for replicas, batch := range map[int32]int32{1: 1, 4: 1, 10: 2} {
+	for _, replicas := range []int32{1, 4, 10} {
 		w := stable(t, replicas, weight(50), pause())
 		at := w.restart()
 		w.once()
@@ -57,7 +60,7 @@ func TestRestartReplacesAllPodsAndNeverHasFewer(t *testing.T) {
 			t.Errorf("%s while a restart is asked for", got)
 		}
 		least, most := w.replaced("A")
-		if least < replicas || most != replicas+batch {
+		if least < replicas || most > max(2*replicas, replicas+2) {
 			t.Errorf("%d pods: between %d available ones and %d at all", replicas, least, most)
 		}
 		w.rest()
@@ -174,4 +177,111 @@ func TestRestartWaitsForTheGroupThatIsTheWayBack(t *testing.T) {
 	if got := marks(*w.rs("A")); len(got) != 1 {
 		t.Errorf("marked %v\n%s", got, w.last)
 	}
+}
+
+// seconds lets pods start, drain and stop in virtual time, and returns how long a restart of these pods took, and
+// the most pods that there were.
+func (w *world) seconds(hash string, start, deregistration time.Duration) (took time.Duration, most int32) {
+	w.t.Helper()
+	const step = 3 * time.Second
+	began, left := w.s.Now, map[string]time.Time{}
+	for w.s.Now.Sub(began) < 48*time.Hour {
+		w.once()
+		if at := w.s.Rollout.Status.RestartedAt; at != nil && at.Equal(w.s.Rollout.Spec.RestartAt) {
+			return w.s.Now.Sub(began), most
+		}
+		w.kubelet()
+		rs := w.rs(hash)
+		most = max(most, rs.Replicas)
+		for i, p := range rs.Pods {
+			rs.Pods[i].Ready = w.s.Now.Sub(p.CreatedAt) >= start
+		}
+		w.count(rs)
+		w.targets()
+		if rs.Available-int32(len(marks(*rs))) < *w.s.Rollout.Spec.Replicas {
+			w.t.Fatalf("only %d pods serve", rs.Available-int32(len(marks(*rs))))
+		}
+		for i := range w.s.Ingresses[0].Evidence.Groups {
+			g := &w.s.Ingresses[0].Evidence.Groups[i]
+			g.Targets = slices.DeleteFunc(g.Targets, func(t evidence.Target) bool {
+				if t.Live() {
+					return slices.ContainsFunc(rs.Pods, func(p Pod) bool { return p.UID == t.PodUID && !p.Ready })
+				}
+				if left[t.PodUID].IsZero() {
+					left[t.PodUID] = w.s.Now
+				}
+				return w.s.Now.Sub(left[t.PodUID]) >= deregistration
+			})
+		}
+		w.s.Now = w.s.Now.Add(step)
+	}
+	w.t.Fatalf("the restart does not end: %s\n%s", w.s.Rollout.Status.Message, w.last)
+	return 0, 0
+}
+
+// A restart takes about as long as its pods take to start, so many at a time as maxUnavailable says, and not as
+// long as each of them takes to leave its target group.
+func TestRestartIsAsQuickAsItsPodsStart(t *testing.T) {
+	const start, deregistration = 30 * time.Second, 300 * time.Second
+	leave := deregistration + DefaultSettings().Settle
+	for _, c := range []struct {
+		unavailable string
+		dynamic     bool
+		batches     int
+		leaves      int
+	}{
+		{"1", false, 100, 1},
+		{"1", true, 100, 1},
+		{"25%", false, 4, 2},
+		{"25%", true, 4, 4},
+	} {
+		w := stable(t, 100, weight(50), pause())
+		w.s.Rollout.Spec.Strategy.Canary.MaxUnavailable = new(intstr.Parse(c.unavailable))
+		w.s.Rollout.Spec.Strategy.Canary.DynamicStableScale = c.dynamic
+		at := w.restart()
+		took, most := w.seconds("A", start, deregistration)
+		w.wantAllNew("A", at)
+		expected := time.Duration(c.batches)*start + time.Duration(c.leaves)*leave
+		ratio := took.Seconds() / expected.Seconds()
+		t.Logf("maxUnavailable %s, dynamicStableScale %t: %s, %.2f of %d starts and %d leaves, %d pods at most", c.unavailable, c.dynamic, took, ratio, c.batches, c.leaves, most)
+		if ratio > 1.3 {
+			t.Errorf("maxUnavailable %s: %s is %.2f of the time that %d starts and %d leaves take", c.unavailable, took, ratio, c.batches, c.leaves)
+		}
+		if most > 200 || c.dynamic && most > 150 {
+			t.Errorf("%d pods at once", most)
+		}
+	}
+}
+
+// Where the nodes have room for one pod more only, those that drain make room for those that wait for it.
+func TestRestartWithRoomForOnePodMore(t *testing.T) {
+	w := stable(t, 4, weight(50), pause())
+	at := w.restart()
+	for range 400 {
+		w.once()
+		w.kubelet()
+		rs := w.rs("A")
+		for i := range rs.Pods {
+			p := &rs.Pods[i]
+			p.Scheduled = i < 5
+			p.Running, p.Ready = p.Scheduled, p.Scheduled
+		}
+		w.count(rs)
+		w.aws()
+		g := w.s.Ingresses[0].Evidence.Groups
+		for i := range g {
+			g[i].Targets = slices.DeleteFunc(g[i].Targets, func(t evidence.Target) bool {
+				return !t.Live() || slices.ContainsFunc(rs.Pods, func(p Pod) bool { return p.UID == t.PodUID && !p.Running })
+			})
+		}
+		if rs.Available-int32(len(marks(*rs))) < 4 {
+			t.Fatalf("only %d pods serve\n%s", rs.Available-int32(len(marks(*rs))), w.last)
+		}
+		if got := w.s.Rollout.Status.RestartedAt; got != nil && got.Equal(w.s.Rollout.Spec.RestartAt) {
+			w.wantAllNew("A", at)
+			return
+		}
+		w.s.Now = w.s.Now.Add(10 * time.Second)
+	}
+	t.Fatalf("the restart does not end: %s\n%s", w.s.Rollout.Status.Message, w.last)
 }
