@@ -137,6 +137,8 @@ type Listener struct {
 	Protocol Protocol
 	// Certificates of an HTTPS listener, the default one first; the others are chosen by SNI.
 	Certificates []tls.Certificate
+	// Mutual asks clients of an HTTPS listener for certificates. Nil: none are asked for.
+	Mutual *MutualTLS
 	// Rules in any order; they are tried by ascending Priority.
 	Rules []Rule
 	// Default is what happens when no rule matches.

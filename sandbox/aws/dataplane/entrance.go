@@ -34,7 +34,7 @@ func (s *socket) welcome() {
 		Follow(s.node.config.Firewall, conn, Packet{Protocol: TCP, From: s.node.peer(conn).Addr(), To: netip.AddrPortFrom(s.node.config.Address, s.port)})
 		client := meter(conn, s.node)
 		if l := s.node.routes.Load().listeners[s.port]; l != nil && l.tls != nil {
-			s.node.work.Go(func() { s.secure(client, l.tls) })
+			s.node.work.Go(func() { s.secure(client, l) })
 			continue
 		}
 		s.hand(inspect(client, s.node))
@@ -42,10 +42,10 @@ func (s *socket) welcome() {
 }
 
 // secure makes the TLS handshake of a connection. Over HTTP/2 it is net/http's alone.
-func (s *socket) secure(conn net.Conn, config *tls.Config) {
+func (s *socket) secure(conn *metered, l *listenerRoutes) {
 	ctx, cancel := context.WithTimeout(s.node.ctx, s.node.routes.Load().attributes.IdleTimeout)
 	defer cancel()
-	over := tls.Server(conn, config)
+	over := tls.Server(conn, l.tls)
 	if err := over.HandshakeContext(ctx); err != nil {
 		s.node.clientTLSErrors.Add(1)
 		var plain tls.RecordHeaderError
@@ -59,6 +59,9 @@ func (s *socket) secure(conn net.Conn, config *tls.Config) {
 		}
 		_ = conn.Close()
 		return
+	}
+	if l.mutual != nil {
+		conn.identity = l.mutual.identify(over.ConnectionState().PeerCertificates)
 	}
 	if over.ConnectionState().NegotiatedProtocol == "h2" {
 		s.hand(over)
@@ -97,6 +100,8 @@ type metered struct {
 	net.Conn
 	node *Node
 	over atomic.Bool
+	// identity is that of the certificate that the client has shown, nil if it was not asked or has none.
+	identity *identity
 }
 
 func meter(conn net.Conn, n *Node) *metered {

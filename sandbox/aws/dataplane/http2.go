@@ -101,7 +101,7 @@ func (x *exchange) cause(ctx context.Context, u *upstream, err error) error {
 
 // outgoing is the request as the target gets it.
 func (x *exchange) outgoing(ctx context.Context, t *target, p *pool, body io.ReadCloser) *http.Request {
-	maps.DeleteFunc(x.r.Trailer, func(name string, _ []string) bool { return ours(name) }) // names only; the values are yet to come
+	maps.DeleteFunc(x.r.Trailer, func(name string, _ []string) bool { return x.reserved(name) }) // names only; the values are yet to come
 	r := &http.Request{
 		Method: x.r.Method, Host: x.host(), Header: http.Header{"User-Agent": nil}, // nil: none is invented
 		ContentLength: x.r.ContentLength, Trailer: x.r.Trailer, Proto: "HTTP/2.0", ProtoMajor: 2,

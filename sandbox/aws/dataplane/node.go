@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log"
@@ -415,6 +416,8 @@ type client struct {
 	requests atomic.Int64
 	// inspected is the connection itself, if it speaks HTTP/1.
 	inspected *inspected
+	// identity is what targets are told of the client's certificate. May be nil.
+	identity *identity
 }
 
 type clientKey struct{}
@@ -426,7 +429,9 @@ func (s *socket) greet(ctx context.Context, conn net.Conn) context.Context {
 	case *inspected:
 		c.inspected = conn
 	case secured:
-		c.inspected = conn.inspected
+		c.inspected, c.identity = conn.inspected, identityOf(conn.inspected.Conn)
+	case *tls.Conn:
+		c.identity = identityOf(conn)
 	}
 	return context.WithValue(ctx, clientKey{}, c)
 }

@@ -53,7 +53,7 @@ func (x *exchange) request(u *upstream) error {
 	case r.ContentLength < 0:
 		write("Transfer-Encoding: chunked\r\n")
 		for name := range x.r.Trailer {
-			if !ours(name) {
+			if !x.reserved(name) {
 				line("Trailer", name)
 			}
 		}
@@ -94,7 +94,7 @@ func (x *exchange) passedRaw(line func(name, value string), invalid bool) {
 		for _, f := range x.verdict.Raw {
 			invalid = invalid || strange(f.Name)
 			// What has a meaning here is not passed on by people who write it in a strange way, such as with a space behind it.
-			if !ours(textproto.CanonicalMIMEHeaderKey(strings.TrimSpace(f.Name))) && !(strange(f.Name) && x.routes.attributes.DropInvalidHeaders) {
+			if !x.reserved(textproto.CanonicalMIMEHeaderKey(strings.TrimSpace(f.Name))) && !(strange(f.Name) && x.routes.attributes.DropInvalidHeaders) {
 				line(f.Name, f.Value)
 			}
 		}
@@ -119,6 +119,9 @@ func ours(name string) bool {
 	return hopByHop[name] || name == "Host" || strings.HasPrefix(name, "X-Forwarded-") || strings.HasPrefix(name, "X-Amzn-")
 }
 
+// reserved is ours for a listener, which may have names of its own for some headers.
+func (x *exchange) reserved(name string) bool { return ours(name) || x.overwritten(name) }
+
 // strange says whether the name of a header is invalid for a load balancer.
 func strange(name string) bool {
 	for _, c := range []byte(name) {
@@ -139,7 +142,7 @@ func (x *exchange) overwritten(name string) bool {
 	case x.listener.versionHeader, x.listener.cipherHeader:
 		return x.routes.attributes.TLSHeaders
 	}
-	return false
+	return x.listener.mutual != nil && x.listener.mutual.owns(name)
 }
 
 // added writes the headers that a load balancer adds.
@@ -166,6 +169,9 @@ func (x *exchange) added(line func(name, value string)) {
 	if a.TLSHeaders && x.r.TLS != nil {
 		line(x.listener.versionHeader, strings.Replace(tls.VersionName(x.r.TLS.Version), "TLS 1.", "TLSv1.", 1))
 		line(x.listener.cipherHeader, cipherName(x.r.TLS.CipherSuite))
+	}
+	if m := x.listener.mutual; m != nil && x.client.identity != nil {
+		m.write(x.client.identity, line)
 	}
 }
 
@@ -268,7 +274,7 @@ func (x *exchange) requestBody(u *upstream) error {
 				_, _ = u.w.WriteString("0\r\n")
 				for name, values := range x.r.Trailer {
 					for _, v := range values {
-						if !ours(name) {
+						if !x.reserved(name) {
 							_, _ = u.w.WriteString(name + ": " + v + "\r\n")
 						}
 					}

@@ -28,6 +28,7 @@ type listenerRoutes struct {
 	port     uint16
 	protocol Protocol
 	tls      *tls.Config // nil for HTTP
+	mutual   *mutual     // nil: clients are not asked for certificates
 	rules    []compiledRule
 	fallback *action
 	// response is what the listener says in every response.
@@ -109,6 +110,9 @@ func compileListener(l Listener, http2 bool, groups func(string) *group) (*liste
 		out.tls = &tls.Config{Certificates: l.Certificates, NextProtos: []string{"http/1.1"}}
 		if http2 {
 			out.tls.NextProtos = []string{"h2", "http/1.1"}
+		}
+		if l.Mutual != nil {
+			out.mutual = compileMutual(*l.Mutual, out.tls)
 		}
 	default:
 		return nil, fmt.Errorf("protocol %q is neither HTTP nor HTTPS", l.Protocol)
