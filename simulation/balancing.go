@@ -119,7 +119,7 @@ func (b *balancing) apply(operations []plan.Operation, next int, again time.Time
 func (b *balancing) do(op plan.Operation) apply.Result {
 	b.w.note("%s", op)
 	b.w.writes++
-	result := apply.Round{Cloud: b.w.aws, Objects: b.w.aws, BackendGroupID: b.w.aws.BackendGroupID(), Now: b.w.now()}.Do(context.Background(), []plan.Operation{op})
+	result := apply.Round{Cloud: caller{b.w.aws, b.mirror}, Objects: b.w.aws, BackendGroupID: b.w.aws.BackendGroupID(), Now: b.w.now()}.Do(context.Background(), []plan.Operation{op})
 	b.w.aws.bindings = b.w.aws.Bindings()
 	b.w.account.untouched(op)
 	if result.Err == nil && result.Again.IsZero() && b.mirror == b.w.mirror {
@@ -197,5 +197,14 @@ func (w *world) manifests(in *ingress) translate.Objects {
 		Services: services,
 	}
 }
+
+// caller is AWS as one process calls it.
+type caller struct {
+	*aws
+	mirror *mirror
+}
+
+// HealthyTargets is what the process knows.
+func (c caller) HealthyTargets(arn string) int { return c.mirror.healths()[arn].Healthy }
 
 var _ apply.Cloud = (*aws)(nil)

@@ -14,6 +14,7 @@ import (
 	"github.com/lockstep-delivery/lockstep/internal/balancing/model"
 	"github.com/lockstep-delivery/lockstep/internal/cloud/budget"
 	"github.com/lockstep-delivery/lockstep/internal/cloud/mirror"
+	"github.com/lockstep-delivery/lockstep/internal/evidence"
 )
 
 // targetsPerCall is AWS's bound on targets of one RegisterTargets or DeregisterTargets.
@@ -152,6 +153,18 @@ func (c *Cloud) believedHealth(arn string) (health []model.TargetHealth, seenAt 
 		}
 	}
 	return health, at.Time
+}
+
+// HealthyTargets is how many targets of a group are believed to be healthy. It makes no call.
+func (c *Cloud) HealthyTargets(targetGroupARN string) int {
+	health, _ := c.believedHealth(targetGroupARN)
+	n := 0
+	for _, t := range health {
+		if t.State == string(evidence.Healthy) {
+			n++
+		}
+	}
+	return n
 }
 
 // overlaps is how often a read is made again because a write of ours overlapped it.

@@ -99,3 +99,35 @@ func TestTargetsThatAreToLeaveAreNoHealth(t *testing.T) {
 		}
 	})
 }
+
+// Who is about to raise a share asks while other calls are on their way.
+func TestTargetsThatAreOnTheirWayOutAreNotHealthy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		c := f.connect(t, cloud.Settings{})
+		believed(t, c)
+		read := func(notBefore time.Time) {
+			t.Helper()
+			_, _, err := c.TargetHealth(t.Context(), stableARN, notBefore)
+			check(t, err)
+		}
+		read(time.Time{})
+		if n := c.HealthyTargets(stableARN); n != 1 {
+			t.Errorf("%d targets are healthy, want 1", n)
+		}
+		f.set(func(f *fake) { f.latency["DeregisterTargets"] = time.Second })
+		answered := make(chan error)
+		go func() {
+			answered <- c.DeregisterTargets(t.Context(), stableARN, []model.Target{{ID: "10.0.0.1", Port: 8080}})
+		}()
+		synctest.Wait()
+		if n, calls := c.HealthyTargets(stableARN), f.made("DeregisterTargets"); n != 0 || calls != 1 {
+			t.Errorf("with %d deregistrations on their way %d targets are healthy, want 0", calls, n)
+		}
+		<-answered // the fake refuses it
+		read(time.Now())
+		if n := c.HealthyTargets(stableARN); n != 1 {
+			t.Errorf("it was refused, and %d targets are healthy by the next read, want 1", n)
+		}
+	})
+}

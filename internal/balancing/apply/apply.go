@@ -8,6 +8,7 @@
 package apply
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,6 +22,10 @@ import (
 
 // Cloud is the part of the cloud room that changes load balancers; *cloud.Cloud has it.
 type Cloud interface {
+	// HealthyTargets is how many targets of a group are healthy as far as is known now, without a call. Those that
+	// are about to leave are not.
+	HealthyTargets(targetGroupARN string) int
+
 	ModifyRule(ctx context.Context, arn string, actions []model.Action, conditions []model.Condition) error
 	ModifyListener(ctx context.Context, arn string, listener model.Listener) error
 	SetRulePriorities(ctx context.Context, priorities map[string]int32) error
@@ -140,6 +145,10 @@ func (d *round) record(op plan.Operation, err error) (over bool) {
 	if err == nil {
 		return false
 	}
+	if errors.Is(err, errHealthLost) {
+		d.again(d.Now)
+		return true
+	}
 	if wait, soon := cloud.RetryAfter(err); soon {
 		d.again(d.Now.Add(wait))
 		return true
@@ -175,13 +184,13 @@ func (d *round) do(ctx context.Context, op plan.Operation) error {
 	switch op := op.(type) {
 	case plan.ModifyRule:
 		actions, err := d.actions(op.Actions)
-		if err != nil {
+		if err = cmp.Or(err, d.stillHealthy(op.Raises)); err != nil {
 			return err
 		}
 		return d.Cloud.ModifyRule(ctx, op.Rule.ARN, actions, op.Conditions)
 	case plan.ModifyListener:
 		actions, err := d.actions(op.Listener.DefaultActions)
-		if err != nil {
+		if err = cmp.Or(err, d.stillHealthy(op.Raises)); err != nil {
 			return err
 		}
 		op.Listener.DefaultActions = actions
@@ -255,6 +264,20 @@ func (d *round) do(ctx context.Context, op plan.Operation) error {
 		return d.Cloud.RemoveTags(ctx, op.Resource.ARN, op.Keys)
 	}
 	return fmt.Errorf("operation %T is not known", op)
+}
+
+// errHealthLost: a group whose share was to rise has lost its healthy targets since the plan was made.
+var errHealthLost = errors.New("its targets have left since it was planned")
+
+// stillHealthy asks once more, right before a share rises, whether there is somebody to serve it (law 1). Of the two
+// halves of a race, the raise is the one that can wait: the targets that leave may be dead.
+func (d *round) stillHealthy(targetGroupARNs []string) error {
+	for _, arn := range targetGroupARNs {
+		if d.Cloud.HealthyTargets(arn) == 0 {
+			return fmt.Errorf("cannot raise the share of target group %s: %w", arn, errHealthLost)
+		}
+	}
+	return nil
 }
 
 // gone takes "not found" for the success of a deletion.

@@ -240,6 +240,52 @@ func TestSourcesThatAreThereAlready(t *testing.T) {
 	}
 }
 
+// Law 1: between a plan and its call the targets that it relied on may have begun to leave.
+func TestAShareDoesNotRiseOverTargetsThatHaveLeft(t *testing.T) {
+	forward := func(canary, stable int32) []model.Action {
+		return []model.Action{{Type: model.ActionForward, Forward: &model.Forward{TargetGroups: []model.WeightedTargetGroup{
+			{ResourceID: "canary", Weight: canary}, {ResourceID: "stable", Weight: stable},
+		}}}}
+	}
+	split := func(canary, stable int32) model.Stack {
+		s := stack("/a")
+		for _, id := range []string{"canary", "stable"} {
+			s.TargetGroups = append(s.TargetGroups, model.TargetGroup{ResourceID: id, Name: id, Tags: tags(id)})
+		}
+		s.Listeners[0].Rules[0].Actions, s.Listeners[0].DefaultActions = forward(canary, stable), forward(canary, stable)
+		return s
+	}
+	w := &applytest.World{Now: noon}
+	for range 2 {
+		round(w, split(0, 100))
+	}
+	w.SetTargets("canary", 1, 0)
+	w.SetTargets("stable", 1, 0)
+	p := plan.Make(split(10, 90), w.Observed(stackID), plan.State{Now: noon, Cluster: "test", Bindings: w.Bindings()})
+	w.SetTargets("canary", 0, 1)
+	w.Calls()
+	result := apply.Round{Cloud: w, Objects: w, Now: noon}.Do(t.Context(), p.Operations)
+	if calls := w.Calls(); len(p.Operations) == 0 || len(calls) > 0 {
+		t.Errorf("of %v these are called: %v", p.Operations, calls)
+	}
+	if result.Err != nil || !result.Again.Equal(noon) {
+		t.Errorf("it ends with %v and comes again at %s, want a new plan at once", result.Err, result.Again)
+	}
+	for _, op := range p.Operations { // each of them by itself
+		if result := (apply.Round{Cloud: w, Objects: w, Now: noon}).Do(t.Context(), []plan.Operation{op}); result.Again.IsZero() {
+			t.Errorf("%s is sent", op)
+		}
+	}
+	p, _ = round(w, split(10, 90))
+	if len(p.Operations) > 0 || len(p.Waits) == 0 {
+		t.Errorf("the new plan does not wait: %v", p)
+	}
+	w.SetTargets("canary", 1, 0)
+	if p, result := round(w, split(10, 90)); len(p.Operations) != 2 || result.Err != nil || !result.Again.IsZero() {
+		t.Errorf("with healthy targets again it does not rise: %v, %+v", p, result)
+	}
+}
+
 func TestDeletingWhatIsGoneSucceeds(t *testing.T) {
 	w := &applytest.World{Now: noon}
 	gone := plan.Ref{ResourceID: "x", ARN: "arn:gone"}

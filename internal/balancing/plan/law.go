@@ -36,8 +36,8 @@ func (s *situation) law1(where string, live, wanted []model.Action) []model.Acti
 	var held []string
 	for i := range all {
 		d := &all[i]
-		if d.want*haveTotal <= d.have*wantTotal && !(haveTotal == 0 && d.want > 0) {
-			continue // does not rise
+		if !d.rises(haveTotal, wantTotal) {
+			continue
 		}
 		if health, fresh := s.health(d.group); !fresh || health.Healthy == 0 {
 			d.held = true
@@ -69,6 +69,28 @@ func (s *situation) law1(where string, live, wanted []model.Action) []model.Acti
 		}
 	}
 	return safe
+}
+
+// raised are the groups, by ARN, whose share rises from the live action to what may be carried out now, and that
+// have healthy targets.
+func (s *situation) raised(live, actions []model.Action) []string {
+	from, to := forwardOf(live), forwardOf(actions)
+	if from == nil || to == nil {
+		return nil
+	}
+	var arns []string
+	all, haveTotal, wantTotal := destinations(from, to)
+	for _, d := range all {
+		if health, _ := s.health(d.group); d.rises(haveTotal, wantTotal) && health.Healthy > 0 {
+			arns = append(arns, d.group.ARN)
+		}
+	}
+	return arns
+}
+
+// rises reports whether the group's share is to grow, given the totals of all weights before and after.
+func (d destination) rises(haveTotal, wantTotal int64) bool {
+	return d.want*haveTotal > d.have*wantTotal || haveTotal == 0 && d.want > 0
 }
 
 func forwardOf(actions []model.Action) *model.Forward {

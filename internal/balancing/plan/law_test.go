@@ -84,6 +84,28 @@ func TestLaw1(t *testing.T) {
 	}
 }
 
+// What a raise relies on is asked once more before it is sent; what nobody relied on is not.
+func TestARaiseNamesTheGroupsThatItReliesOn(t *testing.T) {
+	for _, c := range []struct{ why, live, now, healthy, raised string }{
+		{"it rises", "s=100 k=0", "s=90 k=10", "s k", "k"},
+		{"one falls, the other rises", "s=50 k=50", "s=100 k=0", "s k", "s"},
+		{"several rise", "s=100 k=0 p=0", "s=70 k=10 p=20", "s k p", "k p"},
+		{"it is exchanged", "s=1", "k=1", "s k", "k"},
+		{"it is only attached", "s=1", "s=1 k=0", "s k", ""},
+		{"the same share in other numbers", "s=50 k=50", "s=1 k=1", "s k", ""},
+		{"nobody is healthy: the law lets it rise", "s=100 k=0", "s=90 k=10", "", ""},
+		{"nothing had a share", "s=0 k=0", "s=50 k=0", "s k", "s"},
+	} {
+		s := &situation{state: State{Health: map[string]Health{}}}
+		for g := range strings.FieldsSeq(c.healthy) {
+			s.state.Health[g] = Health{Healthy: 1, Total: 1}
+		}
+		if got := strings.Join(s.raised(weightsOf(c.live), weightsOf(c.now)), " "); got != c.raised {
+			t.Errorf("%s: relies on %q, want %q", c.why, got, c.raised)
+		}
+	}
+}
+
 func TestSameActions(t *testing.T) {
 	redirect := func(r model.Redirect) []model.Action {
 		return []model.Action{{Type: model.ActionRedirect, Redirect: &r}}

@@ -32,13 +32,18 @@ type (
 		Rule       Ref
 		Actions    []model.Action
 		Conditions []model.Condition
-		Reason     string
+		// Raises are the ARNs of target groups whose share rises because their targets are healthy. Whoever sends the
+		// call asks once more right before: they may have begun to leave since the plan was made.
+		Raises []string
+		Reason string
 	}
 	// ModifyListener changes default actions, or else, without any, certificates and policy.
 	ModifyListener struct {
 		Target   Ref
 		Listener model.Listener
-		Reason   string
+		// Raises are as those of ModifyRule.
+		Raises []string
+		Reason string
 	}
 	// SetRulePriorities moves rules in one call, by rule ARN.
 	SetRulePriorities struct {

@@ -59,7 +59,7 @@ func (s *situation) listener(wanted model.Listener, have model.ObservedListener)
 	}
 	// Weights do not wait for certificates, which cost calls of their own and can be refused.
 	if !sameActions(actions, have.DefaultActions) {
-		s.add(routeStage(actions), ModifyListener{Target: ref, Listener: model.Listener{
+		s.add(routeStage(actions), ModifyListener{Target: ref, Raises: s.raised(have.DefaultActions, actions), Listener: model.Listener{
 			ResourceID: wanted.ResourceID, Port: wanted.Port, Protocol: wanted.Protocol, DefaultActions: actions}})
 	}
 	if !sameTransport(wanted, have.Listener) {
@@ -124,7 +124,7 @@ func (s *situation) rule(p pair) {
 		actions = s.law1("rule "+p.wanted.ResourceID, p.have.Actions, actions)
 	}
 	if !sameActions(actions, p.have.Actions) {
-		s.add(routeStage(actions), ModifyRule{Rule: ref, Actions: actions})
+		s.add(routeStage(actions), ModifyRule{Rule: ref, Actions: actions, Raises: s.raised(p.have.Actions, actions)})
 	}
 	s.tags(ref, p.wanted.Tags, p.have.Tags)
 }

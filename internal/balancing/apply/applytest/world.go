@@ -117,6 +117,18 @@ func (w *World) SetTargets(suffix string, healthy, unhealthy int) {
 	}
 }
 
+// HealthyTargets is how many targets of a group are healthy.
+func (w *World) HealthyTargets(targetGroupARN string) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, g := range w.groups {
+		if g.ARN == targetGroupARN {
+			return plan.HealthOf(g.Targets, w.Now).Healthy
+		}
+	}
+	return 0
+}
+
 // SetOldestTargets is SetTargets for the oldest group with the suffix only: one that is being replaced.
 func (w *World) SetOldestTargets(suffix string, healthy int) {
 	w.mu.Lock()
