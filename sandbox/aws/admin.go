@@ -68,7 +68,10 @@ func (e *Emulator) Endpoints() []Endpoint {
 //	GET    /_lockstep/hosts                  programs from outside that can be targets
 //	POST   /_lockstep/hosts                  adds one, or changes its ports; answers with its instance and address
 //	DELETE /_lockstep/hosts/NAME             removes one
-//	PUT    /_lockstep/clusters/NAME          lets a cluster of another process run its nodes here; DELETE ends that
+//	PUT    /_lockstep/clusters/NAME          lets a cluster of another process run its nodes here; ?sandbox= says in which sandbox
+//	                                         it runs, DELETE ends that
+//	GET    /_lockstep/clusters/NAME/instances
+//	                                         how its nodes are: running, stopped, terminated
 //	POST   /_lockstep/clusters/NAME/instances, /_lockstep/instances/ID/addresses;
 //	DELETE /_lockstep/instances/ID, /_lockstep/addresses/A
 //	                                         its nodes, and the addresses of its pods

@@ -14,22 +14,15 @@ import (
 	ec2api "github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/ec2"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/eventual"
 )
 
-// clusters are those of other processes that run their nodes and pods in this account: the names of their nodes.
+// clusters are those of other processes that run their nodes and pods in this account.
 type clusters struct {
 	mu      sync.Mutex
-	nodes   map[string][]string
-	members map[string]Member // those nodes by the ids of their instances
-}
-
-// forget takes one node out. The caller holds the lock.
-func (c *clusters) forget(m Member) {
-	if i := slices.Index(c.nodes[m.Cluster], m.Name); i >= 0 {
-		c.nodes[m.Cluster] = slices.Delete(c.nodes[m.Cluster], i, i+1)
-	}
-	delete(c.members, m.ID)
+	joined  map[string]string // by name, the sandbox of each
+	members map[string]Member // their nodes, by the ids of the instances
 }
 
 // Member is a machine that a cluster of another process asks for, and what it gets.
@@ -46,25 +39,42 @@ var clusterName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_-]{0,99}$`)
 
 const clusterTagPrefix = "kubernetes.io/cluster/"
 
-// Join lets a cluster of another process run its nodes in this account. Subnets and the security group of nodes get its tag. What a
-// killed cluster of that name has left behind is taken away.
-func (e *Emulator) Join(cluster string) error {
+// Join lets the cluster of another process, which runs as the sandbox of this name, have its nodes in this account. Subnets and the security group of
+// nodes get its tag. What a killed cluster of that name has left behind is taken away; one that lives is in the way.
+func (e *Emulator) Join(cluster, sandbox string) error {
 	switch {
 	case !clusterName.MatchString(cluster):
 		return fmt.Errorf("%q cannot be the name of a cluster: use up to 100 letters, digits, hyphens and underscores", cluster)
 	case cluster == e.config.Cluster:
 		return fmt.Errorf("cluster %s cannot join: that is the name of the account's own", cluster)
 	}
-	if err := e.Leave(cluster); err != nil {
+	if err := e.admit(cluster, sandbox); err != nil {
+		return err
+	}
+	if err := e.clear(cluster); err != nil {
 		return err
 	}
 	e.gate.RLock()
 	defer e.gate.RUnlock()
-	e.clusters.mu.Lock()
-	e.clusters.nodes[cluster] = []string{}
-	e.clusters.mu.Unlock()
-	e.keeper.Changed()
+	defer e.keeper.Changed()
 	return e.label(cluster)
+}
+
+// admit gives a cluster's name to a sandbox, unless it is that of a cluster that lives.
+func (e *Emulator) admit(cluster, sandbox string) error {
+	c := &e.clusters
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch holder, joined := c.joined[cluster]; {
+	case joined && holder == "":
+		return fmt.Errorf("cluster %s cannot join: one of that name has joined already, and nobody said in which sandbox it runs: end it with DELETE %sclusters/%s, or choose another name",
+			cluster, adminPath, cluster)
+	case joined && holder != sandbox && (e.config.Lives == nil || e.config.Lives(holder)):
+		return fmt.Errorf("cluster %s cannot join: sandbox %s runs a cluster of that name in this account: choose another name (--cluster-name), or end that sandbox first",
+			cluster, holder)
+	}
+	c.joined[cluster] = sandbox
+	return nil
 }
 
 // label tags what all clusters share with the name of one.
@@ -94,10 +104,18 @@ func (e *Emulator) Leave(cluster string) error {
 	if cluster == e.config.Cluster {
 		return fmt.Errorf("cluster %s cannot leave: it is the account's own", cluster)
 	}
+	err := e.clear(cluster)
+	e.clusters.mu.Lock()
+	defer e.clusters.mu.Unlock()
+	delete(e.clusters.joined, cluster)
+	return err
+}
+
+// clear takes away what a cluster of another process has in the account.
+func (e *Emulator) clear(cluster string) error {
 	e.gate.RLock()
 	defer e.gate.RUnlock()
 	e.clusters.mu.Lock()
-	delete(e.clusters.nodes, cluster)
 	maps.DeleteFunc(e.clusters.members, func(_ string, m Member) bool { return m.Cluster == cluster })
 	e.clusters.mu.Unlock()
 	defer e.keeper.Changed()
@@ -144,26 +162,38 @@ func (e *Emulator) AddMember(m Member) (Member, error) {
 	defer e.gate.RUnlock()
 	e.clusters.mu.Lock()
 	defer e.clusters.mu.Unlock()
-	if _, joined := e.clusters.nodes[m.Cluster]; !joined {
-		return m, fmt.Errorf("cannot start node %s: cluster %q has not joined", m.Name, m.Cluster)
+	if _, joined := e.clusters.joined[m.Cluster]; !joined {
+		return m, fmt.Errorf("cannot start node %s: %w", m.Name, notJoined(m.Cluster))
 	}
-	instance, err := e.ec2.AddInstance(m.Zone, m.Name)
+	instance, err := e.ec2.AddNode(ec2.NodeSpec{Name: m.Name, Cluster: m.Cluster, Zone: m.Zone})
 	if err != nil {
 		return m, err
 	}
 	m.ID, m.Address = instance.ID, instance.Address
-	own := []string{m.ID}
-	if _, err := e.ec2.DeleteTags(eventual.Reader{}, &ec2api.DeleteTagsInput{Resources: own, Tags: []types.Tag{{Key: new(clusterTagPrefix + e.config.Cluster)}}}); err != nil {
-		return m, err
-	}
-	_, err = e.ec2.CreateTags(eventual.Reader{}, &ec2api.CreateTagsInput{Resources: own, Tags: []types.Tag{{Key: new(clusterTagPrefix + m.Cluster), Value: new("owned")}}})
-	e.clusters.nodes[m.Cluster] = append(e.clusters.nodes[m.Cluster], m.Name)
-	if e.clusters.members == nil {
-		e.clusters.members = map[string]Member{}
-	}
 	e.clusters.members[m.ID] = m
 	e.keeper.Changed()
-	return m, err
+	return m, nil
+}
+
+func notJoined(cluster string) error {
+	return fmt.Errorf("cluster %q is not in this account: it has not joined, or somebody has let it leave", cluster)
+}
+
+// Machines tells how the instances of a cluster that has joined are at this moment, in order of their ids: also those that were terminated by an AWS
+// API, until the cluster takes them away itself.
+func (e *Emulator) Machines(cluster string) ([]ec2.Machine, error) {
+	e.clusters.mu.Lock()
+	defer e.clusters.mu.Unlock()
+	if _, joined := e.clusters.joined[cluster]; !joined {
+		return nil, notJoined(cluster)
+	}
+	machines := []ec2.Machine{}
+	for _, id := range slices.Sorted(maps.Keys(e.clusters.members)) {
+		if e.clusters.members[id].Cluster == cluster {
+			machines = append(machines, e.ec2.MachineByID(id))
+		}
+	}
+	return machines, nil
 }
 
 // RemoveMember terminates the instance of a node of a cluster that has joined. One that has ended already is no error.
@@ -171,8 +201,8 @@ func (e *Emulator) RemoveMember(id string) error {
 	e.gate.RLock()
 	defer e.gate.RUnlock()
 	e.clusters.mu.Lock()
-	m, ok := e.clusters.members[id]
-	e.clusters.forget(m)
+	_, ok := e.clusters.members[id]
+	delete(e.clusters.members, id)
 	e.clusters.mu.Unlock()
 	if _, there := e.ec2.InstanceByID(id); !ok && there {
 		return fmt.Errorf("cannot terminate instance %s: it is no node of a cluster that has joined", id)
@@ -188,7 +218,7 @@ func (e *Emulator) RemoveMember(id string) error {
 func (e *Emulator) relabel() {
 	e.clusters.mu.Lock()
 	defer e.clusters.mu.Unlock()
-	for cluster := range e.clusters.nodes {
+	for cluster := range e.clusters.joined {
 		if err := e.label(cluster); err != nil {
 			e.config.Log.Error("a cluster that has joined loses its tags", "cluster", cluster, "error", err)
 		}
@@ -202,8 +232,8 @@ func (e *Emulator) machines() (names []string) {
 	}
 	e.clusters.mu.Lock()
 	defer e.clusters.mu.Unlock()
-	for _, nodes := range e.clusters.nodes {
-		names = append(names, nodes...)
+	for _, m := range e.clusters.members {
+		names = append(names, m.Name)
 	}
 	slices.Sort(names)
 	return names
@@ -222,10 +252,14 @@ func (e *Emulator) clusterHandler(mux *http.ServeMux) {
 		}
 	}
 	mux.HandleFunc("PUT "+adminPath+"clusters/{name}", func(w http.ResponseWriter, r *http.Request) {
-		answer(w, nil, e.Join(r.PathValue("name")))
+		answer(w, nil, e.Join(r.PathValue("name"), r.URL.Query().Get("sandbox")))
 	})
 	mux.HandleFunc("DELETE "+adminPath+"clusters/{name}", func(w http.ResponseWriter, r *http.Request) {
 		answer(w, nil, e.Leave(r.PathValue("name")))
+	})
+	mux.HandleFunc("GET "+adminPath+"clusters/{name}/instances", func(w http.ResponseWriter, r *http.Request) {
+		machines, err := e.Machines(r.PathValue("name"))
+		answer(w, machines, err)
 	})
 	mux.HandleFunc("POST "+adminPath+"clusters/{name}/instances", func(w http.ResponseWriter, r *http.Request) {
 		var m Member

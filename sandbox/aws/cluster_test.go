@@ -1,8 +1,12 @@
 package aws_test
 
 import (
+	"maps"
 	"strings"
 	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 
 	"github.com/lockstep-delivery/lockstep/sandbox/aws"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/fault"
@@ -12,7 +16,7 @@ import (
 func TestNodesOfJoinedClustersEnd(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	if err := w.emulator.Join("prod"); err != nil {
+	if err := w.emulator.Join("prod", "two"); err != nil {
 		t.Fatal(err)
 	}
 	add := func() aws.Member {
@@ -49,4 +53,82 @@ func TestNodesOfJoinedClustersEnd(t *testing.T) {
 	if _, there := w.emulator.EC2().InstanceByID(own.ID); !there {
 		t.Error("one cluster has ended the instance of another")
 	}
+}
+
+// Two clusters of one name would take the nodes from each other: the name is that of the first until its sandbox has ended or it has left.
+func TestAClusterThatLivesKeepsItsName(t *testing.T) {
+	t.Parallel()
+	alive := map[string]bool{"one": true, "two": true}
+	w := newWorld(t, func(c *aws.Config) { c.Lives = func(sandbox string) bool { return alive[sandbox] } })
+	join := func(sandbox string) error { return w.emulator.Join("prod", sandbox) }
+	if err := join("one"); err != nil {
+		t.Fatal(err)
+	}
+	node := must(w.emulator.AddMember(aws.Member{Cluster: "prod", Zone: "eu-west-1a", Name: "node"}))(w)
+	err := join("two")
+	if err == nil || !strings.Contains(err.Error(), "cluster prod") || !strings.Contains(err.Error(), "sandbox one") || !strings.Contains(err.Error(), "--cluster-name") {
+		t.Errorf("a second cluster of the name: %v", err)
+	}
+	if at, there := w.emulator.EC2().InstanceByID(node.ID); !there || !at.Running {
+		t.Error("who was refused has ended a node of the cluster that lives")
+	}
+	alive["one"] = false
+	if err := join("two"); err != nil {
+		t.Errorf("after the first was killed: %v", err)
+	}
+	if _, there := w.emulator.EC2().InstanceByID(node.ID); there {
+		t.Error("a node of the killed cluster is still there")
+	}
+	if err := join("two"); err != nil {
+		t.Errorf("a sandbox that was killed and started again: %v", err)
+	}
+	if err := w.emulator.Leave("prod"); err != nil {
+		t.Fatal(err)
+	}
+	if err := join(""); err != nil {
+		t.Errorf("after the cluster has left: %v", err)
+	}
+	if err := join(""); err == nil || !strings.Contains(err.Error(), "DELETE /_lockstep/clusters/prod") {
+		t.Errorf("where nobody can tell whether the first lives: %v", err)
+	}
+}
+
+// A cluster of another process learns what becomes of its instances: its own, until it has taken them away.
+func TestAClusterThatHasJoinedHearsOfItsInstances(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	if _, err := w.emulator.Machines("prod"); err == nil || !strings.Contains(err.Error(), `"prod"`) {
+		t.Errorf("the machines of a cluster that has not joined: %v", err)
+	}
+	add := func(cluster, name string) string {
+		return must(w.emulator.AddMember(aws.Member{Cluster: cluster, Zone: "eu-west-1a", Name: name}))(w).ID
+	}
+	for _, cluster := range []string{"prod", "other"} {
+		if err := w.emulator.Join(cluster, cluster); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stops, ends := add("prod", "stops"), add("prod", "ends")
+	add("other", "theirs")
+	want := func(states map[string]types.InstanceStateName) {
+		t.Helper()
+		got := map[string]types.InstanceStateName{}
+		for _, m := range must(w.emulator.Machines("prod"))(w) {
+			got[m.ID] = m.State
+		}
+		if !maps.Equal(got, states) {
+			t.Errorf("the machines are %v, want %v", got, states)
+		}
+	}
+	want(map[string]types.InstanceStateName{stops: "running", ends: "running"})
+	must(w.ec2.StopInstances(ctx, &ec2.StopInstancesInput{InstanceIds: []string{stops}}))(w)
+	must(w.ec2.TerminateInstances(ctx, &ec2.TerminateInstancesInput{InstanceIds: []string{ends}}))(w)
+	want(map[string]types.InstanceStateName{stops: "stopped", ends: "terminated"})
+	if err := w.emulator.RemoveMember(ends); err != nil {
+		t.Error(err)
+	}
+	if err := w.emulator.Reset(nil); err != nil {
+		t.Fatal(err)
+	}
+	want(map[string]types.InstanceStateName{stops: "running"})
 }

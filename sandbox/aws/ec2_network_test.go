@@ -14,7 +14,6 @@ import (
 	"github.com/aws/smithy-go"
 
 	"github.com/lockstep-delivery/lockstep/sandbox/aws"
-	emulated "github.com/lockstep-delivery/lockstep/sandbox/aws/ec2"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/profile"
 )
 
@@ -349,7 +348,10 @@ func TestEC2ServesSeveralClusters(t *testing.T) {
 	p := newPlace(w, "10.205.0.0/16")
 	apart := p.run(2)
 	own := must(w.emulator.EC2().AddInstance("eu-west-1a", "ours"))(w)
-	beside := must(w.emulator.EC2().AddNode(emulated.NodeSpec{Cluster: "beside", Zone: "eu-west-1a", Name: "theirs"}))(w)
+	if err := w.emulator.Join("beside", ""); err != nil {
+		t.Fatal(err)
+	}
+	beside := must(w.emulator.AddMember(aws.Member{Cluster: "beside", Zone: "eu-west-1a", Name: "theirs"}))(w)
 	for _, tt := range []struct {
 		cluster string
 		want    []string

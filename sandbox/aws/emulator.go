@@ -77,6 +77,9 @@ type Config struct {
 	OpenSecurityGroups bool
 	// Machines names the machines that somebody runs and lets faults of kind node and zone reach. Nil: there are none.
 	Machines func() []string
+	// Lives says whether the sandbox of this name runs, so that no other one takes the place of its cluster. Nil: a cluster that has joined lives
+	// until it leaves.
+	Lives func(sandbox string) bool
 	// SharedProbes lets one row of health checks per target stand for all nodes, instead of one for each
 	// zone: for thousands of targets.
 	SharedProbes bool
@@ -152,7 +155,7 @@ func New(config Config) (*Emulator, error) {
 	}
 	e := &Emulator{
 		config: config, faults: fault.NewSet(), hosts: hosts{byName: map[string]Host{}, real: map[netip.AddrPort]netip.AddrPort{}},
-		clusters: clusters{nodes: map[string][]string{}}, flows: flows{open: map[*net.TCPConn]*flow{}},
+		clusters: clusters{joined: map[string]string{}, members: map[string]Member{}}, flows: flows{open: map[*net.TCPConn]*flow{}},
 		buckets: throttle.New(!config.WithoutAccountBucket),
 		journal: journal.New(config.JournalSize, config.JournalLines), ids: resourceid.NewSource(config.Seed), missing: map[string]int{}, closing: make(chan struct{}),
 	}

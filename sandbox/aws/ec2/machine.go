@@ -1,6 +1,7 @@
 package ec2
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -27,8 +28,8 @@ type NodeSpec struct {
 	Name string
 	// Cluster is the name in the tag kubernetes.io/cluster/<name>. Empty: the one of the configuration.
 	Cluster string
-	// Zone is where, in its private subnet. Subnet, if it is not empty, is the very subnet, of any VPC.
-	Zone, Subnet string
+	// Zone is where, in its private subnet.
+	Zone string
 }
 
 // AddInstance starts an instance in the private subnet of a zone, with the security group of the
@@ -37,30 +38,19 @@ func (s *Service) AddInstance(zone, name string) (Instance, error) {
 	return s.AddNode(NodeSpec{Name: name, Zone: zone})
 }
 
-// AddNode starts an instance of a cluster. Several clusters can share the VPC, or have VPCs of their own. It fails if there is
-// no such zone or subnet, or the subnet is full.
+// AddNode is AddInstance for a node of a certain cluster. Several clusters can share the VPC; the security group of nodes is then that of all.
 func (s *Service) AddNode(spec NodeSpec) (Instance, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	fail := func(format string, args ...any) (Instance, error) {
 		return Instance{}, fmt.Errorf("cannot start instance %s: %w", spec.Name, fmt.Errorf(format, args...))
 	}
-	if spec.Cluster == "" {
-		spec.Cluster = s.config.Cluster
-	}
 	home := s.privateSubnet(spec.Zone)
-	if spec.Subnet != "" {
-		home, _ = s.subnets.get(spec.Subnet)
-	}
-	switch {
-	case home == nil && spec.Subnet != "":
-		return fail("there is no subnet %s", spec.Subnet)
-	case home == nil:
+	if home == nil {
 		return fail("there is no zone %q, only %s", spec.Zone, strings.Join(s.config.Zones, ", "))
 	}
-	groups := []string{s.nodeGroupOf(*home.VpcId, spec.Cluster)}
 	id := s.config.IDs.EC2("i", spec.Name)
-	face := interfaceSpec{name: spec.Name, subnet: home, groups: groups, kind: types.NetworkInterfaceTypeInterface}
+	face := interfaceSpec{name: spec.Name, subnet: home, groups: []string{s.nodeGroup}, kind: types.NetworkInterfaceTypeInterface}
 	if err := face.check(); err != nil {
 		return fail("%w", err)
 	}
@@ -71,29 +61,8 @@ func (s *Service) AddNode(spec NodeSpec) (Instance, error) {
 	m := s.newInstance(id, *home.AvailabilityZone, []*networkInterface{n}, "r-"+id[2:])
 	m.external = true
 	s.instances.settle(id, m)
-	s.setTags(id, "Name", spec.Name, clusterTag(spec.Cluster), "owned")
+	s.setTags(id, "Name", spec.Name, clusterTag(cmp.Or(spec.Cluster, s.config.Cluster)), "owned")
 	return Instance{ID: id, Zone: *home.AvailabilityZone, Address: n.primary, Interface: n.id, Subnet: *home.SubnetId}, nil
-}
-
-// nodeGroupOf is the security group of the nodes of a cluster. Another cluster's in the VPC is made when its first node comes; in another
-// VPC nodes have its default group.
-func (s *Service) nodeGroupOf(vpc, cluster string) string {
-	if vpc != s.vpc {
-		v, _ := s.vpcs.get(vpc)
-		return v.defaultGroup
-	}
-	if cluster == s.config.Cluster {
-		return s.nodeGroup
-	}
-	if g, ok := s.groups.first(func(g *securityGroup) bool { return g.vpc == vpc && g.name == cluster+"-nodes" }); ok {
-		return g.id
-	}
-	for id, n := range s.subnets.all {
-		if *n.VpcId == vpc {
-			s.setTags(id, clusterTag(cluster), "shared")
-		}
-	}
-	return s.addNodeGroup(cluster)
 }
 
 // RemoveInstance terminates an instance: its interfaces and every address of it go, at once. It stays visible as
@@ -190,13 +159,24 @@ func (s *Service) privateSubnet(zone string) *subnet {
 	return n
 }
 
-// Machine is an instance that begins to run, stops or ends.
+// Machine is an instance and the state in which it is.
 type Machine struct {
-	ID    string
-	State types.InstanceStateName
+	ID    string                  `json:"id"`
+	State types.InstanceStateName `json:"state"`
 }
 
 func (m *instance) machine() Machine { return Machine{*m.InstanceId, m.State.Name} }
+
+// MachineByID tells how an instance is at this moment. One of which nothing is known any more has ended.
+func (s *Service) MachineByID(id string) Machine {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m, ok := s.instances.get(id)
+	if !ok {
+		return Machine{id, types.InstanceStateNameTerminated}
+	}
+	return m.machine()
+}
 
 // announce tells of the instances that have changed. The caller holds no lock.
 func (s *Service) announce() {

@@ -23,8 +23,7 @@ func (s *Service) remember() built {
 }
 
 // Reset makes the network what it was at first, but for instances that somebody runs, with their first interfaces, addresses and tags: they run on.
-// Those that calls have started go, and so do the interfaces of load balancers. Config.Changed is told of an instance that was stopped and runs again,
-// or that has lost its VPC.
+// Those that calls have started go, and so do the interfaces of load balancers. Config.Changed is told of an instance that was stopped and runs again.
 func (s *Service) Reset() {
 	s.reset()
 	s.announce()
@@ -35,7 +34,7 @@ func (s *Service) reset() {
 	defer s.mu.Unlock()
 	stays := func(n *networkInterface) bool {
 		m, ok := s.instances.get(n.attachedTo().instance)
-		return ok && m.external && n.vpc == s.vpc && n.attachment.device == 0
+		return ok && m.external && n.attachment.device == 0
 	}
 	for _, n := range s.interfaces.all {
 		if !stays(n) {
@@ -69,9 +68,6 @@ func (s *Service) reset() {
 		left := s.interfacesOf(m)
 		if !m.external || len(left) == 0 {
 			s.instances.drop(id)
-			if m.external && m.State.Name != types.InstanceStateNameTerminated {
-				s.untold = append(s.untold, Machine{id, types.InstanceStateNameTerminated})
-			}
 			continue
 		}
 		runs := changed(m, func(m *instance) {
