@@ -8,11 +8,13 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 
+	"github.com/lockstep-delivery/lockstep/sandbox/aws"
 	"github.com/lockstep-delivery/lockstep/sandbox/kubelet"
 )
 
 // Who stops or terminates the instance of a node by an AWS API has stopped or terminated the node; who terminates the node has terminated the instance.
-func nodesAndInstancesAreOne(t *testing.T, s *Sandbox) {
+// The account is the sandbox's own, or that which it has joined.
+func nodesAndInstancesAreOne(t *testing.T, s *Sandbox, account *aws.Emulator) {
 	t.Helper()
 	state := s.State()
 	client := ec2.NewFromConfig(sdk.Config{
@@ -52,7 +54,7 @@ func nodesAndInstancesAreOne(t *testing.T, s *Sandbox) {
 	if err := s.Kubelet().FailNode(t.Context(), node.Name, kubelet.NodeTerminated); err != nil {
 		t.Fatal(err)
 	}
-	if _, there := s.AWS().EC2().InstanceByID(fresh.Instance); there {
+	if _, there := account.EC2().InstanceByID(fresh.Instance); there {
 		t.Error("the instance of a node that was terminated is still there")
 	}
 	if err := s.Kubelet().RestoreNode(t.Context(), node.Name); err != nil {

@@ -2,20 +2,26 @@ package sandbox
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/netip"
 	"net/url"
 	"reflect"
 	"strings"
+	"sync"
 	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 
 	"github.com/lockstep-delivery/lockstep/sandbox/address"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws"
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/ec2"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/fault"
 	"github.com/lockstep-delivery/lockstep/sandbox/kubelet"
 )
@@ -28,6 +34,9 @@ type membership struct {
 	host    State
 	cluster string
 	client  http.Client
+
+	mu       sync.Mutex
+	machines map[string]types.InstanceStateName // the cluster's instances, as the last answer of the account says
 }
 
 // joinAccount enters the account of another running sandbox.
@@ -40,12 +49,16 @@ func (s *Sandbox) joinAccount(ctx context.Context) error {
 		return fmt.Errorf("--join: the account of sandbox %s is that of sandbox %s: join that one", host.Name, host.Joined)
 	}
 	m := &membership{host: host, cluster: s.config.ClusterName, client: http.Client{Timeout: 10 * time.Second}}
-	if err := m.ask(ctx, http.MethodPut, "clusters/"+url.PathEscape(m.cluster), nil, nil); err != nil {
+	as := url.Values{"sandbox": {s.config.Name}}
+	if err := m.ask(ctx, http.MethodPut, m.path()+"?"+as.Encode(), nil, nil); err != nil {
 		return fmt.Errorf("--join: %w", err)
 	}
 	s.member = m
 	return nil
 }
+
+// path is where the account's admin API has the cluster.
+func (m *membership) path() string { return "clusters/" + url.PathEscape(m.cluster) }
 
 // mapping is how the VPC of the account is served.
 func (m *membership) mapping() (address.Mapping, error) {
@@ -59,7 +72,7 @@ func (m *membership) mapping() (address.Mapping, error) {
 // AddInstance implements kubelet.Addresses.
 func (m *membership) AddInstance(zone, name string) (string, netip.Addr, error) {
 	asked := aws.Member{Zone: zone, Name: name}
-	err := m.ask(context.Background(), http.MethodPost, "clusters/"+url.PathEscape(m.cluster)+"/instances", asked, &asked)
+	err := m.ask(context.Background(), http.MethodPost, m.path()+"/instances", asked, &asked)
 	return asked.ID, asked.Address, err
 }
 
@@ -80,7 +93,7 @@ func (m *membership) ReleasePodAddress(a netip.Addr) error {
 
 // leave gives back what the cluster has in the account. An account that has ended has nothing of it any more.
 func (m *membership) leave() error {
-	err := m.ask(context.Background(), http.MethodDelete, "clusters/"+url.PathEscape(m.cluster), nil, nil)
+	err := m.ask(context.Background(), http.MethodDelete, m.path(), nil, nil)
 	if _, running := Running(m.host.Name); errors.Is(running, ErrNotRunning) {
 		return nil
 	}
@@ -109,50 +122,99 @@ func (m *membership) ask(ctx context.Context, method, path string, body, out any
 	case err != nil:
 		return fmt.Errorf("sandbox %s broke off its answer: %w", m.host.Name, err)
 	case response.StatusCode >= 300:
-		return fmt.Errorf("sandbox %s: %s", m.host.Name, strings.TrimSpace(string(answer)))
+		return refusal{fmt.Sprintf("sandbox %s: %s", m.host.Name, strings.TrimSpace(string(answer)))}
 	case out == nil:
 		return nil
 	}
 	return json.Unmarshal(answer, out)
 }
 
-// replaced is an error if the account that the cluster has joined is no more, and another process has taken its name and maybe its port: that one
-// answers as well, and has nothing of the cluster.
-func (m *membership) replaced() error {
-	now, err := Running(m.host.Name)
-	if err != nil || now.StartedAt.Equal(m.host.StartedAt) {
-		return nil // what is not running does not answer either
+// refusal is an answer of the account that says no: asking again does not help.
+type refusal struct{ says string }
+
+func (r refusal) Error() string { return r.says }
+
+// over is why the account is lost to the cluster for good, after an error of a request (or none). An account that lives and did not answer is not lost.
+//
+// One that is no more, whose name and maybe port another process has taken, is lost as well: that process answers, and has nothing of the cluster.
+func (m *membership) over(err error) error {
+	if _, no := errors.AsType[refusal](err); no {
+		return err
 	}
-	return fmt.Errorf("sandbox %s, whose account this cluster was in, has been started anew, and the cluster has nothing there: start it anew as well", m.host.Name)
+	now, gone := Running(m.host.Name)
+	switch {
+	case errors.Is(gone, ErrNotRunning):
+		return cmp.Or(err, gone)
+	case gone == nil && !now.StartedAt.Equal(m.host.StartedAt):
+		return fmt.Errorf("sandbox %s, whose account this cluster was in, has been started anew, and the cluster has nothing there: start it anew as well", m.host.Name)
+	}
+	return nil
+}
+
+// account is what is done to the account and concerns its clusters.
+type account struct {
+	faults   []fault.Fault
+	tempo    aws.Tempo
+	machines []ec2.Machine
+}
+
+func (m *membership) look(ctx context.Context) (a account, err error) {
+	return a, errors.Join(m.ask(ctx, http.MethodGet, "faults", nil, &a.faults), m.ask(ctx, http.MethodGet, "profile", nil, &a.tempo),
+		m.ask(ctx, http.MethodGet, m.path()+"/instances", nil, &a.machines))
+}
+
+// learn takes in how the cluster's instances are, and says whether that is news.
+func (m *membership) learn(all []ec2.Machine) (news bool) {
+	machines := map[string]types.InstanceStateName{}
+	for _, one := range all {
+		machines[one.ID] = one.State
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	news, m.machines = !maps.Equal(m.machines, machines), machines
+	return news
+}
+
+// instance tells the state in which an instance of the cluster is; empty: the account has not told yet.
+func (m *membership) instance(id string) types.InstanceStateName {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.machines[id]
 }
 
 // lookEvery is how often a cluster looks at what is done to the account that it is in.
 const lookEvery = 500 * time.Millisecond
 
-// followAccount lets faults and the scale of the account reach this cluster. The sandbox ends with the account.
-func (s *Sandbox) followAccount(life context.Context) {
+// followAccount lets faults, the scale and what becomes of instances in the account reach this cluster; wake is called when instances have changed.
+// Each look asks how everything is, so that nothing is lost with an answer that breaks off. The sandbox ends with the account.
+func (s *Sandbox) followAccount(life context.Context, wake func()) {
 	look := time.NewTicker(lookEvery)
 	defer look.Stop()
 	var last []fault.Fault
 	for {
-		var faults []fault.Fault
-		var tempo aws.Tempo
-		err := errors.Join(s.member.ask(life, http.MethodGet, "faults", nil, &faults), s.member.ask(life, http.MethodGet, "profile", nil, &tempo), s.member.replaced())
+		now, err := s.member.look(life)
+		over := s.member.over(err)
 		switch {
 		case life.Err() != nil:
 			return
-		case err != nil:
-			s.fail(err)
+		case over != nil:
+			s.fail(over)
 			return
-		}
-		if !reflect.DeepEqual(faults, last) {
-			last = faults
-			if err := s.remote.Replace(faults); err != nil {
-				s.config.Log.Error("a fault of the account is not understood", "error", err)
+		case err != nil:
+			s.config.Log.Warn("the account does not answer, and is asked again", "error", err)
+		default:
+			if !reflect.DeepEqual(now.faults, last) {
+				last = now.faults
+				if err := s.remote.Replace(last); err != nil {
+					s.config.Log.Error("a fault of the account is not understood", "error", err)
+				}
 			}
-		}
-		if tempo.Scale != s.Kubelet().Scale() {
-			s.rescale(tempo.Scale)
+			if now.tempo.Scale != s.scale() {
+				s.rescale(now.tempo.Scale)
+			}
+			if s.member.learn(now.machines) {
+				wake()
+			}
 		}
 		select {
 		case <-look.C:

@@ -66,6 +66,13 @@ func TestTwoClustersShareAnAccount(t *testing.T) {
 	if _, err := client(other).DescribeSecurityGroups(t.Context(), &ec2.DescribeSecurityGroupsInput{GroupIds: []string{*group.GroupId}}); err != nil {
 		t.Errorf("what one cluster makes, the other does not see: %v", err)
 	}
+	nodesAndInstancesAreOne(t, other, account.AWS())
+	if _, err := Up(t.Context(), Config{Name: "third", Join: "account", ClusterName: "prod"}); err == nil || !strings.Contains(err.Error(), "sandbox other runs a cluster of that name") {
+		t.Errorf("a second cluster of one name: %v", err)
+	}
+	if theirs := instances(one, "prod"); len(theirs) != 3 {
+		t.Errorf("after a second cluster of its name was refused the first has the nodes %v", theirs)
+	}
 	// One empties the bucket of 50 tokens, the other is throttled.
 	throttled := func(err error) bool { return err != nil && strings.Contains(err.Error(), "RequestLimitExceeded") }
 	for range 200 {

@@ -28,6 +28,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"k8s.io/client-go/rest"
 
 	"github.com/lockstep-delivery/lockstep/sandbox/address"
@@ -195,7 +196,7 @@ func (s *Sandbox) startAWS() error {
 	s.emulator, err = aws.New(aws.Config{
 		AccessKeyID: s.state.AccessKey, SecretAccessKey: s.state.SecretKey, Users: known.Users, Roles: known.Roles, Policy: known.Owner.Policy,
 		DataDir: s.config.DataDir, JournalLines: s.journal, Rescaled: s.rescale,
-		Machines: s.machines, OpenSecurityGroups: s.config.OpenSecurityGroups,
+		Machines: s.machines, Lives: lives, OpenSecurityGroups: s.config.OpenSecurityGroups,
 		VPC: s.mapping, Region: s.config.Region, AccountID: s.config.AccountID, Cluster: s.config.ClusterName,
 		Profile: table, Seed: uint64(s.config.Seed), Scale: s.config.Scale, Anonymous: s.config.Anonymous, Log: s.config.Log,
 	})
@@ -283,19 +284,26 @@ func (s *Sandbox) startKubelet(ctx context.Context) error {
 	})
 	select {
 	case <-k.Ready():
-		s.running.Go(func() { s.failMachines(life) })
-		if s.emulator != nil {
-			s.followInstances(life)
-		}
-		if s.member != nil {
-			s.running.Go(func() { s.followAccount(life) })
-		}
+		s.followMachines(life)
 		return nil
 	case <-s.done:
 		return s.Err()
 	case <-ctx.Done():
 		return fmt.Errorf("the sandbox was not ready in time: %w", context.Cause(ctx))
 	}
+}
+
+// followMachines lets nodes go the way of their machines until life ends.
+func (s *Sandbox) followMachines(life context.Context) {
+	var m *machines
+	if s.member != nil {
+		m = newMachines(s.kubelet, s.remote, s.member.instance, s.config.Log)
+		s.running.Go(func() { s.followAccount(life, m.wake) })
+	} else {
+		m = newMachines(s.kubelet, s.emulator.Faults(), instances{s.emulator.EC2()}.state, s.config.Log)
+		s.emulator.WatchInstances(func(ec2.Machine) { m.wake() })
+	}
+	s.running.Go(func() { m.follow(life) })
 }
 
 // instances give the kubelet's nodes and pods the addresses of the emulated EC2.
@@ -306,6 +314,8 @@ func (i instances) AddInstance(zone, name string) (string, netip.Addr, error) {
 	instance, err := i.Service.AddInstance(zone, name)
 	return instance.ID, instance.Address, err
 }
+
+func (i instances) state(id string) types.InstanceStateName { return i.MachineByID(id).State }
 
 func zones(region string) []string { return []string{region + "a", region + "b", region + "c"} }
 
@@ -351,6 +361,12 @@ func (s *Sandbox) rescale(scale float64) {
 	if err := s.state.write(s.dir); err != nil {
 		s.config.Log.Error("the state does not tell the new scale", "error", err)
 	}
+}
+
+func (s *Sandbox) scale() float64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.config.Scale
 }
 
 // Directory is the sandbox's folder; it stays when the sandbox ends, with its logs.

@@ -59,7 +59,7 @@ func TestTwoSandboxesRunSideBySideAndLeaveNothing(t *testing.T) {
 		}
 	}
 	aMachineFailsAndComesBack(t, second)
-	nodesAndInstancesAreOne(t, second)
+	nodesAndInstancesAreOne(t, second, second.AWS())
 	if err := second.AWS().SetScale(0.5); err != nil || second.Kubelet().Scale() != 0.5 || first.Kubelet().Scale() != 1 {
 		t.Errorf("a new scale is %v for the kubelet, and %v for another's: %v", second.Kubelet().Scale(), first.Kubelet().Scale(), err)
 	}

@@ -93,6 +93,16 @@ func Running(name string) (State, error) {
 	return state, nil
 }
 
+// lives says whether a process runs the sandbox of this name, also while that starts or ends. Who cannot be asked is taken to live.
+func lives(name string) bool {
+	dir, err := Directory(name)
+	if err != nil {
+		return false
+	}
+	alive, err := locked(dir)
+	return alive || err != nil
+}
+
 // Command is a subcommand of `lockstep sandbox` as a user types it for the sandbox of this name.
 func Command(subcommand, name string) string {
 	if name == DefaultName {

@@ -103,6 +103,37 @@ func (k *Kubelet) FailNode(ctx context.Context, name string, state NodeState) er
 	if err != nil {
 		return err
 	}
+	return k.fail(ctx, n, state)
+}
+
+// FailInstance is FailNode for the node that has this instance; one that has been replaced since is left alone.
+func (k *Kubelet) FailInstance(ctx context.Context, instance string, state NodeState) error {
+	if n := k.nodeOf(instance); n != nil {
+		return k.fail(ctx, n, state)
+	}
+	return nil
+}
+
+// RestoreInstance brings the node that has this instance back if it was unreachable.
+func (k *Kubelet) RestoreInstance(ctx context.Context, instance string) error {
+	if n := k.nodeOf(instance); n != nil && n.currently() == NodeUnreachable {
+		return k.reach(ctx, n)
+	}
+	return nil
+}
+
+func (k *Kubelet) nodeOf(instance string) *node {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, n := range k.nodes {
+		if n.instance == instance {
+			return n
+		}
+	}
+	return nil
+}
+
+func (k *Kubelet) fail(ctx context.Context, n *node, state NodeState) error {
 	switch state {
 	case NodeUnreachable:
 		if n.currently() != NodeRunning {
@@ -231,11 +262,7 @@ func (k *Kubelet) RestoreNode(ctx context.Context, name string) error {
 	}
 	switch n.currently() {
 	case NodeUnreachable:
-		k.freeze(n, false)
-		if err := k.openEndpoint(n); err != nil {
-			return err
-		}
-		n.become(NodeRunning)
+		return k.reach(ctx, n)
 	case NodeTerminated:
 		if err := k.clear(ctx, n.name); err != nil {
 			return err
@@ -243,12 +270,26 @@ func (k *Kubelet) RestoreNode(ctx context.Context, name string) error {
 		if n, err = k.addNode(ctx, n.name, n.zone); err != nil {
 			return err
 		}
-	default:
-		return nil
+		k.welcome(ctx, n)
 	}
+	return nil
+}
+
+// reach lets everything through again to a node that was unreachable, and from it.
+func (k *Kubelet) reach(ctx context.Context, n *node) error {
+	k.freeze(n, false)
+	if err := k.openEndpoint(n); err != nil {
+		return err
+	}
+	n.become(NodeRunning)
+	k.welcome(ctx, n)
+	return nil
+}
+
+// welcome brings a node that is there again up to date.
+func (k *Kubelet) welcome(ctx context.Context, n *node) {
 	k.beat(ctx, n)
 	k.catchUp(n)
-	return nil
 }
 
 // clear takes away what the API server still has of pods on a node that is gone, as the garbage collector of pods does in
