@@ -67,6 +67,8 @@ type inspected struct {
 	limited bool       // reading has a deadline in the future
 	aborted bool       // reading has a deadline in the past
 	wake    chan struct{}
+	left    bool      // the client has gone away, or was sent away
+	waiting *upstream // the connection on which its request waits for a target
 }
 
 // pipelined is how much of the next requests is read while one is answered.
@@ -173,6 +175,7 @@ func (c *inspected) watch() error {
 		return os.ErrDeadlineExceeded
 	}
 	if c.gone != nil {
+		c.leave()
 		return c.gone
 	}
 	err := c.fill()
@@ -250,20 +253,59 @@ func (c *inspected) refuse(v verdict) {
 	c.served.Store(false)
 }
 
+// awaits makes the connection to a target end with that of the client, until answered. The context of a request would do the same for much more
+// work per request.
+func (c *inspected) awaits(u *upstream) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.left {
+		go u.abort(errClientGone)
+		return
+	}
+	c.waiting = u
+}
+
+// answered takes awaits back. It is false when the client has gone.
+func (c *inspected) answered() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.waiting = nil
+	return !c.left
+}
+
+// leave notes that the client has gone.
+func (c *inspected) leave() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.left = true
+	if c.waiting != nil {
+		go c.waiting.abort(errClientGone) // which may say goodbye over TLS, and wait for that
+		c.waiting = nil
+	}
+}
+
 // Write sends what net/http writes; HTTP/0.9 knows no head.
 func (c *inspected) Write(p []byte) (int, error) {
 	if !c.old {
-		return c.Conn.Write(p)
+		return c.send(p)
 	}
 	c.after = append(c.after, p...)
 	if end := desync.End(c.after); end > 0 {
 		body := c.after[end:]
 		c.old, c.after = false, nil
-		if _, err := c.Conn.Write(body); err != nil {
+		if _, err := c.send(body); err != nil {
 			return 0, err
 		}
 	}
 	return len(p), nil
+}
+
+func (c *inspected) send(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	if err != nil {
+		c.leave()
+	}
+	return n, err
 }
 
 // SetReadDeadline gives reading the idle timeout that is in force now, whatever moment in the future it is asked for.
@@ -314,6 +356,7 @@ const lingers = 500 * time.Millisecond
 
 // Close closes the connection.
 func (c *inspected) Close() error {
+	c.leave()
 	_ = c.SetReadDeadline(time.Unix(1, 0)) // whoever waits
 	if !c.refused.Swap(false) || c.CloseWrite() != nil {
 		return c.Conn.Close()

@@ -323,6 +323,15 @@ func (x *exchange) fail(err error) {
 	x.refuse(statusOf(err))
 }
 
+// hook makes the client's going away end the exchange with the target; unhook takes that back, and is false when it has happened.
+func (x *exchange) hook(u *upstream) (unhook func() bool) {
+	if in := x.client.inspected; in != nil {
+		in.awaits(u)
+		return in.answered
+	}
+	return context.AfterFunc(x.r.Context(), func() { u.abort(errClientGone) })
+}
+
 // send makes one attempt with one target.
 func (x *exchange) send(t *target, p *pool, f *forward) error {
 	ctx := x.r.Context()
@@ -349,7 +358,7 @@ func (x *exchange) send(t *target, p *pool, f *forward) error {
 		fit, err = x.multiplexed(u, t, p, f)
 		return err
 	}
-	unhook := context.AfterFunc(ctx, func() { u.abort(errClientGone) })
+	unhook := x.hook(u)
 	defer unhook()
 
 	u.budget = -1
