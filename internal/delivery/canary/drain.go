@@ -56,7 +56,7 @@ func (f facts) shrink(rs ReplicaSet, to int32, reason string) resized {
 	if op := f.scale(rs, to, reason); len(leaving) == 0 || !lawTwo {
 		return resized{ops: []Operation{op}} // The pods have not been created yet.
 	}
-	gates := []gate{weightsSettled}
+	gates := []gate{stopped(rs), weightsSettled}
 	if to == 0 && f.replicas > 0 {
 		gates = append(gates, nobodySticks(rs.Hash))
 	}
@@ -227,6 +227,17 @@ func marks(rs ReplicaSet) []PodName {
 		}
 	}
 	return out
+}
+
+// stopped: the ReplicaSet controller has stopped the pods of the last scale-down. It would as well choose pods that
+// are marked meanwhile, which are still targets.
+func stopped(rs ReplicaSet) gate {
+	return func(f facts) (Wait, bool) {
+		if n := alive(rs) - int(rs.Replicas); n > 0 {
+			return Wait{Reason: "Draining", Message: fmt.Sprintf("%d pods of ReplicaSet %s are being stopped", n, rs.Name)}, false
+		}
+		return Wait{}, true
+	}
 }
 
 // alive is the number of pods that are not being deleted.

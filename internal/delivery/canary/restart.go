@@ -82,11 +82,14 @@ func (f facts) restart(rs ReplicaSet, to int32) (resized, bool) {
 	stale, marked := f.stale(&rs), int32(len(marks(rs)))
 	// spare are the new pods that no old one leaves for yet, left the old ones that nothing was done about.
 	spare, left := rs.Replicas-marked-to, stale-f.staleMarked(rs)
-	if stale == 0 || to == 0 || spare < 0 || spare > left || rs.DesiredReplicas != f.replicas || !f.restartsNow(rs) {
+	if stale == 0 || to == 0 || rs.DesiredReplicas != f.replicas || !f.restartsNow(rs) {
 		return resized{}, false
 	}
-	if alive(rs) > int(rs.Replicas) {
-		return resized{wait: Wait{Reason: "Restarting", Message: fmt.Sprintf("pods of ReplicaSet %s are being stopped, %d are still to be replaced", rs.Name, stale)}}, true
+	if w, ok := f.pass(stopped(rs)); !ok {
+		return resized{wait: w}, true
+	}
+	if spare < 0 || spare > left {
+		return resized{}, false
 	}
 	wait, serving := f.pass(allServe(rs))
 	var r resized
