@@ -63,3 +63,53 @@ func TestWhatARolloutNamesNoMoreIsReleased(t *testing.T) {
 		t.Errorf("what another rollout manages was changed: %v %v", others.Spec.Selector, another.Annotations)
 	}
 }
+
+// Another root Service of the same Ingress: the former action forwards everything to the stable Service, where a
+// rule may still name it, and belongs to the user from then on.
+func TestFormerRootServiceIsReleased(t *testing.T) {
+	const newKey = "alb.ingress.kubernetes.io/actions.root"
+	s := newShop(t, func(s *shop) {
+		var ingress networkingv1.Ingress
+		ingress.Namespace, ingress.Name = s.key.Namespace, "web"
+		s.get(&ingress)
+		ingress.Spec.DefaultBackend = &networkingv1.IngressBackend{Service: &networkingv1.IngressServiceBackend{Name: "root", Port: networkingv1.ServiceBackendPort{Name: "use-annotation"}}}
+		if err := admin.Update(s.ctx, &ingress); err != nil {
+			t.Fatal(err)
+		}
+	}, weight(50), pause())
+	s.phase(v1alpha1.PhaseHealthy)
+	s.image("web:2")
+	s.phase(v1alpha1.PhasePaused)
+	root := func(name string) {
+		t.Helper()
+		var r v1alpha1.Rollout
+		r.Namespace, r.Name = s.key.Namespace, s.key.Name
+		s.get(&r)
+		before := r.DeepCopy()
+		r.Spec.Strategy.Canary.TrafficRouting.ALB.RootService = name
+		if err := admin.Patch(s.ctx, &r, client.MergeFrom(before)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var ingress networkingv1.Ingress
+	ingress.Namespace, ingress.Name = s.key.Namespace, "web"
+	root("root")
+	s.until("the split is under the new key", func(*v1alpha1.Rollout) bool { s.get(&ingress); return ingress.Annotations[newKey] == halfHalf })
+	if got := ingress.Annotations[actionKey]; got != onlyOne {
+		t.Errorf("the former action is %q", got)
+	}
+	if got := ingress.Annotations[v1alpha1.ManagedALBAnnotation]; got != `{"web":["`+newKey+`"]}` {
+		t.Errorf("bookkeeping: %s", got)
+	}
+	const theirs = `{"type":"fixed-response","fixedResponseConfig":{"statusCode":"503"}}`
+	before := ingress.DeepCopy()
+	ingress.Annotations[actionKey] = theirs
+	if err := admin.Patch(s.ctx, &ingress, client.MergeFrom(before)); err != nil {
+		t.Fatal(err)
+	}
+	s.patch(`{"status":{"abort":true}}`, true)
+	s.until("the next split is written", func(*v1alpha1.Rollout) bool { s.get(&ingress); return ingress.Annotations[newKey] != halfHalf })
+	if got := ingress.Annotations[actionKey]; got != theirs {
+		t.Errorf("what the user wrote is %q", got)
+	}
+}

@@ -15,6 +15,7 @@ import (
 
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	applynetworkingv1 "k8s.io/client-go/applyconfigurations/networking/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -173,11 +174,15 @@ func ownsAnnotation(entry metav1.ManagedFieldsEntry, key string) bool {
 }
 
 // Write puts the split into the Ingress by server-side apply. The Ingress must not have changed since it
-// was read: else the call ends with a conflict, and the caller looks again.
+// was read: else the call ends with a conflict, and the caller looks again. Actions of a former root Service
+// are let go before: an apply that does not name them any more would remove them under the rules that still do.
 func (r ALB) Write(ctx context.Context, c client.Client, ingress *networkingv1.Ingress, s split.Split) error {
 	action, err := split.Encode(s)
 	if err != nil {
 		return fmt.Errorf("cannot write the split to Ingress %s: %w", ingress.Name, err)
+	}
+	if err := r.retire(ctx, c, ingress); err != nil {
+		return err
 	}
 	record, err := r.record(ingress)
 	if err != nil {
@@ -187,6 +192,22 @@ func (r ALB) Write(ctx context.Context, c client.Client, ingress *networkingv1.I
 		WithAnnotations(map[string]string{r.Key: action, v1alpha1.ManagedALBAnnotation: record})
 	if err := c.Apply(ctx, apply, client.FieldOwner(r.FieldManager()), client.ForceOwnership); err != nil {
 		return fmt.Errorf("cannot write the split to Ingress %s: %w", ingress.Name, err)
+	}
+	return nil
+}
+
+// retire lets go of the actions of a former root Service; the caller's object is the API server's answer then.
+func (r ALB) retire(ctx context.Context, c client.Client, ingress *networkingv1.Ingress) error {
+	annotations, err := r.retired(ingress)
+	if err != nil || annotations == nil {
+		return err
+	}
+	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"resourceVersion": ingress.ResourceVersion, "annotations": annotations}})
+	if err != nil {
+		return err
+	}
+	if err := c.Patch(ctx, ingress, client.RawPatch(types.MergePatchType, patch)); err != nil {
+		return fmt.Errorf("cannot let go of the actions of a former root Service in Ingress %s: %w", ingress.Name, err)
 	}
 	return nil
 }

@@ -46,3 +46,37 @@ func TestReleasedIngressForwardsToTheStableService(t *testing.T) {
 		t.Error("a broken bookkeeping annotation is no error")
 	}
 }
+
+func TestFormerActionsAreLetGo(t *testing.T) {
+	r := ALB{Rollout: "shop", Action: "root", Key: "x/actions.root"}
+	const former, theirs, shared, gone = "x/actions.stable", "x/actions.theirs", "x/actions.shared", "x/actions.gone"
+	owns := metav1.NewFieldsV1(`{"f:metadata":{"f:annotations":{"f:` + former + `":{},"f:` + shared + `":{}}}}`)
+	ingress := func(record string) *networkingv1.Ingress {
+		return &networkingv1.Ingress{ObjectMeta: metav1.ObjectMeta{
+			Annotations:   map[string]string{former: half, theirs: half, shared: half, r.Key: half, v1alpha1.ManagedALBAnnotation: record},
+			ManagedFields: []metav1.ManagedFieldsEntry{{Manager: r.FieldManager(), FieldsV1: owns}},
+		}}
+	}
+	for name, row := range map[string]struct {
+		record string
+		want   map[string]any
+	}{
+		"nothing was written":           {`{"other":["` + former + `"]}`, nil},
+		"only the present one":          {`{"shop":["` + r.Key + `"]}`, nil},
+		"ours":                          {`{"shop":["` + former + `"]}`, map[string]any{former: all, v1alpha1.ManagedALBAnnotation: `{}`}},
+		"beside the present one":        {`{"shop":["` + former + `","` + r.Key + `"]}`, map[string]any{former: all, v1alpha1.ManagedALBAnnotation: `{"shop":["` + r.Key + `"]}`}},
+		"somebody else wrote it since":  {`{"shop":["` + theirs + `"]}`, nil},
+		"another rollout writes it too": {`{"else":["` + shared + `"],"shop":["` + shared + `"]}`, map[string]any{v1alpha1.ManagedALBAnnotation: `{"else":["` + shared + `"]}`}},
+		"somebody removed it":           {`{"shop":["` + gone + `"]}`, map[string]any{v1alpha1.ManagedALBAnnotation: `{}`}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := r.retired(ingress(row.record))
+			if diff := cmp.Diff(row.want, got); diff != "" || err != nil {
+				t.Errorf("%v %s", err, diff)
+			}
+		})
+	}
+	if _, err := r.retired(ingress("[")); err == nil {
+		t.Error("a broken bookkeeping annotation is no error")
+	}
+}
