@@ -12,7 +12,9 @@ import (
 
 	elb "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
 
+	"github.com/lockstep-delivery/lockstep/sandbox/aws"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/fault"
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/foreign/witness"
 )
 
 // codesOfELBv2 are the error codes that AWS's model has for each operation.
@@ -109,10 +111,13 @@ func faulted[I, O any](code, why string, call func(context.Context, *I, ...func(
 }
 
 // Every error code that AWS has for an operation is provoked, over HTTP with the SDK as it is. Most arise from what the call says. Those that
-// AWS answers for reasons of its own are had by a fault, and the row says why.
+// AWS answers for reasons of its own are had by a fault, and the row says why. Each refused call is repeated by boto3, and one with each
+// code by the AWS CLI.
 func TestEveryErrorCodeOfELBv2(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
+	record := witness.New(t, witness.Boto3(t, w.account()), witness.CommandLine(t, w.account()))
+	w.elb = elb.New(w.elb.Options(), func(o *elb.Options) { o.APIOptions = append(o.APIOptions, record.Watch) })
 	rows := newScene(w).rows()
 	left := map[string]map[string]bool{}
 	for operation, codes := range codesOfELBv2 {
@@ -141,6 +146,7 @@ func TestEveryErrorCodeOfELBv2(t *testing.T) {
 			err := row.call()
 			w.wantCode(err, row.code)
 			w.wantStatus(err, max(statusOfELBv2[row.code], http.StatusBadRequest))
+			record.Check(t, row.operation, row.code)
 		})
 	}
 	for _, operation := range slices.Sorted(maps.Keys(left)) {
@@ -149,6 +155,11 @@ func TestEveryErrorCodeOfELBv2(t *testing.T) {
 		}
 	}
 	t.Logf("%d of %d arise from the call", natural, len(rows))
+}
+
+// account is where foreign clients find the emulator.
+func (w *world) account() witness.Account {
+	return witness.Account{Endpoint: w.endpoint, Region: "eu-west-1", AccessKeyID: aws.DefaultAccessKeyID, SecretAccessKey: aws.DefaultSecretAccessKey}
 }
 
 // fail lets an operation fail with a code until what it returns is called.

@@ -9,4 +9,6 @@
 //
 // Answers are compared name by name with the models of a recent boto3, and errors are caught by the classes that it makes
 // of them. Clients that are not installed are skipped; install.sh, behind make clients, gets those of Debian.
+//
+// Package witness lets the same clients see each refusal that tests provoke with the Go SDK.
 package foreign

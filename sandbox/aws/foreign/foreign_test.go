@@ -9,42 +9,14 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/foreign/witness"
 )
-
-// client is an installed release of a foreign program.
-type client struct{ generation, program, version string }
-
-// clients finds the program of Debian, and the one on the path if that is another release. Both tell their release on
-// the first line of what ask prints.
-func clients(t *testing.T, debian, name string, ask ...string) (found []client) {
-	t.Helper()
-	for _, c := range []client{{"debian", debian, ""}, {"path", name, ""}} {
-		program, err := exec.LookPath(c.program)
-		if err == nil {
-			var out []byte
-			out, err = exec.CommandContext(t.Context(), program, ask...).CombinedOutput()
-			c.program, c.version = program, strings.TrimSpace(string(out))
-		}
-		switch {
-		case err == nil && (len(found) == 0 || c.version != found[0].version):
-			found = append(found, c)
-		case err != nil && c.program == debian:
-			t.Logf("SKIPPED: there is no %s: 'make clients' installs it", debian)
-		}
-	}
-	if len(found) == 0 {
-		t.Skipf("SKIPPED: there is no %s that answers to %q: 'make clients' installs it from Debian", name, ask)
-	}
-	for _, c := range found {
-		t.Logf("%s: %s is %s", c.generation, c.program, c.version)
-	}
-	return found
-}
 
 // TestBoto3 runs the Python scripts. Each answer's names are compared with those of botocore's own models.
 func TestBoto3(t *testing.T) {
 	t.Parallel()
-	for _, c := range clients(t, "/usr/bin/python3", "python3", "-c", "import boto3; print('boto3', boto3.__version__)") {
+	for _, c := range witness.Clients(t, "/usr/bin/python3", "python3", "-c", "import boto3; print('boto3', boto3.__version__)") {
 		scripts(t, c, "testdata/boto3/*.py", "account.py")
 	}
 }
@@ -55,13 +27,13 @@ func TestCommandLine(t *testing.T) {
 	if testing.Short() {
 		t.Skip("SKIPPED: each call of the AWS CLI takes half a second")
 	}
-	for _, c := range clients(t, "/usr/bin/aws", "aws", "--version") {
+	for _, c := range witness.Clients(t, "/usr/bin/aws", "aws", "--version") {
 		scripts(t, c, "testdata/cli/*.sh", "account.sh")
 	}
 }
 
 // scripts runs each script with a client and an account of its own. One of them is only what the others share.
-func scripts(t *testing.T, c client, pattern, shared string) {
+func scripts(t *testing.T, c witness.Client, pattern, shared string) {
 	t.Helper()
 	files, err := filepath.Glob(pattern)
 	if err != nil || len(files) < 2 {
@@ -72,15 +44,15 @@ func scripts(t *testing.T, c client, pattern, shared string) {
 		if name+"."+extension == shared {
 			continue
 		}
-		t.Run(c.generation+"/"+name, func(t *testing.T) {
+		t.Run(c.Generation+"/"+name, func(t *testing.T) {
 			t.Parallel()
 			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 			defer cancel()
-			command := exec.CommandContext(ctx, c.program, file)
+			command := exec.CommandContext(ctx, c.Program, file)
 			if extension == "sh" {
 				command = exec.CommandContext(ctx, "bash", file)
 			}
-			command.Env = append(newAccount(t, name), "AWS="+c.program)
+			command.Env = append(newAccount(t, name), "AWS="+c.Program)
 			out, err := command.CombinedOutput()
 			for line := range strings.Lines(string(out)) {
 				if strings.Contains(line, "SKIPPED") || strings.Contains(line, "skipped '") {
@@ -88,7 +60,7 @@ func scripts(t *testing.T, c client, pattern, shared string) {
 				}
 			}
 			if err != nil || !strings.Contains("\n"+string(out), "\nOK") || strings.Contains(string(out), "Ran 0 tests") {
-				t.Errorf("%s with %s: %v\n%s", file, c.version, err, out)
+				t.Errorf("%s with %s: %v\n%s", file, c.Version, err, out)
 			}
 		})
 	}
