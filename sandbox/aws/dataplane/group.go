@@ -2,6 +2,7 @@ package dataplane
 
 import (
 	"cmp"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -24,6 +25,8 @@ type group struct {
 	pool atomic.Pointer[pool] // what requests see; replaced as a whole
 	turn atomic.Uint64        // round robin
 	late bool                 // a refresh has been put off
+	// forgotten: the node has another record of the group, or none.
+	forgotten bool
 
 	requests  atomic.Uint64
 	opened    atomic.Uint64  // requests while it has failed open
@@ -55,8 +58,9 @@ func newGroup(n *Node, arn string) *group {
 	return g
 }
 
-// apply takes new settings. Health checks with other settings start afresh, at once, and the state of targets is kept.
-func (g *group) apply(settings Group) {
+// apply takes new settings. Health checks with other settings start afresh, at once, and the state of targets is kept. It is false if the group is
+// forgotten.
+func (g *group) apply(settings Group) bool {
 	settings.HealthCheck.Version = cmp.Or(settings.HealthCheck.Version, settings.ProtocolVersion)
 	settings.HealthCheck = settings.HealthCheck.withDefaults()
 	if settings.Algorithm == "" {
@@ -68,8 +72,11 @@ func (g *group) apply(settings Group) {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if g.forgotten {
+		return false
+	}
 	if g.settings != nil && settings.Version != 0 && settings.Version <= g.settings.Version {
-		return
+		return true
 	}
 	recheck := g.settings == nil || g.settings.HealthCheck != settings.HealthCheck
 	g.settings = &settings
@@ -80,14 +87,18 @@ func (g *group) apply(settings Group) {
 	}
 	g.refresh()
 	g.node.journal(Event{Kind: GroupApplied, Group: g.arn, Version: settings.Version})
+	return true
 }
 
-// applyTargets makes the given set the set of the node.
-func (g *group) applyTargets(set TargetSet) {
+// applyTargets makes the given set the set of the node. It is false if the group is forgotten.
+func (g *group) applyTargets(set TargetSet) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if g.forgotten {
+		return false
+	}
 	if set.Version != 0 && set.Version <= g.setVersion {
-		return
+		return true
 	}
 	g.setVersion = set.Version
 	now := time.Now()
@@ -128,6 +139,7 @@ func (g *group) applyTargets(set TargetSet) {
 	g.targets, g.order = kept, order
 	g.refresh()
 	g.node.journal(Event{Kind: TargetsApplied, Group: g.arn, Version: set.Version})
+	return true
 }
 
 // remove forgets the group: no new requests, no checks. Requests in flight end as they will, since it is not their
@@ -204,6 +216,15 @@ func (g *group) refresh() {
 		p.settings.Stickiness, p.settings.AppCookie = 0, AppCookie{} // not supported without cross-zone
 	}
 	g.pool.Store(p)
+}
+
+// stats is what became of the requests for the group. Called with g.mu held.
+func (g *group) stats() GroupStats {
+	p := g.pool.Load()
+	return GroupStats{
+		Requests: g.requests.Load(), Generated: maps.Clone(g.generated), Opened: g.opened.Load(), Times: g.times.snapshot(),
+		Routing: p.enough, DNS: p.enoughForDNS,
+	}
 }
 
 // count records an answer that the node made itself for a request to the group.

@@ -22,9 +22,6 @@ import (
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/dataplane/jwt"
 )
 
-// goneKept is how many targets that have left a node remembers one by one for Stats.
-const goneKept = 10_000
-
 // listenerGrace bounds how long requests in flight may keep the connections of a removed listener open.
 const listenerGrace = 60 * time.Second
 
@@ -47,10 +44,9 @@ type Node struct {
 	sockets map[uint16]*socket
 	closed  bool
 
-	mu        sync.Mutex // guards what follows
-	groups    map[string]*group
-	gone      []*target
-	forgotten map[string]TargetUsage // of the targets that are no longer in gone, by group
+	mu     sync.Mutex // guards what follows
+	groups map[string]*group
+	history
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -80,7 +76,7 @@ func NewNode(c Config) *Node {
 		c.Log = slog.Default()
 	}
 	n := &Node{config: c, probes: c.Probes, cookie: newCookieKey(c.LoadBalancer), sockets: map[uint16]*socket{}, groups: map[string]*group{},
-		forgotten: map[string]TargetUsage{}}
+		history: history{forgotten: map[string]TargetUsage{}}}
 	n.tokens = jwt.NewVerifier(c.Issuers)
 	if n.probes == nil {
 		n.probes = NewProbes(c.Endpoint)
@@ -132,20 +128,29 @@ func (n *Node) Apply(c NodeConfig) error {
 }
 
 // ApplyGroup makes g the settings of a target group on this node.
-func (n *Node) ApplyGroup(g Group) { n.group(g.ARN).apply(g) }
+func (n *Node) ApplyGroup(g Group) {
+	for !n.group(g.ARN).apply(g) { // it was forgotten just now
+	}
+}
 
 // ApplyTargets makes set the targets of a group on this node. When it returns, no new request goes to a target that
 // is Draining or absent. Targets given before the group's settings are kept, and checked once ApplyGroup was called.
-func (n *Node) ApplyTargets(groupARN string, set TargetSet) { n.group(groupARN).applyTargets(set) }
+func (n *Node) ApplyTargets(groupARN string, set TargetSet) {
+	for !n.group(groupARN).applyTargets(set) { // it was forgotten just now
+	}
+}
 
 // RemoveGroup makes the node forget a group and its targets. Requests in flight end as they will; rules that
 // still name the group answer 503. Versions of the group begin anew.
 func (n *Node) RemoveGroup(groupARN string) {
+	n.apply.Lock()
+	defer n.apply.Unlock()
 	n.mu.Lock()
 	g := n.groups[groupARN]
 	n.mu.Unlock()
 	if g != nil {
 		g.remove()
+		n.remember(g)
 	}
 }
 
@@ -206,13 +211,15 @@ func (n *Node) Stats() Stats {
 // present fills in what the groups have done, and returns their targets.
 func (n *Node) present(s *Stats) (there []TargetStats, present map[*target]bool) {
 	present = map[*target]bool{}
-	for _, g := range n.allGroups() {
+	n.mu.Lock()
+	groups := n.sortedGroups()
+	if n.nameless != nil {
+		s.Groups[""] = n.nameless.stats()
+	}
+	n.mu.Unlock()
+	for _, g := range groups {
 		g.mu.Lock()
-		p := g.pool.Load()
-		s.Groups[g.arn] = GroupStats{
-			Requests: g.requests.Load(), Generated: maps.Clone(g.generated), Opened: g.opened.Load(), Times: g.times.snapshot(),
-			Routing: p.enough, DNS: p.enoughForDNS,
-		}
+		s.Groups[g.arn] = g.stats()
 		for _, t := range g.order {
 			s.TargetConnections += t.flights.connections()
 			if !t.over {
@@ -260,23 +267,12 @@ func (n *Node) group(arn string) *group {
 func (n *Node) allGroups() []*group {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return slices.SortedFunc(maps.Values(n.groups), func(a, b *group) int { return cmp.Compare(a.arn, b.arn) })
+	return n.sortedGroups()
 }
 
-// retire remembers a target that has left, if it was ever used: otherwise there is nothing to tell of it.
-func (n *Node) retire(t *target) {
-	if t.usage.snapshot() == (TargetUsage{}) {
-		return
-	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if len(n.gone) == goneKept {
-		for _, old := range n.gone[:goneKept/10] {
-			n.forgotten[old.group.arn] = n.forgotten[old.group.arn].and(old.usage.snapshot())
-		}
-		n.gone = slices.Delete(n.gone, 0, goneKept/10)
-	}
-	n.gone = append(n.gone, t)
+// sortedGroups is allGroups. Called with n.mu held.
+func (n *Node) sortedGroups() []*group {
+	return slices.SortedFunc(maps.Values(n.groups), func(a, b *group) int { return cmp.Compare(a.arn, b.arn) })
 }
 
 // sweep looks after idle connections to targets, and after anomalies.

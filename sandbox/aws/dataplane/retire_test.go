@@ -65,3 +65,59 @@ func TestStatsNeverBecomeLess(t *testing.T) {
 		t.Errorf("%d targets are remembered one by one", kept)
 	}
 }
+
+// Groups come and go for as long as a node lives. Its memory does not grow with them, what they have counted stays, and the group of a rule is the same
+// group before and after.
+func TestANodeForgetsRemovedGroups(t *testing.T) {
+	t.Parallel()
+	n := NewNode(Config{LoadBalancer: "app/web", Zone: "zone-a", Address: netip.MustParseAddr("127.0.0.1")})
+	defer n.Close()
+	rule := NodeConfig{Listeners: []Listener{{Port: 8080, Protocol: HTTP, Default: Action{Forward: &Forward{Groups: []WeightedGroup{{ARN: "named", Weight: 1}}}}}}}
+	compiled, err := compile(rule, n.group)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.routes.Store(compiled)
+	named := n.group("named")
+	use := func(arn string) {
+		one := Target{ID: "one", Address: netip.MustParseAddr("127.0.0.1"), Port: 1}
+		n.ApplyGroup(Group{ARN: arn, Protocol: HTTP})
+		n.ApplyTargets(arn, TargetSet{Targets: []Target{one}})
+		g := n.group(arn)
+		g.requests.Add(1)
+		g.count(503)
+		g.times.add(time.Millisecond)
+		g.targets[one.Key()].usage.requests.Add(1)
+	}
+	use("named")
+	n.RemoveGroup("named")
+	const rounds = 3 * removedKept
+	for i := range rounds {
+		use(fmt.Sprint(i))
+		n.RemoveGroup(fmt.Sprint(i))
+	}
+	use("0") // the first, which is forgotten, comes back
+	s := n.Stats()
+	if len(s.Groups) > removedKept+10 || len(n.gone) > removedKept+10 || len(n.forgotten) > 1 {
+		t.Errorf("of %d groups %d are left, with %d targets and %d sums", rounds, len(s.Groups), len(n.gone), len(n.forgotten))
+	}
+	var requests, generated, measured, used uint64
+	for _, g := range s.Groups {
+		requests, generated = requests+g.Requests, generated+g.Generated[503]
+		for _, m := range g.Times {
+			measured += m.Count
+		}
+	}
+	for _, one := range s.Targets {
+		used += one.Usage.Requests
+	}
+	if want := uint64(rounds + 2); requests != want || generated != want || measured != want || used != want {
+		t.Errorf("after %d requests: %d of groups, %d generated, %d measured, %d of targets", want, requests, generated, measured, used)
+	}
+	if s.Groups["0"].Requests != 1 || s.Groups[""].Requests == 0 {
+		t.Errorf("a group that came back has %+v, those that are gone %+v", s.Groups["0"], s.Groups[""])
+	}
+	if use("named"); n.group("named") != named || !named.known() {
+		t.Error("the group that a rule names is another one")
+	}
+}

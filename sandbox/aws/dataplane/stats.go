@@ -76,7 +76,8 @@ type Stats struct {
 	RedirectsTooLong uint64
 	// IPv6Requests came from clients with such an address.
 	IPv6Requests uint64
-	// Groups tells how many requests each group was drawn for, by ARN.
+	// Groups tells how many requests each group was drawn for, by ARN. Of the groups that were removed it names the newest 100; those before have one sum
+	// without a name, and so have their targets.
 	Groups map[string]GroupStats
 	// Targets holds each target that the node knows or has known: one by one the newest 10,000 of those that are gone, and of the others their sum
 	// for each group, without a key.

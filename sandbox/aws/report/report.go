@@ -218,6 +218,9 @@ func (s subject) targets(node dataplane.Stats, requests bool) {
 		s.times(times)
 	}
 	for arn, g := range groups {
+		if arn == "" { // the sum of those that are long gone is of no group
+			continue
+		}
 		one := s
 		one.group = cloudwatch.LoadBalancer(arn)
 		if g.registered > 0 { // without, nobody is checked

@@ -170,3 +170,23 @@ func TestWhatAnApplicationLoadBalancerCounts(t *testing.T) {
 		}
 	}
 }
+
+// What groups have counted that a node has forgotten is the load balancer's alone, and is not reported again when it moves into their sum.
+func TestForgottenGroupsAreOfTheLoadBalancer(t *testing.T) {
+	t.Parallel()
+	r := report.New()
+	look := func(name string, requests uint64) []cloudwatch.Sample {
+		one := dataplane.TargetStats{Group: name, Gone: true, Usage: dataplane.TargetUsage{Requests: requests}}
+		return r.Samples([]dataplane.Stats{{LoadBalancer: balancer, Zone: "a", Targets: []dataplane.TargetStats{one}}})
+	}
+	look(group, 10)
+	moved := look("", 12)
+	if got, want := lines(moved, cloudwatch.Dimensions{"LoadBalancer": "app/web/1"}), "AWS/ApplicationELB RequestCount 2"; !slices.Contains(got, want) {
+		t.Errorf("of the load balancer %q are reported, want %s", got, want)
+	}
+	for _, s := range moved {
+		if _, named := s.Dimensions["TargetGroup"]; named || s.Dimensions["LoadBalancer"] == "" {
+			t.Errorf("%s is reported for %v", s.Name, s.Dimensions)
+		}
+	}
+}
