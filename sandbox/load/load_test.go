@@ -98,7 +98,7 @@ func TestEveryRequestIsSentAndCounted(t *testing.T) {
 	}
 	one, two := serve(t, answer("v1")), serve(t, answer("v2"))
 	r := run(t, Config{
-		Rate: 500, Duration: 1200 * time.Millisecond, Resolve: at(one, two),
+		Rate: 500, Duration: 1200 * time.Millisecond, Resolve: at(one, two), Connections: 20,
 		Host: "shop.example.com", Path: "/cart?x=1", Header: http.Header{"X-Test": {"yes"}},
 	})
 	if r.Sent != 600 || got.Load() != 600 || r.Answered != 600 || r.Failed != 0 || r.Status[200] != 600 {
@@ -117,7 +117,7 @@ func TestEveryRequestIsSentAndCounted(t *testing.T) {
 	if s := max(r.Seconds[0].Slowest, r.Seconds[1].Slowest); s != r.Latency.Max {
 		t.Errorf("the slowest request of a second took %v ms, that of the run %v ms", s, r.Latency.Max)
 	}
-	if r.Connections.Reused < 500 {
+	if r.Connections.Opened > 50 { // a busy machine may make it end some for the sake of the other node
 		t.Errorf("connections are not kept: %+v", r.Connections)
 	}
 	if _, err := json.Marshal(r); err != nil {
