@@ -6,6 +6,7 @@ import (
 
 	bindings "github.com/lockstep-delivery/lockstep/internal/balancing/binding/plan"
 	"github.com/lockstep-delivery/lockstep/internal/balancing/model"
+	"github.com/lockstep-delivery/lockstep/internal/evidence"
 )
 
 // binding keeps one target group in step with the pods of its Service: the controller of a TargetGroupBinding.
@@ -64,7 +65,11 @@ func (b *binding) observe(g *group, fresh bool) (bindings.Snapshot, bool) {
 	targets := b.mirror.targets[g.arn].health
 	s.Pods, s.Targets = make([]bindings.Pod, 0, len(w.pods.cached.objects)), make([]bindings.Target, 0, len(targets))
 	for _, o := range w.pods.cached.objects {
-		s.Pods = append(s.Pods, b.pod(o.name, o.value, selector))
+		p := b.pod(o.name, o.value, selector)
+		if live, _ := w.pods.at(fresh).get(o.name); live != nil { // of the pods only the marks are read afresh
+			p.Drain = drain(live)
+		}
+		s.Pods = append(s.Pods, p)
 	}
 	for _, t := range targets {
 		known := bindings.Target{TargetHealth: t, RegisteredUID: b.podAt[t.ID]}
@@ -102,12 +107,7 @@ func (b *binding) pod(name string, p *pod, selector *service) bindings.Pod {
 	out := bindings.Pod{Namespace: namespace, Name: name, UID: p.uid, IP: p.ip, Port: port, Owned: true, Life: bindings.Unready}
 	out.Selected = selector.hash == "" || selector.hash == p.hash
 	out.OtherVersion = !out.Selected
-	switch {
-	case p.drain == "anyway":
-		out.Drain = bindings.Anyway
-	case p.drain != "":
-		out.Drain = bindings.WhenCovered
-	}
+	out.Drain = drain(p)
 	switch {
 	case p.terminating:
 		out.Life = bindings.Dying
@@ -122,6 +122,17 @@ func (b *binding) pod(name string, p *pod, selector *service) bindings.Pod {
 		}
 	}
 	return out
+}
+
+// drain is the pod's mark.
+func drain(p *pod) bindings.Drain {
+	switch p.drain {
+	case "":
+		return bindings.Stay
+	case evidence.DrainAnyway:
+		return bindings.Anyway
+	}
+	return bindings.WhenCovered
 }
 
 // share is the weight of the group and since when it is 0, as the rollout has recorded or this process has seen.

@@ -92,9 +92,9 @@ func (l *laws) sized(window time.Duration) excuse {
 	return e
 }
 
-// unmarked: the cache of pods may not show it yet, and the call may be on its way.
+// unmarked: the call that relied on the mark may be on its way.
 func (l *laws) unmarked() excuse {
-	return excuse{"a drain mark was just taken back", l.unmarkedAt, 10 * time.Second}
+	return excuse{"a drain mark was just taken back", l.unmarkedAt, time.Second}
 }
 
 // crossed: two calls of ours were on their way at once, and one of them carries a weight that others want.

@@ -192,6 +192,29 @@ func (c *Controller) findPods(ctx context.Context, r *round, o *observation) err
 			}
 		}
 	}
+	if o.Fresh && slices.ContainsFunc(o.Pods, func(p plan.Pod) bool { return p.Drain != plan.Stay }) {
+		return c.readMarks(ctx, r, o)
+	}
+	return nil
+}
+
+// readMarks reads the pods' drain marks from the API server. One that was just taken back, and which the cache
+// still has, would cost a target that is wanted again; to come back it would need its health checks (law 3).
+func (c *Controller) readMarks(ctx context.Context, r *round, o *observation) error {
+	var list metav1.PartialObjectMetadataList
+	list.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("PodList"))
+	if err := c.Live.List(ctx, &list, client.InNamespace(r.key.Namespace), client.MatchingLabelsSelector{Selector: o.members.anyVersion}); err != nil {
+		return fmt.Errorf("cannot read the drain marks of the pods of Service %s: %w", o.service.Name, err)
+	}
+	marks := make(map[string]plan.Drain, len(list.Items))
+	for i := range list.Items {
+		marks[string(list.Items[i].UID)] = drain(list.Items[i].Annotations)
+	}
+	for i := range o.Pods {
+		if mark, found := marks[o.Pods[i].UID]; found {
+			o.Pods[i].Drain = mark
+		}
+	}
 	return nil
 }
 

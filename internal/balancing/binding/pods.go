@@ -54,7 +54,7 @@ func (m members) pod(pod *corev1.Pod) plan.Pod {
 		Port:     targetPort(pod, m.port),
 		Selected: pod.Namespace == m.service.Namespace && m.exact.Matches(set),
 		Owned:    metav1.GetControllerOf(pod) != nil,
-		Drain:    drain(pod),
+		Drain:    drain(pod.Annotations),
 		Life:     m.life(pod),
 		Gate:     gate(pod, m.gate),
 	}
@@ -104,8 +104,9 @@ func gate(pod *corev1.Pod, kind corev1.PodConditionType) *plan.Gate {
 	return &plan.Gate{}
 }
 
-func drain(pod *corev1.Pod) plan.Drain {
-	switch value, marked := pod.Annotations[evidence.DrainAnnotation]; {
+// drain is the mark among a pod's annotations.
+func drain(annotations map[string]string) plan.Drain {
+	switch value, marked := annotations[evidence.DrainAnnotation]; {
 	case !marked:
 		return plan.Stay
 	case value == evidence.DrainAnyway:

@@ -61,12 +61,8 @@ func (throttledEvidence) Observe(context.Context, evidence.Query, time.Time) (ev
 	return evidence.Snapshot{}, &cloud.APIError{Kind: cloud.KindThrottled, Operation: "DescribeRules", Code: "Throttling"}
 }
 
-// Law 5: what the rules say matters to those who leave. Who comes must not wait until AWS lets them be read.
-func TestATargetIsRegisteredThoughTheRulesCannotBeSeen(t *testing.T) {
-	scheme, err := kube.Scheme()
-	if err != nil {
-		t.Fatal(err)
-	}
+// web is a binding and its Service, which selects version b.
+func web() (*elbv2.TargetGroupBinding, *corev1.Service) {
 	b := &elbv2.TargetGroupBinding{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web", Finalizers: []string{elbv2.FinalizerResources},
 			Labels: map[string]string{labelStackNamespace: "shop", labelStackName: "web"}},
@@ -75,19 +71,37 @@ func TestATargetIsRegisteredThoughTheRulesCannotBeSeen(t *testing.T) {
 	}
 	service := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web"}, Spec: corev1.ServiceSpec{
 		Selector: map[string]string{"app": "web", rollouts.HashLabel: "b"}, Ports: []corev1.ServicePort{{Port: 80, TargetPort: intstr.FromInt32(8080)}}}}
-	pod := func(name, hash, ip string) *corev1.Pod {
-		return &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: name, UID: types.UID(name), Labels: map[string]string{"app": "web", rollouts.HashLabel: hash}},
-			Status: corev1.PodStatus{Phase: corev1.PodRunning, PodIP: ip, PodIPs: []corev1.PodIP{{IP: ip}},
-				Conditions: []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}, {Type: corev1.ContainersReady, Status: corev1.ConditionTrue}}}}
+	return b, service
+}
+
+// webPod is a ready pod of a version.
+func webPod(name, hash, ip string) *corev1.Pod {
+	return &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: name, UID: types.UID(name), Labels: map[string]string{"app": "web", rollouts.HashLabel: hash}},
+		Status: corev1.PodStatus{Phase: corev1.PodRunning, PodIP: ip, PodIPs: []corev1.PodIP{{IP: ip}},
+			Conditions: []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}, {Type: corev1.ContainersReady, Status: corev1.ConditionTrue}}}}
+}
+
+// apiWith is an API server with these objects, or a cache of one.
+func apiWith(t *testing.T, objects ...client.Object) client.Client {
+	t.Helper()
+	scheme, err := kube.Scheme()
+	if err != nil {
+		t.Fatal(err)
 	}
 	none := func(client.Object) []string { return nil }
-	api := fake.NewClientBuilder().WithScheme(scheme).WithObjects(b, service, pod("new", "b", "10.0.0.2"), pod("old", "a", "10.0.0.1")).
-		WithStatusSubresource(b).
+	return fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).
+		WithStatusSubresource(&elbv2.TargetGroupBinding{}).
 		WithIndex(&corev1.Pod{}, kube.IndexPodIP, func(o client.Object) []string { return []string{o.(*corev1.Pod).Status.PodIP} }).
 		WithIndex(&corev1.Pod{}, kube.IndexReadinessGate, none).
 		WithIndex(&elbv2.TargetGroupBinding{}, indexARN, func(o client.Object) []string {
 			return []string{o.(*elbv2.TargetGroupBinding).Spec.TargetGroupARN}
 		}).Build()
+}
+
+// Law 5: what the rules say matters to those who leave. Who comes must not wait until AWS lets them be read.
+func TestATargetIsRegisteredThoughTheRulesCannotBeSeen(t *testing.T) {
+	b, service := web()
+	api := apiWith(t, b, service, webPod("new", "b", "10.0.0.2"), webPod("old", "a", "10.0.0.1"))
 	aws := &throttledRules{health: []model.TargetHealth{{Target: model.Target{ID: "10.0.0.1", Port: 8080}, State: "healthy"}}}
 	c := &Controller{Client: api, Live: api, Cloud: aws, Evidence: throttledEvidence{}, Logger: slog.New(slog.DiscardHandler), Now: time.Now,
 		Settings: Settings{Settings: plan.Settings{Settle: time.Minute, Freshness: time.Second}}}

@@ -9,8 +9,8 @@ import (
 // Snapshot is everything that a decision about one binding of target type ip depends on.
 type Snapshot struct {
 	Now time.Time
-	// Fresh says that the Service, the targets, the share and the owners of unknown addresses were all read
-	// from their sources in this round. Without it no target leaves that may still be needed.
+	// Fresh says that the Service, the targets, the share, the drain marks and the owners of unknown addresses were
+	// all read from their sources in this round. Without it no target leaves that may still be needed.
 	Fresh bool
 	// Removal is why every pod is meant to leave, such as "the Service is deleted"; empty when it is not.
 	Removal string
