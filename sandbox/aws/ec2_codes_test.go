@@ -16,16 +16,19 @@ import (
 	"github.com/lockstep-delivery/lockstep/sandbox/address"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws"
 	emulated "github.com/lockstep-delivery/lockstep/sandbox/aws/ec2"
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/foreign/witness"
 )
 
 func tcpRule(port int32, cidr string) types.IpPermission {
 	return types.IpPermission{IpProtocol: new("tcp"), FromPort: &port, ToPort: &port, IpRanges: []types.IpRange{{CidrIp: &cidr}}}
 }
 
-// Each row is one way to be refused, with the code that AWS answers.
+// Each row is one way to be refused, with the code that AWS answers. boto3 repeats each.
 func TestEC2RefusesWithTheCodesOfAWS(t *testing.T) {
 	t.Parallel()
 	w := ec2World(t)
+	record := witness.New(t, witness.Boto3(t, w.account()))
+	w.ec2 = ec2.New(w.ec2.Options(), func(o *ec2.Options) { o.APIOptions = append(o.APIOptions, record.Watch) })
 	p := newPlace(w, "10.220.0.0/16")
 	q := newPlace(w, "10.221.0.0/16")
 	instance := p.run(1)[0]

@@ -28,7 +28,7 @@ def repeat(call):
     except ParamValidationError as error:
         if "Unknown parameter in input" in str(error):
             return {"Lacks": "a parameter"}
-        return {"Text": str(error)}
+        return {"Lacks": "leave to send it"}  # AWS's model forbids it
     except ClientError as error:
         metadata = error.response["ResponseMetadata"]
         return {

@@ -150,7 +150,7 @@ func (r *Record) tell() {
 		}
 		r.t.Logf("%s was refused by %d pairs of operation and code", w.name, n)
 		if len(lacks) > 0 {
-			r.t.Logf("SKIPPED: %s does not know %d: %s", w.name, len(lacks), strings.Join(slices.Sorted(maps.Keys(lacks)), ", "))
+			r.t.Logf("SKIPPED: %s lacks something for %d: %s", w.name, len(lacks), strings.Join(slices.Sorted(maps.Keys(lacks)), ", "))
 		}
 	}
 	maps.DeleteFunc(r.codes, func(_, lacks string) bool { return lacks == "" })

@@ -131,7 +131,7 @@ func refusedByException(want Refusal, got answer) error {
 	}
 	switch {
 	case got.Status != want.Status:
-		return fmt.Errorf("it was answered with status %d, want %d", got.Status, want.Status)
+		return fmt.Errorf("it was answered with status %d, want %d: %s", got.Status, want.Status, got.Text)
 	case want.Class != "" && got.Class != class:
 		return fmt.Errorf("it raises a %s, want a %s", got.Class, class)
 	case got.RequestID == "":
