@@ -54,10 +54,11 @@ type inspected struct {
 	gone       error // the client has closed its side
 	end        error // nothing else is handed on
 
-	verdict verdict // of the newest head
-	served  atomic.Bool
-	tunnel  atomic.Bool
-	refused atomic.Bool
+	verdict  verdict  // of the newest head
+	exchange exchange // of the request that is being answered, one at a time
+	served   atomic.Bool
+	tunnel   atomic.Bool
+	refused  atomic.Bool
 
 	// For whoever writes, which may still be at the answer before.
 	old   bool // an answer to HTTP/0.9, of which the head is still to be left out
@@ -251,6 +252,12 @@ func (c *inspected) refuse(v verdict) {
 	c.verdict, c.ready, c.end = v, []byte(refusedRequest), io.EOF
 	c.refused.Store(true)
 	c.served.Store(false)
+}
+
+// finish ends a request: the next one may be looked at.
+func (c *inspected) finish() {
+	c.exchange = exchange{}
+	c.served.Store(true)
 }
 
 // awaits makes the connection to a target end with that of the client, until answered. The context of a request would do the same for much more

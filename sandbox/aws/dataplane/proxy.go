@@ -27,10 +27,19 @@ type exchange struct {
 	socket   *socket
 	uri      string // for the target, and so is hostname
 	hostname string
+	subject  subject
 	upgrade  string   // the protocol to which the client wants to change
 	verdict  *verdict // nil for HTTP/2
 	group    *group   // once it is chosen
 	begun    bool     // the response has begun: no error page any more
+}
+
+// exchange is where the next request is kept: over HTTP/1 there is one at a time, and all of them take the same place.
+func (c *client) exchange() *exchange {
+	if c.inspected != nil {
+		return &c.inspected.exchange
+	}
+	return new(exchange)
 }
 
 // ServeHTTP is the way of one request: match, then act.
@@ -42,10 +51,11 @@ func (s *socket) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		panic(http.ErrAbortHandler) // the listener was removed, its connections are being closed
 	}
 	n.requests.Add(1)
-	x := exchange{node: n, routes: routes, listener: l, w: w, r: r, start: time.Now(), socket: s, uri: r.RequestURI, hostname: r.Host}
-	x.client, _ = r.Context().Value(clientKey{}).(*client)
-	if in := x.client.inspected; in != nil {
-		defer in.served.Store(true)
+	client, _ := r.Context().Value(clientKey{}).(*client)
+	x := client.exchange()
+	*x = exchange{node: n, client: client, routes: routes, listener: l, w: w, r: r, start: time.Now(), socket: s, uri: r.RequestURI, hostname: r.Host}
+	if in := client.inspected; in != nil {
+		defer in.finish()
 		x.verdict = &in.verdict
 		in.old = x.verdict.Old
 		if x.verdict.Continue && r.ContentLength != 0 && r.ProtoAtLeast(1, 1) {
@@ -72,8 +82,8 @@ func (s *socket) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if x.client.peer.Addr().Is6() {
 		n.ipv6Requests.Add(1)
 	}
-	subject := newSubject(r, x.client.peer.Addr())
-	a, looked := l.match(&subject)
+	x.subject = newSubject(r, x.client.peer.Addr())
+	a, looked := l.match(&x.subject)
 	n.evaluations.Add(uint64(looked))
 	if !x.pass(a.gates) {
 		return
@@ -159,7 +169,7 @@ func (x *exchange) location(to *Redirect) string {
 	values := strings.NewReplacer(
 		"#{protocol}", scheme,
 		"#{host}", withoutPort(x.r.Host),
-		"#{port}", strconv.Itoa(int(x.listener.port)),
+		"#{port}", x.listener.portText,
 		"#{path}", strings.TrimPrefix(x.r.URL.EscapedPath(), "/"),
 		"#{query}", x.r.URL.RawQuery,
 	)

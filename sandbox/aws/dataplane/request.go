@@ -164,7 +164,7 @@ func (x *exchange) added(line func(name, value string)) {
 		proto = "https"
 	}
 	line("X-Forwarded-Proto", proto)
-	line("X-Forwarded-Port", strconv.Itoa(int(x.listener.port)))
+	line("X-Forwarded-Port", x.listener.portText)
 	line("X-Amzn-Trace-Id", x.traceID())
 	if a.TLSHeaders && x.r.TLS != nil {
 		line(x.listener.versionHeader, strings.Replace(tls.VersionName(x.r.TLS.Version), "TLS 1.", "TLSv1.", 1))
@@ -197,13 +197,13 @@ const (
 
 // traceID continues the client's trace, or begins one.
 func (x *exchange) traceID() string {
+	var began [4]byte
+	binary.BigEndian.PutUint32(began[:], uint32(x.start.Unix()))
 	var random [12]byte
 	binary.BigEndian.PutUint32(random[:], uint32(x.node.draw()))
 	binary.BigEndian.PutUint64(random[4:], x.node.draw())
-	id := make([]byte, 0, 40)
-	id = append(id, "1-"...)
-	id = hex.AppendEncode(id, binary.BigEndian.AppendUint32(nil, uint32(x.start.Unix())))
-	id = append(id, '-')
+	id := append(make([]byte, 0, 40), "1-"...)
+	id = append(hex.AppendEncode(id, began[:]), '-')
 	return continueTrace(x.r.Header.Get("X-Amzn-Trace-Id"), string(hex.AppendEncode(id, random[:])))
 }
 
@@ -240,7 +240,7 @@ func (x *exchange) host() string {
 	if colon := strings.LastIndexByte(host, ':'); colon > strings.LastIndexByte(host, ']') {
 		return host
 	}
-	return host + ":" + strconv.Itoa(int(x.listener.port))
+	return host + ":" + x.listener.portText
 }
 
 // buffers are for bodies.

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -26,6 +27,7 @@ type routes struct {
 
 type listenerRoutes struct {
 	port     uint16
+	portText string // for headers
 	protocol Protocol
 	tls      *tls.Config // nil for HTTP
 	mutual   *mutual     // nil: clients are not asked for certificates
@@ -94,7 +96,7 @@ func (a Attributes) withDefaults() Attributes {
 
 func compileListener(l Listener, http2 bool, groups func(string) *group) (*listenerRoutes, error) {
 	out := &listenerRoutes{
-		port: l.Port, protocol: l.Protocol, withoutServer: l.WithoutServer,
+		port: l.Port, portText: strconv.Itoa(int(l.Port)), protocol: l.Protocol, withoutServer: l.WithoutServer,
 		versionHeader: http.CanonicalHeaderKey(cmp.Or(l.TLSVersionHeader, tlsVersionHeader)),
 		cipherHeader:  http.CanonicalHeaderKey(cmp.Or(l.TLSCipherHeader, tlsCipherHeader)),
 	}
