@@ -36,6 +36,7 @@ func (e *Emulator) addServices(draws *profile.Draws) {
 	e.route53 = route53.New(route53.Config{IDs: e.ids, Draws: draws, Balancer: e.elbv2.Named})
 	e.acm = acm.New(acm.Config{
 		Region: region, AccountID: account, IDs: e.ids, Draws: draws, Visible: e.route53.Visible, Users: e.elbv2.CertificateUsers,
+		Renewed: e.elbv2.CertificateRenewed,
 	})
 	application := func(arn string) bool {
 		kind, ok := e.elbv2.BalancerType(arn)

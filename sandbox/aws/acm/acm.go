@@ -32,6 +32,8 @@ type Config struct {
 	Visible func(name, value string) (since time.Time, ok bool)
 	// Users lists the load balancers that use a certificate. Nil: none.
 	Users func(arn string) []string
+	// Renewed is told of each certificate that was imported again, so that those who show it do not go on with the former one. Nil: nobody is.
+	Renewed func(arn string)
 }
 
 // Service is ACM of one account in one region. Its methods may be called from several goroutines.

@@ -102,6 +102,14 @@ func (s *Service) add(c *certificate, name string) {
 
 // ImportCertificate takes a certificate with its key, as a new one or in place of an imported one.
 func (s *Service) ImportCertificate(_ eventual.Reader, in *acm.ImportCertificateInput) (*acm.ImportCertificateOutput, error) {
+	out, err := s.keepImported(in)
+	if err == nil && in.CertificateArn != nil && s.config.Renewed != nil {
+		s.config.Renewed(*out.CertificateArn) // without the lock: who is told may ask for a certificate
+	}
+	return out, err
+}
+
+func (s *Service) keepImported(in *acm.ImportCertificateInput) (*acm.ImportCertificateOutput, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	pair, err := tls.X509KeyPair(slices.Concat(in.Certificate, []byte("\n"), in.CertificateChain), in.PrivateKey)

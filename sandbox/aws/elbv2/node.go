@@ -1,6 +1,7 @@
 package elbv2
 
 import (
+	"crypto/tls"
 	"maps"
 	"net/netip"
 	"slices"
@@ -38,7 +39,9 @@ type node struct {
 	listeners  map[string]listenerDocument
 	attributes map[string]string
 	groups     map[string]*nodeGroup
-	stale      bool // listeners or attributes have changed since the last flush
+	trusted    map[string]trusted // trust stores, by ARN
+	renewed    []string           // certificates that are to be asked for again
+	stale      bool               // listeners, attributes, trust stores or certificates have changed since the last flush
 	removed    []string
 
 	// pushing serialises the calls to the data plane and guards what follows.
@@ -46,6 +49,7 @@ type node struct {
 	traffic Node
 	version uint64
 	closed  bool
+	shown   map[string]tls.Certificate // by ARN
 }
 
 // nodeGroup is a target group as one node knows it.
@@ -66,7 +70,7 @@ func (s *Service) addNode(lb *loadBalancer, v types.LoadBalancer, p placement) e
 	}
 	lb.nodes = append(lb.nodes, &node{
 		balancer: lb, zone: p.subnet.Zone, subnet: p.subnet.ID, networkInterface: id, address: address,
-		lanes: map[string]int{}, listeners: map[string]listenerDocument{}, groups: map[string]*nodeGroup{},
+		lanes: map[string]int{}, listeners: map[string]listenerDocument{}, groups: map[string]*nodeGroup{}, trusted: map[string]trusted{},
 		attributes: maps.Clone(lb.attributes), stale: true,
 	})
 	return nil
@@ -185,10 +189,10 @@ func (n *node) calls(s *Service) []func() {
 		n.stale = false
 		n.version++
 		config, certificates := s.nodeConfig(n)
+		renewed := n.renewed
+		n.renewed = nil
 		calls = append(calls, func() {
-			for i, l := range config.Listeners {
-				config.Listeners[i].Certificates = s.certificates(certificates[l.ARN])
-			}
+			n.show(s, &config, certificates, renewed)
 			if err := n.traffic.Apply(config); err != nil {
 				s.config.Log.Error("a load balancer node cannot serve what it was told", "loadBalancer", n.balancer.name, "zone", n.zone, "error", err)
 			}
@@ -201,6 +205,26 @@ func (n *node) calls(s *Service) []func() {
 	}
 	n.removed = nil
 	return calls
+}
+
+// show gives the listeners their certificates: those that the node has shown before, unless they are renewed.
+func (n *node) show(s *Service, config *dataplane.NodeConfig, certificates map[string][]string, renewed []string) {
+	before := n.shown
+	n.shown = map[string]tls.Certificate{}
+	for i, l := range config.Listeners {
+		for _, arn := range certificates[l.ARN] {
+			c, ok := before[arn]
+			if again, done := n.shown[arn]; done {
+				c, ok = again, true
+			} else if !ok || slices.Contains(renewed, arn) {
+				c, ok = s.certificate(arn)
+			}
+			if ok {
+				n.shown[arn] = c
+				config.Listeners[i].Certificates = append(config.Listeners[i].Certificates, c)
+			}
+		}
+	}
 }
 
 func (n *node) groupCalls(s *Service, arn string, g *nodeGroup) (calls []func()) {

@@ -2,7 +2,6 @@ package elbv2
 
 import (
 	"cmp"
-	"crypto/tls"
 	"slices"
 	"strconv"
 	"strings"
@@ -25,6 +24,7 @@ type listenerDocument struct {
 	alpn         []string
 	idle         time.Duration // tcp.idle_timeout.seconds; zero where there is none
 	attributes   map[string]string
+	mutual       *types.MutualAuthenticationAttributes
 	actions      []types.Action
 	rules        []types.Rule
 }
@@ -36,7 +36,7 @@ func (s *Service) listenerDocument(l *listener) listenerDocument {
 		protocol: dataplane.Protocol(v.Protocol), actions: v.DefaultActions,
 		alpn: alpnProtocols[alpnPolicy(v)], idle: seconds(l.attributes["tcp.idle_timeout.seconds"]),
 	}
-	d.attributes = l.attributes
+	d.attributes, d.mutual = l.attributes, v.MutualAuthentication
 	for _, c := range v.Certificates {
 		d.certificates = append(d.certificates, deref(c.CertificateArn))
 	}
@@ -65,10 +65,11 @@ func (d listenerDocument) groups() []string {
 func (s *Service) nodeConfig(n *node) (_ dataplane.NodeConfig, certificates map[string][]string) {
 	certificates = map[string][]string{}
 	config := dataplane.NodeConfig{Version: n.version, Attributes: balancerAttributes(n.attributes)}
+	n.distrust()
 	for _, d := range n.listeners {
 		l := dataplane.Listener{
 			ARN: d.arn, Port: d.port, Protocol: d.protocol, ALPN: d.alpn, FlowIdle: d.idle,
-			Default: s.gatedAction(d.actions),
+			Default: s.gatedAction(d.actions), Mutual: s.mutual(n, d),
 		}
 		certificates[d.arn] = d.certificates
 		if !n.balancer.application() {
@@ -102,16 +103,6 @@ func (d listenerDocument) headers(l *dataplane.Listener) {
 	l.WithoutServer = d.attributes["routing.http.response.server.enabled"] == "false"
 	l.TLSVersionHeader = d.attributes["routing.http.request.x_amzn_tls_version.header_name"]
 	l.TLSCipherHeader = d.attributes["routing.http.request.x_amzn_tls_cipher_suite.header_name"]
-}
-
-func (s *Service) certificates(arns []string) []tls.Certificate {
-	var list []tls.Certificate
-	for _, arn := range arns {
-		if c, ok := s.certificate(arn); ok {
-			list = append(list, c)
-		}
-	}
-	return list
 }
 
 func balancerAttributes(values map[string]string) dataplane.Attributes {

@@ -12,6 +12,7 @@ import (
 	elb "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
 	"github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
 
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/dataplane"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/eventual"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/wire"
 )
@@ -22,45 +23,46 @@ const maxRevokedEntries = 500_000 // per trust store
 type revocation struct {
 	shown  types.DescribeTrustStoreRevocation
 	object storedObject
+	list   *dataplane.Revocations
 }
 
-// countAuthorities reads a bundle of certificates in PEM, all of them of authorities.
-func countAuthorities(text []byte) (count int32, err error) {
+// parseAuthorities reads a bundle of certificates in PEM, all of them of authorities.
+func parseAuthorities(text []byte) (all []*x509.Certificate, err error) {
 	for rest := text; ; {
 		var block *pem.Block
 		if block, rest = pem.Decode(rest); block == nil {
 			if len(bytes.TrimSpace(rest)) > 0 {
-				return 0, errors.New("it holds something that is not PEM")
+				return nil, errors.New("it holds something that is not PEM")
 			}
 			break
 		}
 		certificate, err := x509.ParseCertificate(block.Bytes)
 		switch {
 		case block.Type != "CERTIFICATE":
-			return 0, fmt.Errorf("it holds a %.40s", block.Type)
+			return nil, fmt.Errorf("it holds a %.40s", block.Type)
 		case err != nil:
-			return 0, fmt.Errorf("certificate %d: %w", count+1, err)
+			return nil, fmt.Errorf("certificate %d: %w", len(all)+1, err)
 		case !certificate.IsCA:
-			return 0, fmt.Errorf("certificate %d is not that of an authority", count+1)
+			return nil, fmt.Errorf("certificate %d is not that of an authority", len(all)+1)
 		}
-		count++
+		all = append(all, certificate)
 	}
-	if count == 0 {
-		return 0, errors.New("it holds no certificate")
+	if len(all) == 0 {
+		return nil, errors.New("it holds no certificate")
 	}
-	return count, nil
+	return all, nil
 }
 
-// countRevoked reads a list of revoked certificates, in PEM or DER.
-func countRevoked(text []byte) (int64, error) {
+// parseRevoked reads a list of revoked certificates, in PEM or DER, and counts them.
+func parseRevoked(text []byte) (*dataplane.Revocations, int64, error) {
 	if block, _ := pem.Decode(text); block != nil {
 		text = block.Bytes
 	}
 	list, err := x509.ParseRevocationList(text)
 	if err != nil {
-		return 0, err
+		return nil, 0, err
 	}
-	return int64(len(list.RevokedCertificateEntries)), nil
+	return dataplane.NewRevocations(list), int64(len(list.RevokedCertificateEntries)), nil
 }
 
 // AddTrustStoreRevocations reads lists of revoked certificates from S3: all of them, or none if one cannot be.
@@ -91,6 +93,7 @@ func (s *Service) AddTrustStoreRevocations(r eventual.Reader, in *elb.AddTrustSt
 	}
 	v.TotalRevokedEntries = &total
 	t.value.Put(v)
+	s.changeTrustStore(t, "AddTrustStoreRevocations "+t.arn)
 	return out, nil
 }
 
@@ -129,10 +132,11 @@ func (s *Service) newRevocation(c types.RevocationContent) (revocation, error) {
 	if !ok {
 		return one, wire.Errorf("RevocationContentNotFound", "The revocation file s3://%s/%s was not found", one.object.Bucket, one.object.Key)
 	}
-	count, err := countRevoked(text)
+	list, count, err := parseRevoked(text)
 	if err != nil {
 		return one, wire.Errorf("InvalidRevocationContent", "The revocation file s3://%s/%s is not valid: %v", one.object.Bucket, one.object.Key, err)
 	}
+	one.list = list
 	one.shown = types.DescribeTrustStoreRevocation{RevocationType: types.RevocationTypeCrl, NumberOfRevokedEntries: &count}
 	return one, nil
 }
@@ -159,6 +163,7 @@ func (s *Service) RemoveTrustStoreRevocations(r eventual.Reader, in *elb.RemoveT
 		*v.TotalRevokedEntries += *one.shown.NumberOfRevokedEntries
 	}
 	t.value.Put(v)
+	s.changeTrustStore(t, "RemoveTrustStoreRevocations "+t.arn)
 	return &elb.RemoveTrustStoreRevocationsOutput{}, nil
 }
 

@@ -142,7 +142,9 @@ func (s *Service) Import(text json.RawMessage) error {
 		s.secrets[clientOf{one.Endpoint, one.Client}] = one.Secret
 	}
 	for _, one := range k.TrustStores {
-		s.restoreTrustStore(one)
+		if err := s.restoreTrustStore(one); err != nil {
+			return err
+		}
 	}
 	for _, one := range k.TargetGroups {
 		s.restoreGroup(one)
@@ -202,7 +204,7 @@ func (s *Service) restoreBalancer(one keptBalancer) *loadBalancer {
 	for _, n := range one.Nodes {
 		lb.nodes = append(lb.nodes, &node{
 			balancer: lb, zone: n.Zone, subnet: n.Subnet, networkInterface: n.Interface, address: n.Address,
-			lanes: map[string]int{}, listeners: map[string]listenerDocument{}, groups: map[string]*nodeGroup{},
+			lanes: map[string]int{}, listeners: map[string]listenerDocument{}, groups: map[string]*nodeGroup{}, trusted: map[string]trusted{},
 			attributes: maps.Clone(lb.attributes), stale: true,
 		})
 	}

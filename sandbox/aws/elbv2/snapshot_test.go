@@ -1,6 +1,7 @@
 package elbv2
 
 import (
+	"crypto/x509"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/dataplane/certtest"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/eventual"
 )
 
@@ -24,8 +26,13 @@ func TestTrustStoresAndCapacityAreKept(t *testing.T) {
 			t.Fatal(err)
 		}
 		id := int64(1)
-		one := &trustStore{arn: a.Service.arn("truststore/ca/1"), name: "ca", tags: map[string]string{"a": "b"}, added: 2, bundle: storedObject{"bucket", "key", ""}, revocations: map[int64]revocation{
-			id: {types.DescribeTrustStoreRevocation{RevocationId: &id, NumberOfRevokedEntries: new(int64(3))}, storedObject{"bucket", "list", "2"}},
+		root := certtest.New(t, "root")
+		list, count, err := parseRevoked(root.Revoke(root.Client("revoked").Leaf))
+		if err != nil {
+			t.Fatal(err)
+		}
+		one := &trustStore{arn: a.Service.arn("truststore/ca/1"), name: "ca", tags: map[string]string{"a": "b"}, added: 2, bundle: storedObject{"bucket", "key", ""}, authorities: []*x509.Certificate{root.Certificate}, revocations: map[int64]revocation{
+			id: {types.DescribeTrustStoreRevocation{RevocationId: &id, NumberOfRevokedEntries: &count}, storedObject{"bucket", "list", "2"}, list},
 		}}
 		one.value = eventual.New(a.model, "truststore/ca", types.TrustStore{Name: new("ca"), TrustStoreArn: &one.arn, Status: types.TrustStoreStatusCreating})
 		a.trustStores[one.arn] = one
@@ -53,6 +60,9 @@ func TestTrustStoresAndCapacityAreKept(t *testing.T) {
 		synctest.Wait()
 		if got := b.balancers[lb].capacity.state; got != types.CapacityReservationStateEnumProvisioned {
 			t.Errorf("the restored reservation is %s", got)
+		}
+		if b.trustStores[one.arn].holds.store == nil {
+			t.Error("the restored trust store holds nothing")
 		}
 		if got := b.trustStores[one.arn].value.Get().Status; got != types.TrustStoreStatusActive {
 			t.Errorf("the restored trust store is %s", got)

@@ -2,6 +2,7 @@ package elbv2
 
 import (
 	"cmp"
+	"crypto/x509"
 	"fmt"
 	"regexp"
 	"slices"
@@ -15,8 +16,6 @@ import (
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/wire"
 )
 
-// Trust stores are kept and shown with what listeners say of client certificates. No connection is asked for one.
-
 const maxTrustStores = 20
 
 var trustStoreName = regexp.MustCompile(`^([a-zA-Z0-9]+-)*[a-zA-Z0-9]+$`)
@@ -29,9 +28,12 @@ type trustStore struct {
 	tags  map[string]string
 	// formerly is what readers may still see of the tags.
 	formerly former
-	// bundle is where the certificates were read; revocations are the lists that were added, by their ids.
+	// bundle is where the certificates were read; revocations are the lists that were added, by their ids. What has become of the objects since
+	// they were read does not matter.
 	bundle      storedObject
+	authorities []*x509.Certificate
 	revocations map[int64]revocation
+	holds       trusted
 	// added counts the lists that were ever added.
 	added int64
 }
@@ -54,7 +56,8 @@ func (s *Service) object(o storedObject) ([]byte, bool) {
 // CreateTrustStore reads the certificates of authorities from S3. The trust store can be used when it is active.
 func (s *Service) CreateTrustStore(_ eventual.Reader, in *elb.CreateTrustStoreInput) (*elb.CreateTrustStoreOutput, error) {
 	bundle := storedObject{deref(in.CaCertificatesBundleS3Bucket), deref(in.CaCertificatesBundleS3Key), deref(in.CaCertificatesBundleS3ObjectVersion)}
-	count, broken := s.authorities(bundle)
+	certificates, broken := s.authorities(bundle)
+	count := int32(len(certificates))
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	name := deref(in.Name)
@@ -76,7 +79,8 @@ func (s *Service) CreateTrustStore(_ eventual.Reader, in *elb.CreateTrustStoreIn
 	if len(s.trustStores) >= maxTrustStores {
 		return nil, wire.Errorf("TooManyTrustStores", "The maximum number of trust stores, %d, has been reached", maxTrustStores)
 	}
-	t := &trustStore{arn: s.arn("truststore/" + name + "/" + s.config.IDs.Hex(16, "truststore", name)), name: name, tags: tags, bundle: bundle, revocations: map[int64]revocation{}}
+	t := &trustStore{arn: s.arn("truststore/" + name + "/" + s.config.IDs.Hex(16, "truststore", name)), name: name, tags: tags, bundle: bundle, authorities: certificates, revocations: map[int64]revocation{}}
+	t.renew()
 	v := types.TrustStore{
 		Name: new(name), TrustStoreArn: new(t.arn), Status: types.TrustStoreStatusCreating, NumberOfCaCertificates: &count, TotalRevokedEntries: new(int64(0)),
 	}
@@ -96,20 +100,20 @@ func (s *Service) makeReady(t *trustStore) {
 	})
 }
 
-// authorities reads a bundle and counts its certificates. It must be called without the lock: a bundle can be megabytes.
-func (s *Service) authorities(bundle storedObject) (int32, error) {
+// authorities reads a bundle of certificates. It must be called without the lock: a bundle can be megabytes.
+func (s *Service) authorities(bundle storedObject) ([]*x509.Certificate, error) {
 	if bundle.Bucket == "" || bundle.Key == "" {
-		return 0, wire.Errorf("ValidationError", "The S3 bucket and the S3 key of the CA certificates bundle must be specified")
+		return nil, wire.Errorf("ValidationError", "The S3 bucket and the S3 key of the CA certificates bundle must be specified")
 	}
 	text, ok := s.object(bundle)
 	if !ok {
-		return 0, wire.Errorf("CaCertificatesBundleNotFound", "The CA certificates bundle s3://%s/%s was not found", bundle.Bucket, bundle.Key)
+		return nil, wire.Errorf("CaCertificatesBundleNotFound", "The CA certificates bundle s3://%s/%s was not found", bundle.Bucket, bundle.Key)
 	}
-	count, err := countAuthorities(text)
+	certificates, err := parseAuthorities(text)
 	if err != nil {
-		return 0, wire.Errorf("InvalidCaCertificatesBundle", "The CA certificates bundle s3://%s/%s is not valid: %v", bundle.Bucket, bundle.Key, err)
+		return nil, wire.Errorf("InvalidCaCertificatesBundle", "The CA certificates bundle s3://%s/%s is not valid: %v", bundle.Bucket, bundle.Key, err)
 	}
-	return count, nil
+	return certificates, nil
 }
 
 // trustStore finds the trust store that a request is about.
@@ -129,7 +133,8 @@ func (s *Service) trustStore(r eventual.Reader, arn *string) (*trustStore, error
 // ModifyTrustStore replaces the certificates of a trust store.
 func (s *Service) ModifyTrustStore(r eventual.Reader, in *elb.ModifyTrustStoreInput) (*elb.ModifyTrustStoreOutput, error) {
 	bundle := storedObject{deref(in.CaCertificatesBundleS3Bucket), deref(in.CaCertificatesBundleS3Key), deref(in.CaCertificatesBundleS3ObjectVersion)}
-	count, broken := s.authorities(bundle)
+	certificates, broken := s.authorities(bundle)
+	count := int32(len(certificates))
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	t, err := s.trustStore(r, in.TrustStoreArn)
@@ -139,10 +144,11 @@ func (s *Service) ModifyTrustStore(r eventual.Reader, in *elb.ModifyTrustStoreIn
 	if broken != nil {
 		return nil, broken
 	}
-	t.bundle = bundle
+	t.bundle, t.authorities = bundle, certificates
 	v := t.value.Get()
 	v.NumberOfCaCertificates = &count
 	t.value.Put(v)
+	s.changeTrustStore(t, "ModifyTrustStore "+t.arn)
 	return &elb.ModifyTrustStoreOutput{TrustStores: []types.TrustStore{v}}, nil
 }
 
