@@ -65,8 +65,8 @@ func (b *lockedBuffer) String() string {
 	return b.buffer.String()
 }
 
-// newFuzzWorld starts a node with both kinds of stickiness, rules of each kind, and an echoing target.
-func newFuzzWorld(f *testing.F) fuzzWorld {
+// fuzzNode is a node with one group, g, of one target that is healthy, and what it logs.
+func fuzzNode(f *testing.F, g Group, c NodeConfig, serve func(net.Listener)) (*Node, *lockedBuffer) {
 	f.Helper()
 	log := &lockedBuffer{}
 	healthy := make(chan struct{}, 10)
@@ -78,17 +78,27 @@ func newFuzzWorld(f *testing.F) fuzzWorld {
 			}
 		},
 	})
-	f.Cleanup(node.Close)
 	target := Target{Address: address(), Port: 8080}
 	l, err := net.Listen("tcp", target.Address.String()+":8080")
 	if err != nil {
 		f.Fatal(err)
 	}
-	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) })}
-	go func() { _ = server.Serve(l) }()
-	f.Cleanup(func() { _ = server.Close() })
-	node.ApplyGroup(Group{ARN: "g", Protocol: HTTP, Stickiness: time.Hour})
+	var served sync.WaitGroup
+	served.Go(func() { serve(l) })
+	f.Cleanup(func() { node.Close(); _ = l.Close(); served.Wait() })
+	g.ARN, g.Protocol = "g", HTTP
+	node.ApplyGroup(g)
 	node.ApplyTargets("g", TargetSet{Targets: []Target{target}})
+	if err := node.Apply(c); err != nil {
+		f.Fatal(err)
+	}
+	<-healthy
+	return node, log
+}
+
+// newFuzzWorld starts a node with both kinds of stickiness, rules of each kind, and an echoing target.
+func newFuzzWorld(f *testing.F) fuzzWorld {
+	f.Helper()
 	forward := Action{Forward: &Forward{Groups: []WeightedGroup{{"g", 1}, {"g2", 0}}, Stickiness: time.Hour}}
 	var rules []Rule
 	for i, c := range []Condition{
@@ -97,9 +107,9 @@ func newFuzzWorld(f *testing.F) fuzzWorld {
 	} {
 		rules = append(rules, Rule{Priority: i + 1, Conditions: []Condition{c}, Action: Action{Redirect: &Redirect{Query: "#{query}", Status: 302}}})
 	}
-	if err := node.Apply(NodeConfig{Listeners: []Listener{{Port: 8080, Protocol: HTTP, Rules: rules, Default: forward}}}); err != nil {
-		f.Fatal(err)
-	}
-	<-healthy
+	echo := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) })}
+	f.Cleanup(func() { _ = echo.Close() })
+	node, log := fuzzNode(f, Group{Stickiness: time.Hour}, NodeConfig{Listeners: []Listener{{Port: 8080, Protocol: HTTP, Rules: rules, Default: forward}}},
+		func(l net.Listener) { _ = echo.Serve(l) })
 	return fuzzWorld{node.config.Address.String() + ":8080", log}
 }

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -199,31 +198,20 @@ func FuzzProxy(f *testing.F) {
 // newProxyWorld starts a node with little patience, and a witness behind it that has passed its only health check.
 func newProxyWorld(f *testing.F) (*witness, *Node, *lockedBuffer) {
 	f.Helper()
-	log, w := &lockedBuffer{}, &witness{reply: []byte("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")}
-	healthy := make(chan struct{}, 10)
-	node := NewNode(Config{
-		LoadBalancer: "app/fuzz", Address: address(), Log: slog.New(slog.NewTextHandler(log, nil)),
-		Health: func(c HealthChange) {
-			if c.State == Healthy {
-				healthy <- struct{}{}
-			}
-		},
-	})
-	f.Cleanup(node.Close)
-	target := Target{Address: address(), Port: 8080}
-	l, err := net.Listen("tcp", target.Address.String()+":8080")
-	if err != nil {
-		f.Fatal(err)
-	}
-	var all sync.WaitGroup
-	all.Go(func() {
+	const fine = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+	w := &witness{reply: []byte(fine)}
+	node, log := fuzzNode(f, Group{HealthCheck: HealthCheck{Interval: time.Hour}}, NodeConfig{Attributes: Attributes{IdleTimeout: 50 * time.Millisecond},
+		Listeners: []Listener{{Port: 8080, Protocol: HTTP, Default: Action{Forward: &Forward{Groups: []WeightedGroup{{"g", 1}}}}}},
+	}, func(l net.Listener) {
+		var all sync.WaitGroup
+		defer all.Wait()
 		for check := true; ; check = false {
 			conn, err := l.Accept()
 			if errors.Is(err, net.ErrClosed) {
 				return
 			}
 			if check {
-				_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+				_, _ = io.WriteString(conn, fine)
 				_, _ = io.Copy(io.Discard, conn)
 				_ = conn.Close()
 				continue
@@ -231,14 +219,6 @@ func newProxyWorld(f *testing.F) (*witness, *Node, *lockedBuffer) {
 			all.Go(func() { w.serve(conn) })
 		}
 	})
-	f.Cleanup(func() { node.Close(); _ = l.Close(); all.Wait() })
-	node.ApplyGroup(Group{ARN: "g", Protocol: HTTP, HealthCheck: HealthCheck{Interval: time.Hour}})
-	node.ApplyTargets("g", TargetSet{Targets: []Target{target}})
-	if err := node.Apply(NodeConfig{Attributes: Attributes{IdleTimeout: 50 * time.Millisecond},
-		Listeners: []Listener{{Port: 8080, Protocol: HTTP, Default: Action{Forward: &Forward{Groups: []WeightedGroup{{"g", 1}}}}}}}); err != nil {
-		f.Fatal(err)
-	}
-	<-healthy
 	return w, node, log
 }
 
