@@ -53,7 +53,7 @@ func (f *Firewall) forget(asked map[types.NamespacedName]wish) {
 func (f *Firewall) disturb(grants []plan.Grant) {
 	for _, id := range groupsOf(grants) {
 		if state := f.groups[id]; state != nil {
-			state.clean = false
+			state.doubt()
 		}
 	}
 }

@@ -103,6 +103,22 @@ type groupState struct {
 	clean      bool
 	cleanSince time.Time
 	doubtful   time.Time
+	// kept are the bindings for whose sake rules were kept at the last read, by the version of what they asked for,
+	// and keeps is how many reads in a row have kept some.
+	kept  map[types.NamespacedName]int
+	keeps int
+}
+
+// doubt has the group looked at again.
+func (g *groupState) doubt() { g.clean, g.keeps = false, 0 }
+
+// believed is how long a clean group is not read. A binding that can never be served keeps its rules for ever: the
+// reads that find them still kept come ever more seldom.
+func (g *groupState) believed(recheck time.Duration) time.Duration {
+	if g.keeps == 0 {
+		return ruleAge
+	}
+	return min(recheck<<min(g.keeps-1, 16), ruleAge)
 }
 
 // grants says that everything that is wanted has been found or made.
@@ -192,7 +208,8 @@ func (f *Firewall) authorize(ctx context.Context, id string, wanted []model.Perm
 	if state.grants(wanted) || !state.retry.due(f.Now()) && slices.Equal(state.tried, wanted) {
 		return nil
 	}
-	state.clean, state.heldSince, state.held = false, time.Time{}, nil
+	state.doubt()
+	state.heldSince, state.held = time.Time{}, nil
 	state.tried, state.isGranted = wanted, false
 	change, err := f.changeOf(ctx, id, false)
 	if err == nil {
@@ -228,9 +245,13 @@ func (f *Firewall) revoke(ctx context.Context, id string) error {
 		return nil
 	}
 	if !state.heldSince.IsZero() && !slices.Equal(state.held, wanted) {
-		state.clean, state.held, state.heldSince = false, nil, time.Time{}
+		state.doubt()
+		state.held, state.heldSince = nil, time.Time{}
 	}
-	if state.clean && f.Now().Sub(state.cleanSince) < ruleAge {
+	if state.clean && state.keeps > 0 && f.heardOf(state.kept) {
+		state.doubt()
+	}
+	if state.clean && f.Now().Sub(state.cleanSince) < state.believed(f.Settings.Recheck) {
 		return nil
 	}
 	change, err := f.changeOf(ctx, id, true)
@@ -240,8 +261,11 @@ func (f *Firewall) revoke(ctx context.Context, id string) error {
 	}
 	if err == nil {
 		err = f.apply(ctx, change)
-		state.clean = err == nil && change.Held && len(change.Revoke) == 0 && !change.Waits && len(change.Kept) == 0 && !f.Now().Before(state.doubtful)
+		state.clean = err == nil && change.Held && len(change.Revoke) == 0 && !change.Waits && !f.Now().Before(state.doubtful)
 		state.cleanSince = f.Now()
+		if state.keeps++; len(change.Kept) == 0 || !state.clean {
+			state.keeps = 0
+		}
 	}
 	if len(change.Authorize) > 0 { // somebody took it away
 		state.isGranted, state.held, state.heldSince = err == nil, nil, time.Time{}
@@ -269,7 +293,7 @@ func (f *Firewall) changeOf(ctx context.Context, id string, revocable bool) (pla
 	if len(change.Revoke) == 0 {
 		return change, nil
 	}
-	if snapshot.Unheard, err = f.unheard(ctx); err != nil {
+	if snapshot.Unheard, state.kept, err = f.unheard(ctx); err != nil {
 		return plan.Change{}, err
 	}
 	return plan.Plan(snapshot)[0], nil
@@ -312,26 +336,43 @@ func (f *Firewall) allGrants() []plan.Grant {
 }
 
 // unheard is what bindings ask for that the firewall does not know enough of: nothing, too little, or what they asked
-// for before. The wishes are looked at after the list, since they may have changed meanwhile.
-func (f *Firewall) unheard(ctx context.Context) ([]model.Permission, error) {
+// for before. The wishes are looked at after the list, since they may have changed meanwhile. By says whose that is,
+// and of which version, 0 when the binding has not asked.
+func (f *Firewall) unheard(ctx context.Context) (all []model.Permission, by map[types.NamespacedName]int, err error) {
 	expected, err := f.Expected(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("cannot list the bindings with networking: %w", err)
+		return nil, nil, fmt.Errorf("cannot list the bindings with networking: %w", err)
 	}
 	asked := f.wishes.asked()
-	var all []model.Permission
+	by = map[types.NamespacedName]int{}
 	for key, want := range expected {
-		at, w := f.bindings[key], asked[key]
-		if at == nil || at.err != nil || at.version != w.version || !equality.Semantic.DeepEqual(want.Rules, w.want.Rules) {
-			all = append(all, anywhere(want)...)
+		if w := asked[key]; !f.known(key, w) || !equality.Semantic.DeepEqual(want.Rules, w.want.Rules) {
+			all, by[key] = append(all, anywhere(want)...), w.version
 		}
 	}
 	for key, w := range asked {
 		if at := f.bindings[key]; at == nil || at.version != w.version {
-			all = append(all, anywhere(w.want)...)
+			all, by[key] = append(all, anywhere(w.want)...), w.version
 		}
 	}
-	return all, nil
+	return all, by, nil
+}
+
+// known says that what a binding asks for was found completely.
+func (f *Firewall) known(key types.NamespacedName, w wish) bool {
+	at := f.bindings[key]
+	return at != nil && at.err == nil && at.version == w.version
+}
+
+// heardOf says that one of these bindings asks for something else than it did, or is known by now.
+func (f *Firewall) heardOf(unheard map[types.NamespacedName]int) bool {
+	asked := f.wishes.asked()
+	for key, version := range unheard {
+		if w := asked[key]; w.version != version || version > 0 && f.known(key, w) {
+			return true
+		}
+	}
+	return false
 }
 
 // next is how long to sleep when nobody asks for anything, after a pass that began at a time.

@@ -280,11 +280,35 @@ func TestABindingThatCannotBeServedKeepsOnlyItsOwn(t *testing.T) {
 	y.must(y.allow(web, 9090))
 	y.tidied(7070, 8080, 9090, 9090)
 	y.expected[broken] = y.networking(6060)
+	y.later(10 * time.Minute) // nobody says that it has changed: a later look finds out
 	y.tidied(9090, 9090)
 	if err := y.allow(broken, 6060); err != nil {
 		t.Error(err)
 	}
 	y.tidied(6060, 9090)
+}
+
+// Rules that are kept for a binding that is never served are looked at ever more seldom, and at once when it is.
+func TestKeptRulesAreLookedAtEverMoreSeldom(t *testing.T) {
+	y := newYard(t)
+	broken := types.NamespacedName{Namespace: "shop", Name: "broken"}
+	y.expected = map[types.NamespacedName]binding.Networking{web: y.networking(8080), broken: y.networking(7070)}
+	y.must(y.allow(broken, 7070))
+	y.must(y.allow(web, 8080))
+	y.takeOver() // broken cannot be served any more, and this process has never heard of it
+	y.must(y.allow(web, 8080))
+	y.tidied(7070, 7070, 7070, 8080, 8080, 8080)
+	before := y.calls("DescribeSecurityGroups")
+	for range 360 { // an hour
+		y.later(firewall.DefaultRecheck)
+		y.must(y.firewall.Tidy(t.Context()))
+	}
+	if n := y.calls("DescribeSecurityGroups") - before; n < 6 || n > 15 {
+		t.Errorf("the group was read %d times in an hour", n)
+	}
+	y.expected[broken] = y.networking(8080)
+	y.must(y.allow(broken, 8080))
+	y.tidied(8080, 8080)
 }
 
 func TestAtTheLimitNothingIsRevokedToMakeRoom(t *testing.T) {
