@@ -108,7 +108,7 @@ func TestEveryRequestIsSentAndCounted(t *testing.T) {
 		t.Errorf("the nodes do not take turns: %d and %d", a, b)
 	}
 	v1 := r.Versions["v1"]
-	if v1.Answered != 300 || r.Versions["v2"].Answered != 300 || v1.First.Before(r.Started) || v1.Last.Sub(v1.First) < time.Second || v1.Last.After(r.Ended) {
+	if v1.Answered != 300 || r.Versions["v2"].Answered != 300 || v1.First.Before(r.Started) || !v1.First.Before(v1.Last) || v1.Last.After(r.Ended) {
 		t.Errorf("versions %+v", r.Versions)
 	}
 	if len(r.Seconds) != 2 || r.Seconds[0].Sent != 500 || r.Seconds[1].Versions["v1"] != 50 {
@@ -117,7 +117,7 @@ func TestEveryRequestIsSentAndCounted(t *testing.T) {
 	if s := max(r.Seconds[0].Slowest, r.Seconds[1].Slowest); s != r.Latency.Max {
 		t.Errorf("the slowest request of a second took %v ms, that of the run %v ms", s, r.Latency.Max)
 	}
-	if r.Connections.Opened > 50 { // a busy machine may make it end some for the sake of the other node
+	if r.Connections.Opened > 150 { // on a busy machine it ends some for the sake of the other node
 		t.Errorf("connections are not kept: %+v", r.Connections)
 	}
 	if _, err := json.Marshal(r); err != nil {
@@ -199,7 +199,11 @@ func TestFailuresByKind(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			to := c.serve(t)
-			r := run(t, Config{Rate: 100, Duration: 50 * time.Millisecond, Resolve: at(to), Timeout: 200 * time.Millisecond, KeepFailures: 3})
+			timeout := 10 * time.Second
+			if c.kind == Timeout {
+				timeout = 300 * time.Millisecond
+			}
+			r := run(t, Config{Rate: 100, Duration: 50 * time.Millisecond, Resolve: at(to), Timeout: timeout, KeepFailures: 3})
 			if r.Failed != 5 || r.Errors[c.kind] != 5 || len(r.Failures) != 3 {
 				t.Fatalf("got %+v", r)
 			}
@@ -289,24 +293,21 @@ func TestAddressesAreLookedUpAgain(t *testing.T) {
 			}
 		}
 	}
-	moved := until("requests to the new address", func(r Result) bool { return r.Nodes[two].Sent > 0 }).Nodes[one]
-	kept := until("requests on old connections", func(r Result) bool { return r.Nodes[one].Sent >= moved.Sent+20 }).Nodes[one]
-	if kept.Opened != moved.Opened || kept.Opened == 0 {
-		t.Errorf("%d connections were opened to an address that is no longer told", kept.Opened-moved.Opened)
-	}
-	ending.Store(true)
-	var last Node
-	until("no requests to the old address", func(r Result) bool {
-		still := r.Nodes[one] != last || r.Nodes[two].Sent < 40
-		last = r.Nodes[one]
-		return !still && last.Sent > kept.Sent
+	kept := until("requests to the new address", func(r Result) bool { return r.Nodes[two].Sent > 0 }).Nodes[one]
+	until("requests on old connections, and no new ones", func(r Result) bool {
+		if n := r.Nodes[one]; n.Opened != kept.Opened { // requests that were under way count when they are answered
+			kept = n
+		}
+		return r.Nodes[one].Sent >= kept.Sent+20
 	})
-	sent := g.Snapshot().Nodes[two].Sent
-	until("more to the new one", func(r Result) bool { return r.Nodes[two].Sent >= sent+40 })
+	ending.Store(true)
+	ended := g.Snapshot()
+	most := ended.Nodes[one].Sent + 2*kept.Opened // each connection may have a request under way, and take another before it is told
+	until("more to the new one", func(r Result) bool { return r.Nodes[two].Sent >= ended.Nodes[two].Sent+2*kept.Opened+40 })
 	cancel()
 	r := <-done
-	if r.Failed != 0 || r.FailedLookups != 1 || r.Nodes[one].Opened != moved.Opened || r.Nodes[one].Sent > last.Sent+1 || r.Ended.IsZero() {
-		t.Fatalf("got %+v, the old address had %+v", r, last)
+	if r.Failed != 0 || r.FailedLookups != 1 || r.Nodes[one].Opened != kept.Opened || r.Nodes[one].Sent > most || r.Ended.IsZero() {
+		t.Fatalf("got %+v, the old address had %+v when it began to end connections", r, ended.Nodes[one])
 	}
 }
 
@@ -323,32 +324,36 @@ func TestEndOfContextWaitsForAnswers(t *testing.T) {
 
 // TestConnectionsAreBounded: many more addresses than connections, and each is still served.
 func TestConnectionsAreBounded(t *testing.T) {
-	var open, most atomic.Int64
+	var busy, most atomic.Int64
+	release := make(chan struct{})
 	var addresses []netip.AddrPort
 	for range 6 {
-		s := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
-		s.Config.ConnState = func(_ net.Conn, state http.ConnState) {
-			switch state {
-			case http.StateNew:
-				most.Store(max(most.Load(), open.Add(1)))
-			case http.StateClosed:
-				open.Add(-1)
-			}
-		}
-		s.Start()
-		t.Cleanup(s.Close)
-		addresses = append(addresses, netip.MustParseAddrPort(s.Listener.Addr().String()))
+		addresses = append(addresses, serve(t, func(http.ResponseWriter, *http.Request) {
+			most.Store(max(most.Load(), busy.Add(1)))
+			<-release
+			busy.Add(-1)
+		}))
 	}
-	r := run(t, Config{Rate: 300, Duration: 200 * time.Millisecond, Resolve: at(addresses...), Connections: 2})
-	if r.Failed != 0 || r.Saturation.Unsent != 0 {
-		t.Fatalf("got %+v", r)
+	g, err := New(Config{Rate: 300, Duration: 200 * time.Millisecond, Resolve: at(addresses...), Connections: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		defer close(release)
+		for t.Context().Err() == nil && g.Snapshot().Saturation.Delayed < 20 {
+			time.Sleep(time.Millisecond)
+		}
+	}()
+	r, err := g.Run(t.Context())
+	if err != nil || r.Failed != 0 || r.Saturation.Unsent != 0 {
+		t.Fatalf("got %+v, %v", r, err)
 	}
 	for _, a := range addresses {
 		if r.Nodes[a].Sent != 10 {
 			t.Errorf("%s got %d requests, its turn came 10 times", a, r.Nodes[a].Sent)
 		}
 	}
-	if n := most.Load(); n > 4 { // the servers may notice a closed connection a little later
+	if n := most.Load(); n > 2 {
 		t.Errorf("%d connections at once", n)
 	}
 }
