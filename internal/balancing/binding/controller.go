@@ -19,10 +19,12 @@ import (
 	elbv2 "github.com/lockstep-delivery/lockstep/api/elbv2/v1beta1"
 	"github.com/lockstep-delivery/lockstep/internal/balancing/binding/plan"
 	"github.com/lockstep-delivery/lockstep/internal/cloud"
+	"github.com/lockstep-delivery/lockstep/internal/kube"
 )
 
 // Reconcile makes one pass over a binding: observe, plan, act.
 func (c *Controller) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
+	kube.CountPass("targetgroupbinding", request.NamespacedName)
 	b := &elbv2.TargetGroupBinding{}
 	if err := c.Client.Get(ctx, request.NamespacedName, b); err != nil {
 		if apierrors.IsNotFound(err) {

@@ -34,6 +34,7 @@ import (
 	"github.com/lockstep-delivery/lockstep/internal/balancing/model"
 	"github.com/lockstep-delivery/lockstep/internal/balancing/plan"
 	"github.com/lockstep-delivery/lockstep/internal/cloud"
+	"github.com/lockstep-delivery/lockstep/internal/kube"
 )
 
 // Cloud is what the controller needs of the cloud room; *cloud.Cloud has it.
@@ -121,6 +122,7 @@ type Controller struct {
 // Reconcile makes one pass over an Ingress.
 func (c *Controller) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
 	key := request.NamespacedName
+	kube.CountPass(c.Name, key)
 	object := &networkingv1.Ingress{}
 	if err := c.client.Get(ctx, key, object); err != nil {
 		if apierrors.IsNotFound(err) {
