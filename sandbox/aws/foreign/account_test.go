@@ -9,17 +9,21 @@ import (
 
 	"github.com/lockstep-delivery/lockstep/sandbox/address"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws"
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/ec2"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/policy"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/profile"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/sts"
 )
 
 // settings are what the account of a script has other than the rest: traffic for those that wait for the health of a
-// target, delays for those that wait for a state.
+// target, delays for those that wait for a state, room for more networks than a page shows.
 var settings = map[string]func(*testing.T, *aws.Config){
 	"elbv2":   withTraffic,
 	"waiters": withDelays,
+	"ec2":     withRoom,
 }
+
+func withRoom(_ *testing.T, c *aws.Config) { c.EC2Quotas = ec2.Quotas{VPCs: 20, InternetGateways: 20} }
 
 func withTraffic(t *testing.T, c *aws.Config) {
 	vpc, err := address.Claim()

@@ -2,7 +2,7 @@
 
 import unittest
 
-from account import ACCOUNT, Account, client
+from account import ACCOUNT, Account, client, want_all_used
 
 ec2 = client("ec2")
 VPC = ec2.describe_vpcs()["Vpcs"][0]["VpcId"]
@@ -61,12 +61,27 @@ class Network(EC2):
         self.refused("InvalidPaginationToken", ec2.describe_subnets, MaxResults=5, NextToken="!")
 
     def test_every_list_comes_in_pages(self):
-        for operation, key in (
-            ("describe_vpcs", "Vpcs"), ("describe_route_tables", "RouteTables"), ("describe_internet_gateways", "InternetGateways"),
-            ("describe_network_interfaces", "NetworkInterfaces"), ("describe_instance_status", "InstanceStatuses"), ("describe_instances", "Reservations"),
+        """Six of everything are two pages of the smallest size."""
+        for i in range(6):
+            vpc = ec2.create_vpc(CidrBlock="10.%d.0.0/16" % (210 + i))["Vpc"]["VpcId"]
+            self.addCleanup(ec2.delete_vpc, VpcId=vpc)
+            gateway = ec2.create_internet_gateway()["InternetGateway"]["InternetGatewayId"]
+            self.addCleanup(ec2.delete_internet_gateway, InternetGatewayId=gateway)
+            face = ec2.create_network_interface(SubnetId=SUBNETS[0]["SubnetId"])["NetworkInterface"]["NetworkInterfaceId"]
+            self.addCleanup(ec2.delete_network_interface, NetworkInterfaceId=face)
+            prefixes = ec2.create_managed_prefix_list(
+                PrefixListName="page-%d" % i, MaxEntries=6, AddressFamily="IPv4", Entries=[{"Cidr": "10.%d.0.0/16" % j} for j in range(6)]
+            )["PrefixList"]["PrefixListId"]
+            self.addCleanup(ec2.delete_managed_prefix_list, PrefixListId=prefixes)
+            ec2.create_tags(Resources=[vpc], Tags=tags(page=str(i)))
+        for operation, key, parameters in (
+            ("describe_vpcs", "Vpcs", {}), ("describe_route_tables", "RouteTables", {}), ("describe_internet_gateways", "InternetGateways", {}),
+            ("describe_network_interfaces", "NetworkInterfaces", {}), ("describe_instance_status", "InstanceStatuses", {}),
+            ("describe_instances", "Reservations", {}), ("describe_managed_prefix_lists", "PrefixLists", {}),
+            ("get_managed_prefix_list_entries", "Entries", {"PrefixListId": prefixes}), ("describe_tags", "Tags", {"Filters": filters(key="page")}),
         ):
             with self.subTest(operation):
-                self.assertEqual(self.pages(ec2, operation, key, 5), getattr(ec2, operation)()[key])
+                self.assertEqual(self.pages(ec2, operation, key, 5, **parameters), getattr(ec2, operation)(**parameters)[key])
 
     def test_routes(self):
         tables = ec2.describe_route_tables(Filters=filters(vpc_id=VPC))["RouteTables"]
@@ -378,6 +393,10 @@ class AccountAttributes(EC2):
         found = {a["AttributeName"]: [v["AttributeValue"] for v in a["AttributeValues"]] for a in ec2.describe_account_attributes()["AccountAttributes"]}
         self.assertEqual(found["supported-platforms"], ["VPC"])
         self.assertIn("default-vpc", found)
+
+
+def tearDownModule():
+    want_all_used(ec2)
 
 
 if __name__ == "__main__":

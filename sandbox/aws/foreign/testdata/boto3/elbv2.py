@@ -7,7 +7,7 @@ import threading
 import unittest
 import urllib.request
 
-from account import ENDPOINT, Account, admin, client
+from account import ENDPOINT, Account, admin, client, want_all_used
 
 # Certificates made for this run: of a server with its key, of an authority, and the list of what that has revoked.
 CERTIFICATES = pathlib.Path(os.environ["CERTIFICATES"])
@@ -236,16 +236,19 @@ class Listeners(Balancing):
         elb.remove_trust_store_revocations(TrustStoreArn=stores[0], RevocationIds=ids)
         self.refused(elb.exceptions.RevocationIdNotFoundException, elb.remove_trust_store_revocations, TrustStoreArn=stores[0], RevocationIds=ids)
 
-        arn = self.listener(
-            self.balancer("mutual"), 443, "HTTPS", Certificates=[{"CertificateArn": self.certificate()}],
-            MutualAuthentication={"Mode": "verify", "TrustStoreArn": stores[0]},
+        balancer, secured = self.balancer("mutual"), [{"CertificateArn": self.certificate()}]
+        arn, other = (
+            self.listener(balancer, port, "HTTPS", Certificates=secured, MutualAuthentication={"Mode": "verify", "TrustStoreArn": stores[0]})
+            for port in (443, 8443)
         )
-        self.assertEqual([a["ResourceArn"] for a in self.pages(elb, "describe_trust_store_associations", "TrustStoreAssociations", TrustStoreArn=stores[0])], [arn])
+        associated = [a["ResourceArn"] for a in self.pages(elb, "describe_trust_store_associations", "TrustStoreAssociations", TrustStoreArn=stores[0])]
+        self.assertEqual(sorted(associated), sorted([arn, other]))
         self.refused(elb.exceptions.TrustStoreInUseException, elb.delete_trust_store, TrustStoreArn=stores[0])
         if hasattr(elb, "delete_shared_trust_store_association"):
             self.refused(elb.exceptions.ResourceNotFoundException, elb.get_resource_policy, ResourceArn=stores[0])
             self.refused(elb.exceptions.DeleteAssociationSameAccountException, elb.delete_shared_trust_store_association, TrustStoreArn=stores[0], ResourceArn=arn)
-        elb.modify_listener(ListenerArn=arn, MutualAuthentication={"Mode": "off"})
+        for each in (arn, other):
+            elb.modify_listener(ListenerArn=each, MutualAuthentication={"Mode": "off"})
         elb.modify_trust_store(TrustStoreArn=stores[1], **where)
         for each in stores:
             elb.delete_trust_store(TrustStoreArn=each)
@@ -392,6 +395,10 @@ class TargetGroups(Balancing):
         elb.deregister_targets(TargetGroupArn=arn, Targets=[target])
         elb.get_waiter("target_deregistered").wait(TargetGroupArn=arn, Targets=[target], WaiterConfig=soon)
         self.assertEqual(elb.describe_target_health(TargetGroupArn=arn)["TargetHealthDescriptions"], [])
+
+
+def tearDownModule():
+    want_all_used(elb)
 
 
 if __name__ == "__main__":
