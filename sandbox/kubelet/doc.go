@@ -47,7 +47,9 @@
 // not set on real nodes, and so names the same path on both.
 //
 // Volumes are read anew once a minute (at scale 1), and when the pod's labels or annotations change. What is missing holds the pod
-// up, with FailedMount, unless it is optional; so does a volume of another kind. Neither readOnly nor sizeLimit nor fsGroup is enforced.
+// up, with FailedMount, unless it is optional; so does a volume of another kind. An emptyDir that is then found to hold more than its sizeLimit evicts the
+// pod, also one in memory, which on a real node cannot become larger. Neither readOnly nor fsGroup is enforced: a process that is to have
+// another view of files, or files of another group, needs rights that a sandbox does not ask for.
 //
 // # What the API server asks
 //
@@ -65,5 +67,5 @@
 // A kubelet that is started anew on a cluster starts every pod anew, with new addresses.
 //
 // Volumes that a simulated application mounts (but those of the downward API), of commands those of other kinds than above, limits of resources, UDP ports, changes of
-// a running container's image, evictions by a node under pressure.
+// a running container's image, evictions by a node under pressure or for limits of ephemeral-storage.
 package kubelet

@@ -129,7 +129,36 @@ func (p *pod) refresh(ctx context.Context) {
 			p.k.events.record(obj, p.node.name, lifecycle.Record{Type: corev1.EventTypeWarning, Reason: "FailedMount", Message: problem})
 		}
 	}
+	p.limitVolumes()
 }
+
+// evictionGrace is how long a kubelet gives the containers of a pod that it evicts for what it takes of the disk.
+const evictionGrace = time.Second
+
+// limitVolumes evicts the pod if one of its emptyDirs holds more than it may, in the words of a kubelet. Critical pods are never evicted.
+func (p *pod) limitVolumes() {
+	v := p.now()
+	if priority := v.pod.Spec.Priority; priority != nil && *priority >= systemCritical {
+		return
+	}
+	disk, err := p.openDisk()
+	if err != nil {
+		return // the pod has ended
+	}
+	for _, vol := range v.mounted() {
+		if vol.EmptyDir == nil || vol.EmptyDir.SizeLimit == nil || vol.EmptyDir.SizeLimit.Sign() <= 0 {
+			continue
+		}
+		if limit := vol.EmptyDir.SizeLimit; limit.CmpInt64(disk.Usage(vol.Name)) < 0 {
+			message := fmt.Sprintf("Usage of EmptyDir volume %q exceeds the limit %q. ", vol.Name, limit)
+			p.deliver(lifecycle.Condemned{Reason: "Evicted", Message: message, Grace: evictionGrace})
+			return
+		}
+	}
+}
+
+// systemCritical is the least priority of pods that a cluster cannot be without.
+const systemCritical = 2_000_000_000
 
 // errUndone is why a pod that has ended gets no folder.
 var errUndone = errors.New("the pod has ended")

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -197,6 +198,38 @@ func TestMissingVolume(t *testing.T) {
 	})
 	c.volumeObjects(ns)
 	c.await(pod, "it has succeeded", func(p *corev1.Pod) bool { return p.Status.Phase == corev1.PodSucceeded })
+}
+
+// A pod whose emptyDir outgrows its limit is evicted, as by a kubelet; what other volumes hold does not count.
+func TestAVolumeThatOutgrowsItsLimit(t *testing.T) {
+	c := newCluster(t, nil)
+	ns := c.namespace()
+	pod := c.create(shellPod(ns, "trap '' TERM; while :; do sleep 0.1; done", func(p *corev1.Pod) {
+		empty := func(limit string) corev1.VolumeSource {
+			return corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: new(resource.MustParse(limit))}}
+		}
+		p.Spec.Volumes = []corev1.Volume{{Name: "large", VolumeSource: empty("1Gi")}, {Name: "small", VolumeSource: empty("1Mi")}}
+		p.Spec.Containers[0].VolumeMounts = []corev1.VolumeMount{mount("large", "/large", ""), mount("small", "/small", "")}
+	}))
+	pod = c.await(pod, "it runs", func(p *corev1.Pod) bool { return p.Status.Phase == corev1.PodRunning })
+	own := c.kubelet.pod(pod.UID)
+	c.run1(pod, "main", "head -c 2000000 /dev/zero > /large/data; head -c 900000 /dev/zero > /small/data; ln /small/data /small/same; ln -s /large /small/other")
+	own.refresh(t.Context())
+	if reason := own.report().status.Reason; reason != "" {
+		t.Errorf("%s for what its volume does not hold", reason)
+	}
+	c.run1(pod, "main", "mkdir /small/more; head -c 300000 /dev/zero > /small/more/data")
+	own.refresh(t.Context())
+	own.refresh(t.Context())
+	const message = `Usage of EmptyDir volume "small" exceeds the limit "1Mi". `
+	pod = c.await(pod, "it has failed", func(p *corev1.Pod) bool { return p.Status.Phase == corev1.PodFailed })
+	if pod.Status.Reason != "Evicted" || pod.Status.Message != message {
+		t.Errorf("it has failed for %s: %q", pod.Status.Reason, pod.Status.Message)
+	}
+	waitFor(c, "the event", func() bool { return len(c.events(pod, "Evicted")) > 0 })
+	if got := c.events(pod, "Evicted"); len(got) != 1 || got[0] != message {
+		t.Errorf("events %q", got)
+	}
 }
 
 // What kubectl exec has started in a container ends with the container.

@@ -1,6 +1,7 @@
 package lifecycle
 
 import (
+	"cmp"
 	"net/netip"
 	"time"
 
@@ -122,7 +123,7 @@ func (m *Machine) take(now time.Time, in Input) {
 	case HookDone:
 		m.with(in.Ref, func(c *container) { c.hookDone(m, now, in) })
 	case Condemned:
-		m.condemn(in)
+		m.condemn(in, corev1.EventTypeWarning)
 	}
 }
 
@@ -198,15 +199,15 @@ func (m *Machine) overdue(now time.Time) bool {
 		m.wakeAt(deadline)
 		return false
 	}
-	m.condemn(Condemned{Reason: "DeadlineExceeded", Message: "Pod was active on the node longer than the specified deadline"})
-	m.record(Record{Type: corev1.EventTypeNormal, Reason: m.condemned.Reason, Message: m.condemned.Message})
+	m.condemn(Condemned{Reason: "DeadlineExceeded", Message: "Pod was active on the node longer than the specified deadline"}, corev1.EventTypeNormal)
 	return true
 }
 
-// condemn decides that the pod fails. The first reason stays.
-func (m *Machine) condemn(why Condemned) {
+// condemn decides that the pod fails, and says so in an event. The first reason stays.
+func (m *Machine) condemn(why Condemned, event string) {
 	if m.condemned == nil && !m.done() {
 		m.condemned = &why
+		m.record(Record{Type: event, Reason: why.Reason, Message: why.Message})
 	}
 }
 
@@ -264,7 +265,7 @@ func (m *Machine) proceedContainers(now time.Time) {
 
 // proceedCondemned stops all containers of a pod that is to fail, and keeps those that wait from starting. Its object stays.
 func (m *Machine) proceedCondemned(now time.Time) {
-	m.stopContainers(now, func() time.Duration { return gracePeriod(m.pod) })
+	m.stopContainers(now, func() time.Duration { return cmp.Or(m.condemned.Grace, gracePeriod(m.pod)) })
 	m.tearDownNetwork()
 }
 

@@ -47,8 +47,12 @@ type (
 		Code            int32
 		Reason, Message string
 	}
-	// Condemned says that the pod is to fail, whatever its containers do, for a reason such as Evicted.
-	Condemned struct{ Reason, Message string }
+	// Condemned says that the pod is to fail, whatever its containers do, for a reason such as Evicted. Grace is how long the containers have to end;
+	// zero stands for what the pod gives them.
+	Condemned struct {
+		Reason, Message string
+		Grace           time.Duration
+	}
 	// Probed answers Probe. Message says what went wrong if it is not OK.
 	Probed struct {
 		Ref

@@ -33,7 +33,7 @@ var update = flag.Bool("update", false, "write the transcripts in testdata anew"
 //	exit C after 5s code 1       each run ends by itself
 //	sigterm C takes 4s           or: sigterm C never; without: at once. Exit code 0
 //	hook C takes 2s              also: hook C fails after 2s
-//	at 20s gate NAME True        also: at 40s delete 30s; at 50s remove; at 60s condemn Evicted
+//	at 20s gate NAME True        also: at 40s delete 30s; at 50s remove; at 60s condemn Evicted (in 1s)
 //	until 120s                   how long the story is told
 func TestStories(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txtar")
@@ -147,7 +147,11 @@ func (w *world) outside(f []string) Input {
 	case "remove":
 		return Removed{}
 	case "condemn":
-		return Condemned{Reason: f[1], Message: "by the story"}
+		why := Condemned{Reason: f[1], Message: "by the story"}
+		if len(f) > 3 {
+			why.Grace = dur(w.t, f[3])
+		}
+		return why
 	default:
 		w.t.Fatalf("nobody can %q", f)
 	}

@@ -10,7 +10,7 @@
 //	<pod>/containers/main/etc/app -> ../../../volumes/settings
 //
 // Nothing is ever written outside of the folder, whatever paths manifests name and links commands make: everything goes through
-// an [os.Root]. That a volume is read-only, or how large it may become, is not enforced.
+// an [os.Root]. That a volume is read-only is not enforced.
 //
 // Start reading at [Folder.Mount].
 package volume
