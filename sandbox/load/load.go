@@ -93,7 +93,7 @@ func (c Config) withDefaults() (Config, error) {
 }
 
 // Run sends as configured and returns when sending is over (Duration or the end of ctx) and each request that was sent
-// has its answer or has timed out. The error is about the configuration or the first look-up, never about answers.
+// has its answer or has timed out. The error is about the configuration, the first look-up or this machine, never about answers.
 func Run(ctx context.Context, c Config) (Result, error) {
 	g, err := New(c)
 	if err != nil {
@@ -133,6 +133,11 @@ func (g *Generator) Run(ctx context.Context) (Result, error) {
 		return Result{}, errors.New("cannot send requests: the load balancer has no address")
 	}
 	g.lanes.use(addresses)
+	alarm, err := newAlarm()
+	if err != nil {
+		return Result{}, fmt.Errorf("cannot send requests at their moments: %w", err)
+	}
+	defer alarm.close()
 
 	resolving, stop := context.WithCancel(ctx)
 	resolved := make(chan struct{})
@@ -140,7 +145,7 @@ func (g *Generator) Run(ctx context.Context) (Result, error) {
 		defer close(resolved)
 		g.keepResolving(resolving, until)
 	}()
-	g.send(ctx)
+	g.send(ctx, alarm)
 	stop()
 	<-resolved
 	g.lanes.finish()
@@ -149,7 +154,7 @@ func (g *Generator) Run(ctx context.Context) (Result, error) {
 }
 
 // send hands out requests at their moments.
-func (g *Generator) send(ctx context.Context) {
+func (g *Generator) send(ctx context.Context, alarm alarm) {
 	start := time.Now()
 	g.record.begin(start)
 	interval := float64(time.Second) / g.config.Rate
@@ -159,7 +164,7 @@ func (g *Generator) send(ctx context.Context) {
 			return
 		}
 		intended := start.Add(after)
-		if !sleepUntil(ctx, intended) {
+		if !alarm.until(ctx, intended) {
 			return
 		}
 		g.record.intended.Add(1)

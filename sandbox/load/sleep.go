@@ -8,9 +8,9 @@ import (
 // longestSleep is how late the end of the context may be noticed.
 const longestSleep = 5 * time.Millisecond
 
-// sleepUntil waits for a moment, false when the context ended first. It pauses as exactly as the system can, since what it is late would be
+// until waits for a moment, false when the context ended first. It pauses as exactly as the system can, since what it is late would be
 // counted as latency of the server.
-func sleepUntil(ctx context.Context, moment time.Time) bool {
+func (a alarm) until(ctx context.Context, moment time.Time) bool {
 	for {
 		if ctx.Err() != nil {
 			return false
@@ -19,6 +19,6 @@ func sleepUntil(ctx context.Context, moment time.Time) bool {
 		if left <= 0 {
 			return true
 		}
-		pause(min(left, longestSleep))
+		a.pause(min(left, longestSleep))
 	}
 }
