@@ -1,7 +1,6 @@
 package dataplane
 
 import (
-	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/hex"
 	"fmt"
@@ -15,10 +14,16 @@ var attributeNames = map[string]string{
 	"0.9.2342.19200300.100.1.25": "DC", "0.9.2342.19200300.100.1.1": "UID", "1.2.840.113549.1.9.1": "emailAddress",
 }
 
+// relativeSET is one part of a name, with its values as they stand in the certificate. (Package asn1 wants the ending.)
+type relativeSET []struct {
+	Type  asn1.ObjectIdentifier
+	Value asn1.RawValue
+}
+
 // distinguishedName writes a name as RFC 2253 does, the last part first. Control characters and everything beyond ASCII are escaped, as the RFC allows:
 // a certificate must not be able to end the header that it stands in.
 func distinguishedName(der []byte) string {
-	var parts pkix.RDNSequence
+	var parts []relativeSET
 	if _, err := asn1.Unmarshal(der, &parts); err != nil {
 		return "#" + hex.EncodeToString(der)
 	}
@@ -26,21 +31,22 @@ func distinguishedName(der []byte) string {
 	for _, part := range slices.Backward(parts) {
 		var values []string
 		for _, one := range part {
-			values = append(values, attribute(one))
+			var text string
+			if name := attributeNames[one.Type.String()]; name != "" && is(one.Value, &text) {
+				values = append(values, name+"="+escapedValue(text))
+			} else {
+				values = append(values, one.Type.String()+"=#"+hex.EncodeToString(one.Value.FullBytes))
+			}
 		}
 		names = append(names, strings.Join(values, "+"))
 	}
 	return strings.Join(names, ",")
 }
 
-func attribute(a pkix.AttributeTypeAndValue) string {
-	oid := a.Type.String()
-	text, isText := a.Value.(string)
-	if name := attributeNames[oid]; name != "" && isText {
-		return name + "=" + escapedValue(text)
-	}
-	der, _ := asn1.Marshal(a.Value)
-	return oid + "=#" + hex.EncodeToString(der)
+// is says whether a value is a text, and which.
+func is(value asn1.RawValue, text *string) bool {
+	_, err := asn1.Unmarshal(value.FullBytes, text)
+	return err == nil
 }
 
 func escapedValue(text string) string {

@@ -378,6 +378,20 @@ func TestDistinguishedName(t *testing.T) {
 	}
 }
 
+// FuzzDistinguishedName takes whatever stands in a certificate for a name: nothing of it can end a header.
+func FuzzDistinguishedName(f *testing.F) {
+	for _, seed := range []string{"", "garbage\r\n", "0\x0c1\n0\x08\x06\x03U\x04\x03\x0c\x01\n", "0\x0b1\t0\x07\x06\x03U\x04\x03\x05\x00", "0\x801\x80"} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, der []byte) {
+		for _, char := range []byte(distinguishedName(der)) {
+			if char < ' ' || char > '~' {
+				t.Fatalf("%q of %x is in a header", char, der)
+			}
+		}
+	})
+}
+
 func part(oid string, value any) pkix.AttributeTypeAndValue {
 	var id asn1.ObjectIdentifier
 	for digits := range strings.SplitSeq(oid, ".") {
