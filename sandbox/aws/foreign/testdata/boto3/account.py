@@ -46,14 +46,15 @@ def want_all_used(made):
     missed = {name: xform_name(made.get_waiter(name).config.operation) for name in made.waiter_names if (service, name) not in WAITED}
     missed.update((name, name) for name in made.meta.method_to_api_mapping if made.can_paginate(name) and PAGES.get((service, name), 0) < 2)
     bare = client(service, Config(parameter_validation=False))
-    missed = [name for name, operation in missed.items() if modelled(getattr(bare, operation))]
+    missed = [name for name, operation in missed.items() if modelled(bare, operation)]
     assert not missed, "nothing waits with, or reads two pages of: %s" % ", ".join(missed)
 
 
-def modelled(call):
-    """Whether the emulator has an operation. Without its parameters it is refused then, but not as an unknown one."""
+def modelled(bare, operation):
+    """Whether the emulator has an operation. With no parameters but those of the path it is refused then, but not as an unknown one."""
+    members = bare.meta.service_model.operation_model(bare.meta.method_to_api_mapping[operation]).input_shape.members
     try:
-        call()
+        getattr(bare, operation)(**{name: "none" for name, shape in members.items() if shape.serialization.get("location") == "uri"})
     except ClientError as error:
         return error.response["Error"]["Code"] != "NotImplemented"
     return True

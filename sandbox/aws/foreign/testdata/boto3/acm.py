@@ -4,7 +4,7 @@ import os
 import pathlib
 import unittest
 
-from account import Account, client
+from account import Account, client, want_all_used
 
 acm, dns = client("acm"), client("route53")
 CERTIFICATES = pathlib.Path(os.environ["CERTIFICATES"])
@@ -58,6 +58,10 @@ class Certificates(Account):
         self.refused(acm.exceptions.ResourceNotFoundException, acm.delete_certificate, CertificateArn=gone)
         self.refused(acm.exceptions.InvalidArnException, acm.describe_certificate, CertificateArn="arn:aws:s3:::certificates-of-a-bucket")
         self.refused(acm.exceptions.InvalidParameterException, acm.request_certificate, DomainName="no domain at all", ValidationMethod="DNS")
+
+
+def tearDownModule():
+    want_all_used(acm)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import unittest
 
-from account import Account, client
+from account import Account, client, want_all_used
 
 ga, elb, ec2 = client("globalaccelerator"), client("elbv2"), client("ec2")
 SUBNETS = [s["SubnetId"] for s in ec2.describe_subnets(Filters=[{"Name": "tag:kubernetes.io/role/elb", "Values": ["1"]}])["Subnets"]]
@@ -66,6 +66,10 @@ class Accelerators(Account):
         arns = {ga.create_accelerator(Name="page-%d" % i, IdempotencyToken=str(i))["Accelerator"]["AcceleratorArn"] for i in range(5)}
         found = [a["AcceleratorArn"] for a in self.pages(ga, "list_accelerators", "Accelerators", 2)]
         self.assertEqual((set(found) & arns, len(found)), (arns, len(set(found))))
+
+
+def tearDownModule():
+    want_all_used(ga)
 
 
 if __name__ == "__main__":

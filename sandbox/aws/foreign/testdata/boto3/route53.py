@@ -2,7 +2,7 @@
 
 import unittest
 
-from account import Account, client
+from account import Account, client, want_all_used
 
 dns = client("route53")
 
@@ -103,6 +103,10 @@ class Zones(Account):
         found = next(r for r in dns.list_resource_record_sets(HostedZoneId=zone)["ResourceRecordSets"] if r["Type"] == "A")
         self.assertEqual(found["AliasTarget"]["DNSName"].lower(), "dualstack." + balancer["DNSName"].lower() + ".")
         self.refused("InvalidChangeBatch", self.change, zone, ("CREATE", {"Name": "x.alias.example.com", "Type": "A", "AliasTarget": {**alias, "HostedZoneId": "Z0000000000000"}}))
+
+
+def tearDownModule():
+    want_all_used(dns)
 
 
 if __name__ == "__main__":

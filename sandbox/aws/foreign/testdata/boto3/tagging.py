@@ -2,7 +2,7 @@
 
 import unittest
 
-from account import Account, client
+from account import Account, client, want_all_used
 
 tagged, elb, ec2 = client("resourcegroupstaggingapi"), client("elbv2"), client("ec2")
 VPC = ec2.describe_vpcs()["Vpcs"][0]["VpcId"]
@@ -38,6 +38,10 @@ class Resources(Account):
     def test_refusals(self):
         self.refused(tagged.exceptions.InvalidParameterException, tagged.get_resources, ResourcesPerPage=1000)
         self.refused(tagged.exceptions.PaginationTokenExpiredException, tagged.get_resources, PaginationToken="!")
+
+
+def tearDownModule():
+    want_all_used(tagged)
 
 
 if __name__ == "__main__":

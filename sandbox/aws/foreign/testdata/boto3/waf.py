@@ -2,7 +2,7 @@
 
 import unittest
 
-from account import Account, client
+from account import Account, client, want_all_used
 
 waf, old, shield, elb, ec2 = client("wafv2"), client("waf-regional"), client("shield"), client("elbv2"), client("ec2")
 SUBNETS = [s["SubnetId"] for s in ec2.describe_subnets(Filters=[{"Name": "tag:kubernetes.io/role/elb", "Values": ["1"]}])["Subnets"]]
@@ -85,6 +85,10 @@ class Protections(Protected):
         for each in ids:
             shield.delete_protection(ProtectionId=each)
         self.refused(shield.exceptions.ResourceNotFoundException, shield.delete_protection, ProtectionId=ids[0])
+
+
+def tearDownModule():
+    want_all_used(shield)
 
 
 if __name__ == "__main__":
