@@ -59,6 +59,9 @@ func (w *mutualWorld) asking(m MutualTLS) {
 func (w *mutualWorld) as(client *tls.Certificate, protocol string, adjust ...func(*http.Request)) (about http.Header, version string, err error) {
 	w.Helper()
 	config := &tls.Config{InsecureSkipVerify: true, ClientSessionCache: tls.NewLRUClientSessionCache(1)}
+	if protocol == "HTTP/1.1" {
+		config.MaxVersion = tls.VersionTLS12 // where the client hears in the handshake that it is refused, and not after it
+	}
 	if client != nil {
 		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return client, nil }
 	}

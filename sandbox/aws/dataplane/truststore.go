@@ -43,7 +43,8 @@ func NewRevocations(list *x509.RevocationList) *Revocations {
 		r.serials[string(one.SerialNumber.Bytes())] = struct{}{}
 	}
 	r.signed.RevokedCertificateEntries = nil
-	r.signed.RevokedCertificates = nil //nolint:staticcheck // it is the same entries once more
+	//lint:ignore SA1019 what is not to be kept is the same entries once more
+	r.signed.RevokedCertificates = nil
 	return r
 }
 
