@@ -72,8 +72,8 @@ func Scheme() (*runtime.Scheme, error) {
 	return scheme, nil
 }
 
-// NewManager makes a manager. It is live from the moment it starts; its caches are filled before any
-// controller works, however long that takes.
+// NewManager makes a manager. It is live from the moment it starts; its caches are filled, and the webhooks of a
+// controller whose place is taken are adopted, before any controller works, however long the caches take.
 func NewManager(ctx context.Context, o Options) (manager.Manager, error) {
 	if err := errors.Join(servable(o.HealthAddress, "--health-probe-bind-addr"), servable(o.MetricsAddress, "--metrics-bind-addr")); err != nil {
 		return nil, err
@@ -120,7 +120,7 @@ func NewManager(ctx context.Context, o Options) (manager.Manager, error) {
 	if err := errors.Join(m.AddHealthzCheck("ping", healthz.Ping), m.AddReadyzCheck("ping", healthz.Ping), indexPods(ctx, m.GetFieldIndexer())); err != nil {
 		return nil, fmt.Errorf("cannot set up the manager: %w", err)
 	}
-	return m, nil
+	return &ordered{Manager: m}, nil
 }
 
 func cacheOptions(namespaces []string, syncPeriod time.Duration) cache.Options {

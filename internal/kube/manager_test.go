@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	registration "k8s.io/api/admissionregistration/v1"
@@ -46,10 +47,21 @@ func startReplica(t *testing.T, config *rest.Config, leases []types.NamespacedNa
 
 func startServing(t *testing.T, config *rest.Config, leases []types.NamespacedName, o kube.WebhookOptions, webhooks ...kube.Webhook) replica {
 	t.Helper()
+	return startWith(t, config, leases, o, nil, webhooks...)
+}
+
+// startWith starts a process with something to run in it.
+func startWith(t *testing.T, config *rest.Config, leases []types.NamespacedName, o kube.WebhookOptions, run manager.Runnable, webhooks ...kube.Webhook) replica {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	m, err := kube.NewManager(ctx, kube.Options{Config: config, Leases: leases, Logger: slog.New(slog.DiscardHandler), AllowSameNames: true})
 	if err != nil {
 		t.Fatal(err)
+	}
+	if run != nil {
+		if err := m.Add(run); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if len(webhooks) > 0 {
 		if err := kube.ServeWebhooks(ctx, m, o, webhooks); err != nil {
@@ -193,6 +205,7 @@ func TestReplicas(t *testing.T) {
 		"WebhooksOfALeaderOutliveAStandby":          webhooksOfALeaderOutliveAStandby,
 		"AbandonedWebhooksAreWithdrawn":             abandonedWebhooksAreWithdrawn,
 		"WebhooksGoWithTheLastReplica":              webhooksGoWithTheLastReplica,
+		"NothingIsDecidedBeforeTheTakeover":         nothingIsDecidedBeforeTheTakeover,
 		"AConflictDoesNotEndTheProcess":             aConflictDoesNotEndTheProcess,
 		"AnEmptiedConfigurationIsGivenBack":         anEmptiedConfigurationIsGivenBack,
 	} {

@@ -18,6 +18,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	"github.com/lockstep-delivery/lockstep/internal/kube"
@@ -142,6 +143,59 @@ func webhooksOfTheFormerControllerAreTakenOver(t *testing.T, config *rest.Config
 }
 
 // roundTripper sees each request of a process before it is sent.
+// decider is a controller that only notes what it finds when it may begin.
+type decider struct{ begins func(context.Context) }
+
+func (d decider) Start(ctx context.Context) error {
+	d.begins(ctx)
+	<-ctx.Done()
+	return nil
+}
+
+func (decider) Reconcile(context.Context, reconcile.Request) (reconcile.Result, error) {
+	return reconcile.Result{}, nil
+}
+
+// A controller that begins before the webhooks point here makes pods without their gates.
+func nothingIsDecidedBeforeTheTakeover(t *testing.T, config *rest.Config, c client.Client) {
+	theirs := &registration.MutatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: "aws-load-balancer-webhook"},
+		Webhooks: []registration.MutatingWebhook{{Name: podHook().Name, Rules: podHook().Rules, FailurePolicy: new(registration.Ignore),
+			ClientConfig: registration.WebhookClientConfig{URL: new("https://127.0.0.1:1/")}, SideEffects: new(registration.SideEffectClassNone), AdmissionReviewVersions: []string{"v1"},
+			ObjectSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"selected": "by-the-user"}}}}}
+	create(t, c, theirs)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	begun := make(chan string, 1)
+	// The API server takes its time with the configurations, so that a controller could well be faster.
+	slow := rest.CopyConfig(config)
+	slow.Wrap(func(next http.RoundTripper) http.RoundTripper {
+		return roundTripper{next, func(r *http.Request) {
+			if strings.Contains(r.URL.Path, "webhookconfigurations") {
+				<-time.After(100 * time.Millisecond)
+			}
+		}}
+	})
+	r := startWith(t, slow, nil, kube.WebhookOptions{Namespace: "default", Listener: l}, decider{func(ctx context.Context) {
+		have := &registration.MutatingWebhookConfiguration{}
+		if err := c.Get(ctx, client.ObjectKeyFromObject(theirs), have); err != nil {
+			begun <- err.Error()
+			return
+		}
+		begun <- *have.Webhooks[0].ClientConfig.URL
+	}}, podHook())
+	select {
+	case url := <-begun:
+		if want := "https://" + l.Addr().String() + podHook().Path; url != want {
+			t.Errorf("when a controller begins, the webhook is asked at %s, want %s", url, want)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("the controller does not begin")
+	}
+	r.stop()
+}
+
 type roundTripper struct {
 	http.RoundTripper
 	before func(*http.Request)

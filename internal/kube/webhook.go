@@ -69,7 +69,10 @@ func ServeWebhooks(ctx context.Context, m manager.Manager, o WebhookOptions, web
 	if err != nil {
 		return fmt.Errorf("cannot make a client for the webhook configurations: %w", err)
 	}
-	s := &webhookServer{options: o, webhooks: webhooks, client: direct, elected: m.Elected()}
+	s := &webhookServer{options: o, webhooks: webhooks, client: direct, elected: m.Elected(), adopted: func() {}}
+	if o, ok := m.(*ordered); ok {
+		s.adopted = o.webhooks.announce()
+	}
 	if s.options.Logger == nil {
 		s.options.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -88,10 +91,12 @@ func ServeWebhooks(ctx context.Context, m manager.Manager, o WebhookOptions, web
 }
 
 type webhookServer struct {
-	options     WebhookOptions
-	webhooks    []Webhook
-	client      client.Client
-	elected     <-chan struct{}
+	options  WebhookOptions
+	webhooks []Webhook
+	client   client.Client
+	elected  <-chan struct{}
+	// adopted lets the controllers begin.
+	adopted     func()
 	certificate atomic.Pointer[tls.Certificate]
 	serving     atomic.Bool
 }
@@ -158,7 +163,14 @@ func (s *webhookServer) renew(ctx context.Context) error {
 		return err
 	}
 	s.certificate.Store(certificate)
-	return s.register(ctx, data[keyAuthority])
+	leads := s.leads()
+	if err := s.register(ctx, data[keyAuthority]); err != nil {
+		return err
+	}
+	if leads {
+		s.adopted()
+	}
+	return nil
 }
 
 // secret reads the certificates' Secret, and creates or renews it. When another replica was faster, its
