@@ -220,7 +220,7 @@ func (s *Sandbox) startAWS() error {
 func (s *Sandbox) startDNS() error {
 	at := net.JoinHostPort("127.0.0.1", strconv.Itoa(s.config.DNSPort))
 	server, err := dns.Listen(at, dns.Config{
-		Account: s.emulator, Region: s.config.Region, VPC: s.mapping, Seed: uint64(s.config.Seed), Log: s.config.Log,
+		Account: s.emulator, Region: s.config.Region, VPC: s.emulator.Space(), Seed: uint64(s.config.Seed), Log: s.config.Log,
 	})
 	if err != nil {
 		return fmt.Errorf("%w (--dns-port)", err)

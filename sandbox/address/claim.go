@@ -28,13 +28,25 @@ const firstOctet, lastOctet = 1, 254
 // It fails if all 254 octets are taken, or if this system has no loopback addresses besides 127.0.0.1.
 func Claim() (*VPC, error) {
 	for k := firstOctet; k <= lastOctet; k++ {
-		vpc, err := claim(uint8(k))
-		if errors.Is(err, syscall.EADDRINUSE) {
-			continue
+		if vpc, err := claim(uint8(k)); !errors.Is(err, syscall.EADDRINUSE) {
+			return vpc, err
 		}
-		return vpc, err
 	}
-	return nil, fmt.Errorf("all %d sandbox networks (127.1.0.0/16 to 127.254.0.0/16) are in use on this machine: end a sandbox with `lockstep sandbox down`", lastOctet)
+	return nil, allInUse()
+}
+
+// claimHigh is Claim for the highest octet: far from those that sandboxes begin with, and want back after a restart.
+func claimHigh() (*VPC, error) {
+	for k := lastOctet; k >= firstOctet; k-- {
+		if vpc, err := claim(uint8(k)); !errors.Is(err, syscall.EADDRINUSE) {
+			return vpc, err
+		}
+	}
+	return nil, allInUse()
+}
+
+func allInUse() error {
+	return fmt.Errorf("all %d sandbox networks (127.1.0.0/16 to 127.254.0.0/16) are in use on this machine: end a sandbox with `lockstep sandbox down`", lastOctet)
 }
 
 // ClaimOctet takes a certain octet. It fails if another sandbox holds it.

@@ -39,7 +39,7 @@ func (e *Emulator) Endpoints() []Endpoint {
 		for _, n := range b.Nodes {
 			node := EndpointNode{Zone: n.Zone, Address: n.Address, Real: map[uint16]netip.AddrPort{}}
 			for _, port := range b.Ports {
-				node.Real[port] = e.config.VPC.Real(netip.AddrPortFrom(n.Address, port))
+				node.Real[port] = e.space.Real(netip.AddrPortFrom(n.Address, port))
 			}
 			one.Nodes = append(one.Nodes, node)
 		}

@@ -107,6 +107,7 @@ const (
 // Emulator is one AWS account in one region. It is an http.Handler for the endpoint of all services.
 type Emulator struct {
 	config       Config
+	space        *address.Space // of all VPCs
 	ec2          *ec2.Service
 	elbv2        *elbv2.Service
 	sts          *sts.Service
@@ -154,7 +155,7 @@ func New(config Config) (*Emulator, error) {
 		return nil, fmt.Errorf("cannot make an AWS account: %w", err)
 	}
 	e := &Emulator{
-		config: config, faults: fault.NewSet(), hosts: hosts{byName: map[string]Host{}, real: map[netip.AddrPort]netip.AddrPort{}},
+		config: config, space: address.NewSpace(config.VPC), faults: fault.NewSet(), hosts: hosts{byName: map[string]Host{}, real: map[netip.AddrPort]netip.AddrPort{}},
 		clusters: clusters{joined: map[string]string{}, members: map[string]Member{}}, flows: flows{open: map[*net.TCPConn]*flow{}},
 		buckets: throttle.New(!config.WithoutAccountBucket),
 		journal: journal.New(config.JournalSize, config.JournalLines), ids: resourceid.NewSource(config.Seed), missing: map[string]int{}, closing: make(chan struct{}),
@@ -189,7 +190,7 @@ func New(config Config) (*Emulator, error) {
 	if config.DataDir != "" {
 		if err := e.restore(); err != nil {
 			e.elbv2.Close()
-			return nil, err
+			return nil, errors.Join(err, e.space.Close())
 		}
 	}
 	if !config.WithoutTraffic {
@@ -249,6 +250,9 @@ func setDefault[T comparable](value *T, byDefault T) {
 
 // newNode begins to carry traffic for a load balancer in one zone.
 func (e *Emulator) newNode(spec elbv2.NodeSpec) elbv2.Node {
+	if err := e.space.Annex(spec.Address); err != nil {
+		e.config.Log.Warn("a load balancer cannot be reached", "loadBalancer", spec.LoadBalancer, "zone", spec.Zone, "error", err)
+	}
 	if spec.Network {
 		return e.newNetworkNode(spec)
 	}
@@ -274,7 +278,7 @@ func nodeSeed(spec elbv2.NodeSpec) uint64 {
 
 // peer is the VPC address of a client of a load balancer; one from outside keeps its own.
 func (e *Emulator) peer(real netip.AddrPort) netip.AddrPort {
-	if virtual := e.config.VPC.Virtual(real); virtual.IsValid() {
+	if virtual := e.space.Virtual(real); virtual.IsValid() {
 		return virtual
 	}
 	return real
@@ -283,6 +287,9 @@ func (e *Emulator) peer(real netip.AddrPort) netip.AddrPort {
 func (e *Emulator) record(event string, at time.Time, detail any) {
 	e.journal.Add(journal.Record{Received: at, Event: event, Detail: detail})
 }
+
+// Space says where addresses of all VPCs are really served.
+func (e *Emulator) Space() *address.Space { return e.space }
 
 // EC2 is the network: instances and pod addresses are added here.
 func (e *Emulator) EC2() *ec2.Service { return e.ec2 }
@@ -384,8 +391,9 @@ func (e *Emulator) Close() error {
 	}
 	e.reports.end()
 	e.elbv2.Close()
+	err := e.space.Close()
 	if e.keeper != nil {
-		return e.keeper.Close()
+		err = errors.Join(err, e.keeper.Close())
 	}
-	return nil
+	return err
 }

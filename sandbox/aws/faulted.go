@@ -60,7 +60,7 @@ func (f firewall) Passes(p dataplane.Packet) bool {
 	return f.admitted(p)
 }
 
-// zoneOf is the zone of an address of the VPC, nothing for any other.
+// zoneOf is the zone of an address of a VPC, nothing for any other.
 func (e *Emulator) zoneOf(a netip.Addr) string {
 	if !a.IsValid() {
 		return ""

@@ -34,19 +34,11 @@ func (f firewall) Announce(to netip.AddrPort, sources func(sockopt.Filter)) (end
 // as they come: only Passes knows that it is between.
 func (e *Emulator) filter(s ec2.Sources) sockopt.Filter {
 	f := sockopt.Filter{Relays: true}
-	vpc := e.config.VPC
 	for _, block := range s.Allowed {
-		switch real := vpc.RealAddr(block.Addr()); {
-		case real.IsValid() && block.Bits() >= vpc.CIDR().Bits():
-			f.Sources = append(f.Sources, netip.PrefixFrom(real, block.Bits()))
-		case block.Overlaps(vpc.CIDR()):
-			f.Sources = append(f.Sources, block, vpc.Loopback())
-		default:
-			f.Sources = append(f.Sources, block)
-		}
+		f.Sources = append(f.Sources, e.space.Served(block)...)
 	}
 	for _, a := range s.Denied {
-		if real := vpc.RealAddr(a); real.IsValid() {
+		if real := e.space.RealAddr(a); real.IsValid() {
 			f.Denied = append(f.Denied, real)
 		}
 	}

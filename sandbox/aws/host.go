@@ -19,6 +19,9 @@ import (
 type Host struct {
 	Name string `json:"name"`
 	Zone string `json:"zone"`
+	// Instance is the id of an instance that a call has started, in whatever VPC, and that the program stands for. Empty: one is
+	// started, in the private subnet of the zone.
+	Instance string `json:"instance,omitempty"`
 	// Ports says where a port of the host is really served: an address on loopback.
 	Ports map[uint16]netip.AddrPort `json:"ports"`
 	// ID and Address are those of the instance. The emulator sets them.
@@ -50,8 +53,8 @@ func (h Host) validate() error {
 	return nil
 }
 
-// AddHost starts the instance of a program outside. A host that is there already keeps its instance and gets the ports
-// of this one; its zone must be the same.
+// AddHost starts the instance of a program outside, or takes the one that it names. A host that is there already keeps its instance and gets
+// the ports of this one; its zone must be the same. If somebody has terminated its instance, it gets another.
 func (e *Emulator) AddHost(h Host) (Host, error) {
 	e.gate.RLock()
 	defer e.gate.RUnlock()
@@ -65,19 +68,24 @@ func (e *Emulator) addHost(h Host) (Host, error) {
 	e.hosts.mu.Lock()
 	defer e.hosts.mu.Unlock()
 	known, there := e.hosts.byName[h.Name]
+	if there {
+		if _, runs := e.ec2.InstanceByID(known.ID); !runs {
+			e.hosts.forget(known)
+			there = false
+		}
+	}
 	switch {
 	case there && known.Zone != cmp.Or(h.Zone, known.Zone):
 		return Host{}, fmt.Errorf("cannot move host %s from zone %s to %s: remove it first", h.Name, known.Zone, h.Zone)
+	case there && known.ID != cmp.Or(h.Instance, known.ID):
+		return Host{}, fmt.Errorf("cannot move host %s from instance %s to %s: remove it first", h.Name, known.ID, h.Instance)
 	case there:
-		h.Zone, h.ID, h.Address = known.Zone, known.ID, known.Address
-		e.unmap(known)
+		h.Zone, h.Instance, h.ID, h.Address = known.Zone, known.Instance, known.ID, known.Address
+		e.hosts.forget(known)
 	default:
-		h.Zone = cmp.Or(h.Zone, e.config.Zones[0])
-		instance, err := e.ec2.AddInstance(h.Zone, h.Name)
-		if err != nil {
+		if err := e.settle(&h); err != nil {
 			return Host{}, err
 		}
-		h.ID, h.Address = instance.ID, instance.Address
 	}
 	for port, real := range h.Ports {
 		e.hosts.real[netip.AddrPortFrom(h.Address, port)] = real
@@ -87,7 +95,36 @@ func (e *Emulator) addHost(h Host) (Host, error) {
 	return h, nil
 }
 
-// RemoveHost terminates the instance of a host.
+// settle gives a new host its instance.
+func (e *Emulator) settle(h *Host) error {
+	if h.Instance == "" {
+		instance, err := e.ec2.AddInstance(cmp.Or(h.Zone, e.config.Zones[0]), h.Name)
+		if err != nil {
+			return err
+		}
+		h.Zone, h.ID, h.Address = instance.Zone, instance.ID, instance.Address
+		return nil
+	}
+	fail := func(format string, args ...any) error {
+		return fmt.Errorf("cannot add host %s: %w", h.Name, fmt.Errorf(format, args...))
+	}
+	instance, ok := e.ec2.InstanceByID(h.Instance)
+	switch {
+	case !ok:
+		return fail("there is no instance %s", h.Instance)
+	case instance.Zone != cmp.Or(h.Zone, instance.Zone):
+		return fail("instance %s is in zone %s", h.Instance, instance.Zone)
+	}
+	for _, other := range e.hosts.byName {
+		if other.ID == h.Instance {
+			return fail("instance %s is that of host %s", h.Instance, other.Name)
+		}
+	}
+	h.Zone, h.ID, h.Address = instance.Zone, h.Instance, instance.Address
+	return nil
+}
+
+// RemoveHost terminates the instance that was started for a host; one that it was given stays, and serves nothing.
 func (e *Emulator) RemoveHost(name string) error {
 	e.gate.RLock()
 	defer e.gate.RUnlock()
@@ -101,19 +138,21 @@ func (e *Emulator) removeHost(name string) error {
 	if !ok {
 		return fmt.Errorf("there is no host %q", name)
 	}
-	if err := e.ec2.RemoveInstance(h.ID); err != nil {
-		return err
+	if h.Instance == "" {
+		if err := e.ec2.RemoveInstance(h.ID); err != nil {
+			return err
+		}
 	}
-	e.unmap(h)
-	delete(e.hosts.byName, name)
+	e.hosts.forget(h)
 	e.keeper.Changed()
 	return nil
 }
 
-func (e *Emulator) unmap(h Host) {
-	for port := range h.Ports {
-		delete(e.hosts.real, netip.AddrPortFrom(h.Address, port))
+func (h *hosts) forget(one Host) {
+	for port := range one.Ports {
+		delete(h.real, netip.AddrPortFrom(one.Address, port))
 	}
+	delete(h.byName, one.Name)
 }
 
 // Export tells all hosts.
@@ -149,7 +188,7 @@ func (e *Emulator) Hosts() []Host {
 	return list
 }
 
-// real is where an address of the VPC is really served: by a host, or at the loopback address that stands for it.
+// real is where an address of a VPC is really served: by a host, or at the loopback address that stands for it.
 func (e *Emulator) real(at netip.AddrPort) netip.AddrPort {
 	e.hosts.mu.RLock()
 	elsewhere, ok := e.hosts.real[at]
@@ -157,5 +196,5 @@ func (e *Emulator) real(at netip.AddrPort) netip.AddrPort {
 	if ok {
 		return elsewhere
 	}
-	return e.config.VPC.Real(at)
+	return e.space.Real(at)
 }

@@ -22,18 +22,21 @@ func newHost(streams cli.Streams) *cobra.Command {
 }
 
 func newHostAdd(streams cli.Streams) *cobra.Command {
-	var name, zone, output string
+	var name, zone, instance, output string
 	var ports []string
 	cmd := &cobra.Command{
 		Use:   "add HOST --port PORT=ADDRESS:PORT",
 		Short: "Start an instance whose ports are really served by a program on this machine",
 		Long: `Start an instance of the account whose ports are really served by a program on this machine. Register the printed
 instance id or address in target groups; security groups and health checks count as for every instance. Added again,
-a host keeps its instance and gets the new ports.`,
-		Example: `  lockstep sandbox host add shop --zone eu-west-1a --port 80=127.0.0.1:3000`,
-		Args:    cli.Args(cobra.ExactArgs(1)),
+a host keeps its instance and gets the new ports.
+
+With --instance the program stands for an instance that was started with RunInstances, in a VPC of your own as well.`,
+		Example: `  lockstep sandbox host add shop --zone eu-west-1a --port 80=127.0.0.1:3000
+  lockstep sandbox host add shop --instance i-0123456789abcdef0 --port 80=127.0.0.1:3000`,
+		Args: cli.Args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			host := aws.Host{Name: args[0], Zone: zone, Ports: map[uint16]netip.AddrPort{}}
+			host := aws.Host{Name: args[0], Zone: zone, Instance: instance, Ports: map[uint16]netip.AddrPort{}}
 			for _, text := range ports {
 				port, real, err := parsePort(text)
 				if err != nil {
@@ -50,6 +53,7 @@ a host keeps its instance and gets the new ports.`,
 	nameFlag(cmd, &name)
 	outputFlag(cmd, &output)
 	cmd.Flags().StringVar(&zone, "zone", "", "availability zone of the instance (default the first)")
+	cmd.Flags().StringVar(&instance, "instance", "", "id of an instance that is there already (default one is started)")
 	cmd.Flags().StringArrayVar(&ports, "port", nil, "a port of the instance and where it is really served; can be repeated")
 	return cmd
 }

@@ -13,7 +13,6 @@ import (
 
 	"github.com/miekg/dns"
 
-	"github.com/lockstep-delivery/lockstep/sandbox/address"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/elbv2"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/route53"
 )
@@ -30,13 +29,19 @@ type Account interface {
 	Route53() *route53.Service
 }
 
+// Addresses translates between addresses of VPCs and those at which they are really served. What it does not know is the zero Addr.
+type Addresses interface {
+	RealAddr(virtual netip.Addr) netip.Addr
+	VirtualAddr(real netip.Addr) netip.Addr
+}
+
 // Config is what a server needs.
 type Config struct {
 	Account Account
 	// Region is part of the names of load balancers.
 	Region string
 	// VPC says where addresses are really served.
-	VPC address.Mapping
+	VPC Addresses
 	// Seed makes the draws of weighted records and the order of answers repeatable.
 	Seed uint64
 	// Log is told of records that cannot be answered; nil: nobody is.

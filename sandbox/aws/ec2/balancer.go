@@ -42,20 +42,31 @@ func (s *Service) forBalancing(n *subnet) Subnet {
 	}
 }
 
-// SubnetOf finds the subnet of the VPC that the service began with to which an address belongs, used or not.
-func (s *Service) SubnetOf(a netip.Addr) (Subnet, bool) { return s.SubnetIn(s.vpc, a) }
+// SubnetOf finds the subnet to which an address belongs, used or not: in the VPC that the service began with, or else in any other.
+func (s *Service) SubnetOf(a netip.Addr) (Subnet, bool) {
+	if n, ok := s.SubnetIn(s.vpc, a); ok {
+		return n, true
+	}
+	return s.subnetThat(func(n *subnet) bool { return n.contains(a) })
+}
 
 // SubnetIn finds the subnet of a VPC to which an address belongs, used or not.
 func (s *Service) SubnetIn(vpc string, a netip.Addr) (Subnet, bool) {
+	return s.subnetThat(func(n *subnet) bool { return *n.VpcId == vpc && n.contains(a) })
+}
+
+func (s *Service) subnetThat(is func(*subnet) bool) (Subnet, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	n, ok := s.subnets.first(func(n *subnet) bool {
-		return *n.VpcId == vpc && (n.prefix.Contains(a) || n.prefix6.IsValid() && n.prefix6.Contains(a))
-	})
+	n, ok := s.subnets.first(is)
 	if !ok {
 		return Subnet{}, false
 	}
 	return s.forBalancing(n), true
+}
+
+func (n *subnet) contains(a netip.Addr) bool {
+	return n.prefix.Contains(a) || n.prefix6.IsValid() && n.prefix6.Contains(a)
 }
 
 // VPC is the id of the VPC that the service began with, CIDR its block.

@@ -171,9 +171,6 @@ func (n *node) calls(s *Service) []func() {
 	if !n.active || n.gone || n.closed || s.closed || s.config.NewNode == nil {
 		return nil
 	}
-	if !s.config.Network.CIDR().Contains(n.address) {
-		return nil // Only the first VPC is carried by the machine: what is in others is there by name.
-	}
 	if n.traffic == nil {
 		n.traffic = s.config.NewNode(NodeSpec{
 			LoadBalancer: n.balancer.arn, Zone: n.zone, Address: n.address, Network: !n.balancer.application(),
