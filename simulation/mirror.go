@@ -15,6 +15,8 @@ import (
 // evidence comes from reads only.
 type mirror struct {
 	w *world
+	// startedAt is when the process began.
+	startedAt time.Time
 	// believed is what plans compare with.
 	believed model.Observed
 	known    bool
@@ -225,7 +227,7 @@ func (m *mirror) evidence(notBefore time.Time) (evidence.Snapshot, error) {
 		return out, err
 	}
 	lb := m.believed.LoadBalancers[0]
-	out.SeenAt = m.routesAt
+	out.SeenAt, out.OutdatedUntil = m.routesAt, m.outdatedUntil()
 	out.LoadBalancer = evidence.LoadBalancer{ARN: lb.ARN, DNSName: lb.DNSName, Active: m.w.aws.active()}
 	placement := evidence.Placement{ARN: m.rule, Weights: make(map[string]int32, 2)}
 	out.Groups = make([]evidence.Group, 0, 2)
@@ -251,6 +253,21 @@ func (m *mirror) evidence(notBefore time.Time) (evidence.Snapshot, error) {
 	}
 	out.Placements = []evidence.Placement{placement}
 	return out, nil
+}
+
+// staleWindow is for how long production expects AWS to show what has been replaced.
+const staleWindow = 2 * time.Minute
+
+// outdatedUntil is as in production.
+func (m *mirror) outdatedUntil() time.Time {
+	rule := m.believedRule()
+	switch {
+	case m.routesWrote.IsZero():
+		return m.startedAt.Add(staleWindow)
+	case rule != nil && !equalForward(*rule, m.routes):
+		return m.routesWrote.Add(staleWindow)
+	}
+	return time.Time{}
 }
 
 // group joins the targets of a group with the pods that have their addresses now.

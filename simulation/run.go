@@ -189,6 +189,7 @@ func (w *world) start() {
 	if w.brain.Restarted != nil && w.laws.judging {
 		w.brain.Restarted(&w.brain, w.now())
 	}
+	w.mirror.startedAt = w.now()
 	w.mirror.audit()
 	w.delivery.wake()
 	w.balancing.wake()

@@ -336,6 +336,9 @@ func (s *evidenceSource) assemble(query evidence.Query, f found) evidence.Snapsh
 		if until.After(out.UnansweredUntil) {
 			out.UnansweredUntil = until
 		}
+		if until := c.outdatedUntil(listener); until.After(out.OutdatedUntil) {
+			out.OutdatedUntil = until
+		}
 	}
 	if len(f.loadBalancers) > 0 && len(all) == 0 {
 		out.Problem = cmp.Or(out.Problem, fmt.Sprintf("no rule and no default action of load balancer %s forwards to the target groups of action %s",

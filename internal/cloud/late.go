@@ -125,6 +125,23 @@ func (c *Cloud) takeOver() {
 	c.late.takenOver = c.now()
 }
 
+// outdatedUntil is until when reads of a listener may show what a write has replaced: one of ours that the last
+// read does not show, or, before our first, one of a predecessor, who may have ended right after it.
+func (c *Cloud) outdatedUntil(listenerARN string) time.Time {
+	if wrote := c.have.routes.WroteAt(listenerARN); wrote.Order != 0 {
+		if c.have.routes.Agreed(listenerARN) {
+			return time.Time{}
+		}
+		return wrote.Time.Add(c.settings.StaleWindow)
+	}
+	c.late.mu.Lock()
+	defer c.late.mu.Unlock()
+	if c.late.takenOver.IsZero() {
+		return time.Time{}
+	}
+	return c.late.takenOver.Add(c.settings.StaleWindow)
+}
+
 // expectPredecessor looks at listeners, on whose weights somebody is about to act, until nothing that a
 // predecessor has sent can arrive any more. What the predecessor was doing is not known, so they are looked at
 // no matter what they show; evidence does not wait for it, or each start would restart all waits.

@@ -328,3 +328,39 @@ func TestALateDeregistrationIsNoticed(t *testing.T) {
 		}
 	})
 }
+
+// Law 4: an answer may be older than the last write. That is known of our own writes, and must be expected of those
+// that a predecessor made right before it ended.
+func TestEvidenceTellsHowLongItMayBeOutdated(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		c := f.connect(t, cloud.Settings{StaleWindow: time.Minute})
+		source := c.Evidence(webPods)
+		outdated := func(what string, want time.Time) {
+			t.Helper()
+			snapshot, err := source.Observe(t.Context(), webQuery, time.Time{})
+			if err != nil || !snapshot.OutdatedUntil.Equal(want) {
+				t.Errorf("%s: answers may be outdated until %s, want %s (%v)", what, snapshot.OutdatedUntil, want, err)
+			}
+		}
+		believed(t, c)
+		outdated("nobody writes here", time.Time{})
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		tookOver := time.Now()
+		go func() { ended <- c.Start(ctx) }()
+		defer func() { cancel(); <-ended }()
+		synctest.Wait()
+		outdated("a predecessor has just ended", tookOver.Add(time.Minute))
+		time.Sleep(10 * time.Second)
+		f.set(func(f *fake) { f.staleReads = 1 })
+		if err := c.ModifyRule(t.Context(), ruleARN, split(50, 50), nil); err != nil {
+			t.Fatal(err)
+		}
+		wrote := time.Now()
+		outdated("the answer does not show our write", wrote.Add(time.Minute))
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		outdated("it shows our write", time.Time{})
+	})
+}

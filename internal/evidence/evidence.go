@@ -38,6 +38,10 @@ type Snapshot struct {
 	// UnansweredUntil is until when a write of ours, whose answer never came, may still change the weights from
 	// what they are; zero when there is none. Nothing that cannot be taken back should rely on the weights before.
 	UnansweredUntil time.Time
+	// OutdatedUntil is until when AWS may still answer with weights from before the last write: one of ours that the
+	// answer does not show, or, as long as there is none of ours, one that a predecessor of this process may have made
+	// right before it ended. Zero when the answer shows our own write. An answer from before it proves no write.
+	OutdatedUntil time.Time
 	// Delay says that a weight is to be written to one of the placements and cannot be sent; its zero value when
 	// none waits.
 	Delay Delay

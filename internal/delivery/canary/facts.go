@@ -189,6 +189,8 @@ func (f facts) shown() string {
 			return fmt.Sprintf("the rules of Ingress %s have different weights", i.Name)
 		case !maps.Equal(e.Weights, e.Intended):
 			return fmt.Sprintf("Ingress %s: AWS shows %s, intended is %s%s", i.Name, f.describe(e.Weights), f.describe(e.Intended), i.delay())
+		case e.Since == nil && i.outdated():
+			return fmt.Sprintf("Ingress %s: AWS shows the split, which until %s may be an answer from before the last write", i.Name, i.Evidence.OutdatedUntil.UTC().Format(time.TimeOnly))
 		case e.Since == nil:
 			return fmt.Sprintf("Ingress %s: the split has to be seen again after it was written", i.Name)
 		}

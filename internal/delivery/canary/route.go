@@ -343,12 +343,16 @@ func (f facts) see(entry *v1alpha1.TrafficStatus, i Ingress) {
 		return
 	}
 	old := entry.WrittenAt == nil || i.Evidence.SeenAt.Before(entry.WrittenAt.Time) ||
-		(entry.Since != nil && i.Evidence.SeenAt.Before(entry.Since.Time))
+		(entry.Since != nil && i.Evidence.SeenAt.Before(entry.Since.Time)) ||
+		entry.Weights != nil && i.outdated() // what is seen for the first time others have written, long ago
 	entry.Weights, entry.Since, entry.SettledAt = seen, nil, nil
 	if !old {
 		entry.Since = new(metav1.NewMicroTime(i.Evidence.SeenAt))
 	}
 }
+
+// outdated: what AWS has shown may be from before the last write.
+func (i Ingress) outdated() bool { return i.Evidence.SeenAt.Before(i.Evidence.OutdatedUntil) }
 
 // rewritten: the annotation was written after the weights were first seen, by others or by ourselves when the
 // status could not be published. AWS may have had other weights in between, though it has these again.

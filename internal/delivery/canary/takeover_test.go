@@ -51,3 +51,43 @@ func TestAClockThatIsAheadHoldsNoStepUp(t *testing.T) {
 	w.toPause()
 	w.still()
 }
+
+// Law 4: after a takeover AWS's answers may be from before what the predecessor wrote last. A weight counts as seen
+// when they cannot be any more.
+func TestLaw4AnAnswerFromBeforeTheLastWriteIsNoEvidence(t *testing.T) {
+	w := atHalf(t, nil)
+	w.image("A") // a rollback: all of it returns
+	w.once()
+	w.weights()
+	until := w.s.Now.Add(time.Minute)
+	w.s.Ingresses[0].Evidence.OutdatedUntil = until
+	w.wantWait(w.still(), "WeightNotSeen")
+	s := w.s.Rollout.Status
+	if c := w.condition(v1alpha1.ConditionTrafficVerified); c.Status != "False" || !contains(c.Message, until.UTC().Format(time.TimeOnly)) {
+		t.Errorf("TrafficVerified %s: %s", c.Status, c.Message)
+	}
+	if s.Phase != v1alpha1.PhaseProgressing || s.Traffic[0].Since != nil {
+		t.Errorf("phase %s, traffic %+v", s.Phase, s.Traffic[0])
+	}
+	w.s.Now = until.Add(time.Second)
+	w.still()
+	if since := w.s.Rollout.Status.Traffic[0].Since; since == nil || since.Time.Before(until) {
+		t.Errorf("the weight counts as seen since %v, want %s or later", since, until)
+	}
+}
+
+// What was seen before the takeover stays seen, and what nobody of us has ever looked at was written by others, long ago.
+func TestATakeoverRestartsNoWait(t *testing.T) {
+	w := atHalf(t, nil)
+	w.s.Ingresses[0].Evidence.OutdatedUntil = w.s.Now.Add(time.Minute)
+	since := w.s.Rollout.Status.Traffic[0].Since
+	w.still()
+	if got := w.s.Rollout.Status.Traffic[0].Since; got == nil || !got.Equal(since) {
+		t.Errorf("the weight counts as seen since %v, it was %s", got, since)
+	}
+	w.s.Rollout.Status.Traffic = nil
+	w.still()
+	if w.s.Rollout.Status.Phase != v1alpha1.PhasePaused || w.s.Rollout.Status.Traffic[0].Since == nil {
+		t.Errorf("phase %s, traffic %+v", w.s.Rollout.Status.Phase, w.s.Rollout.Status.Traffic)
+	}
+}
