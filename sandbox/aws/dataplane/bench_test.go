@@ -33,20 +33,13 @@ type fleet struct {
 // newFleet starts n targets that answer 200 with a body of 100 bytes, and waits until all of them are healthy.
 func newFleet(b *testing.B, n int) fleet {
 	b.Helper()
-	healthy := make(chan struct{}, n)
-	node := NewNode(Config{LoadBalancer: "app/bench", Zone: "zone-a", Address: address(), Health: func(c HealthChange) {
-		if c.State == Healthy {
-			healthy <- struct{}{}
-		}
-	}})
-	b.Cleanup(node.Close)
 	body := make([]byte, bodySize)
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-App-Version", "v1")
 		w.Header().Set("Content-Type", "text/plain")
 		_, _ = w.Write(body)
 	})
-	f := fleet{node: node, at: netip.AddrPortFrom(node.config.Address, 8080)}
+	var f fleet
 	var set TargetSet
 	for range n {
 		t := Target{Address: address(), Port: 8080, Zone: "zone-a"}
@@ -60,16 +53,30 @@ func newFleet(b *testing.B, n int) fleet {
 		set.Targets = append(set.Targets, t)
 		f.targets = append(f.targets, netip.AddrPortFrom(t.Address, t.Port))
 	}
+	f.node, f.at = newBenchNode(b, set)
+	return f
+}
+
+// newBenchNode starts a node in front of targets that are there, and waits until all of them are healthy.
+func newBenchNode(b *testing.B, set TargetSet) (*Node, netip.AddrPort) {
+	b.Helper()
+	healthy := make(chan struct{}, len(set.Targets))
+	node := NewNode(Config{LoadBalancer: "app/bench", Zone: "zone-a", Address: address(), Health: func(c HealthChange) {
+		if c.State == Healthy {
+			healthy <- struct{}{}
+		}
+	}})
+	b.Cleanup(node.Close)
 	node.ApplyGroup(Group{ARN: "g", Protocol: HTTP})
 	node.ApplyTargets("g", set)
 	err := node.Apply(NodeConfig{Listeners: []Listener{{Port: 8080, Protocol: HTTP, Default: Action{Forward: &Forward{Groups: []WeightedGroup{{"g", 1}}}}}}})
 	if err != nil {
 		b.Fatal(err)
 	}
-	for range n {
+	for range set.Targets {
 		<-healthy
 	}
-	return f
+	return node, netip.AddrPortFrom(node.config.Address, 8080)
 }
 
 // rate is how many requests were answered, in how much time and with how much CPU of this process.
