@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	admissionv1 "k8s.io/api/admission/v1"
 	registration "k8s.io/api/admissionregistration/v1"
@@ -58,13 +59,25 @@ func (c *Controller) Webhooks(scheme *runtime.Scheme) []kube.Webhook {
 	}}
 }
 
+// readWithin bounds the reads of an admission: the API server waits 10 s for the answer, and then makes the pod
+// without any gate.
+const readWithin = 5 * time.Second
+
 // admitPod gives a new pod a readiness gate for each ip binding whose Service selects it now. Gates of
 // version 1 controllers are taken away: nobody answers them.
+//
+// When the bindings or Services cannot be read at all, the pod is refused. A pod gets its gates now or never, and
+// one without them counts as available before its target is healthy: whoever replaces pods by that takes the old
+// ones away too soon, and requests are lost. A refused pod is made again by its ReplicaSet or other controller,
+// within a second at first. Both reads are of the cache, which fails only while the process ends: the next try
+// finds another replica, or none, and then the failure policy has the pod made. No pod is refused for long.
 func (c *Controller) admitPod(ctx context.Context, decoder admission.Decoder, r admission.Request) admission.Response {
 	pod := &corev1.Pod{}
 	if err := decoder.Decode(r, pod); err != nil {
 		return admission.Errored(http.StatusBadRequest, err)
 	}
+	ctx, cancel := context.WithTimeout(ctx, readWithin)
+	defer cancel()
 	var list elbv2.TargetGroupBindingList
 	if err := c.Client.List(ctx, &list, client.InNamespace(r.Namespace), client.UnsafeDisableDeepCopy); err != nil {
 		return admission.Errored(http.StatusInternalServerError, fmt.Errorf("cannot list the bindings of namespace %s: %w", r.Namespace, err))
@@ -94,13 +107,17 @@ func (c *Controller) admitPod(ctx context.Context, decoder admission.Decoder, r 
 }
 
 // selectsNow says whether a Service selects a pod. Where that hangs on the version, which a rollout changes
-// just before it creates pods, the Service is read from the API server.
+// just before it creates pods, the Service is read from the API server; when that fails, it may select the pod: a
+// gate too many is answered with NotNeeded, one too few can never be added.
 func (c *Controller) selectsNow(ctx context.Context, key types.NamespacedName, pod *corev1.Pod) (bool, error) {
 	service := &corev1.Service{}
 	err := c.Client.Get(ctx, key, service)
 	if err == nil && selects(service, pod, true) && service.Spec.Selector[rollouts.HashLabel] != "" {
 		service = &corev1.Service{}
-		err = c.Live.Get(ctx, key, service)
+		if err = c.Live.Get(ctx, key, service); client.IgnoreNotFound(err) != nil {
+			c.Logger.Warn("a pod gets a readiness gate that it may not need, since its Service cannot be read", "service", key.String(), "pod", cmp.Or(pod.Name, pod.GenerateName), "error", err)
+			return true, nil
+		}
 	}
 	if client.IgnoreNotFound(err) != nil {
 		return false, fmt.Errorf("cannot read Service %s: %w", key, err)
