@@ -8,6 +8,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/lockstep-delivery/lockstep/api/rollouts/v1alpha1"
+	"github.com/lockstep-delivery/lockstep/internal/evidence"
 )
 
 // A restart replaces the pods from before spec.restartAt without the stable version or the canary ever
@@ -183,6 +184,10 @@ func (f facts) replaced(rs ReplicaSet, least int32) resized {
 	for _, uid := range leaving(rs, to, f.restartBefore()) {
 		if !slices.Contains(marked, uid) && !slices.Contains(roomless, uid) {
 			r.ops = nil
+			if ill := f.ailing(rs); len(ill) > 0 && len(ill) <= int(rs.Replicas)-len(marked)-int(least) {
+				r.ops = []Operation{MarkPods{ReplicaSet: rs.Name, Pods: ill, Value: evidence.DrainWhenCovered, Reason: "they serve nobody and are in the way of those that have left"}}
+				return r
+			}
 			r.wait = f.watch(Wait{Reason: "Restarting", Message: fmt.Sprintf("%d pods of ReplicaSet %s have left and are stopped when all others are ready", len(marked), rs.Name)})
 			return r
 		}
@@ -193,21 +198,34 @@ func (f facts) replaced(rs ReplicaSet, least int32) resized {
 	return r
 }
 
-// allServe: every pod that is not to go is available, and healthy in the group of the Service that selects it,
-// which other versions have left. Also where the group has no share: it is the way back (law 8).
+// ailing are the pods that a restart has to replace and that are not ready: it need not wait for them, since they may
+// be why somebody restarts.
+func (f facts) ailing(rs ReplicaSet) []PodName {
+	var out []PodName
+	for _, p := range rs.Pods {
+		if !p.Terminating && p.Drain == "" && !p.Ready && p.CreatedAt.Before(f.restartBefore()) {
+			out = append(out, PodName{Name: p.Name, UID: p.UID})
+		}
+	}
+	return out
+}
+
+// allServe: every pod that is not to go, and does not ail, is available, and healthy in the group of the Service that
+// selects it, which other versions have left. Also where the group has no share: it is the way back (law 8).
 func allServe(rs ReplicaSet) gate {
 	return func(f facts) (Wait, bool) {
 		service := f.strategy.StableService
 		if rs.Hash != f.status.StableRS {
 			service = f.strategy.CanaryService
 		}
-		if wanted := rs.Replicas - givenUp(rs); rs.Available < wanted || alive(rs) < int(rs.Replicas) {
+		ill := int32(len(f.ailing(rs)))
+		if wanted := rs.Replicas - givenUp(rs) - ill; rs.Available < wanted || alive(rs) < int(rs.Replicas) {
 			return Wait{Reason: "Restarting", Message: fmt.Sprintf("%d of %d pods of ReplicaSet %s are available, %d are still to be replaced", rs.Available, wanted, rs.Name, f.stale(&rs))}, false
 		}
 		if !f.reachable() {
 			return Wait{}, true
 		}
-		return f.pass(evidenceKnown, aloneInGroup(service, rs.Hash), healthyAtLeast(service, rs.Hash, rs.Replicas-int32(len(marks(rs)))))
+		return f.pass(evidenceKnown, aloneInGroup(service, rs.Hash), healthyAtLeast(service, rs.Hash, rs.Replicas-int32(len(marks(rs)))-ill))
 	}
 }
 

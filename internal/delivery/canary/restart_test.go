@@ -285,3 +285,40 @@ func TestRestartWithRoomForOnePodMore(t *testing.T) {
 	}
 	t.Fatalf("the restart does not end: %s\n%s", w.s.Rollout.Status.Message, w.last)
 }
+
+// A pod that does not get ready any more may be why somebody restarts: it is replaced like the others, whenever it
+// falls ill.
+func TestRestartReplacesAPodThatIsNotReady(t *testing.T) {
+	for _, ill := range []func(w *world) bool{
+		func(*world) bool { return true },
+		func(w *world) bool { return len(marks(*w.rs("A"))) > 0 },
+		func(w *world) bool { return w.rs("A").Replicas == 7 },
+	} {
+		w := stable(t, 4, weight(50), pause())
+		at := w.restart()
+		victim, fell := w.rs("A").Pods[3].UID, false
+		for range 300 {
+			w.once()
+			w.kubelet()
+			rs := w.rs("A")
+			fell = fell || ill(w)
+			for i, p := range rs.Pods {
+				rs.Pods[i].Ready = p.UID != victim || !fell
+			}
+			w.count(rs)
+			w.aws()
+			if serving := rs.Available - int32(len(marks(*rs))); serving < 3 {
+				t.Fatalf("only %d pods serve\n%s", serving, w.last)
+			}
+			if got := w.s.Rollout.Status.RestartedAt; got != nil && got.Equal(w.s.Rollout.Spec.RestartAt) {
+				break
+			}
+			w.s.Now = w.s.Now.Add(10 * time.Second)
+			w.drained()
+		}
+		if got := w.s.Rollout.Status.RestartedAt; got == nil || !got.Equal(w.s.Rollout.Spec.RestartAt) || !fell {
+			t.Errorf("the restart does not end, or none falls ill (%t): %s\n%s", fell, w.s.Rollout.Status.Message, w.last)
+		}
+		w.wantAllNew("A", at)
+	}
+}
