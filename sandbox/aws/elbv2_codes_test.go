@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	elb "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
+	"github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
 
 	"github.com/lockstep-delivery/lockstep/sandbox/aws"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/fault"
@@ -118,7 +119,8 @@ func TestEveryErrorCodeOfELBv2(t *testing.T) {
 	w := newWorld(t)
 	record := witness.New(t, witness.Boto3(t, w.account()), witness.CommandLine(t, w.account()))
 	w.elb = elb.New(w.elb.Options(), func(o *elb.Options) { o.APIOptions = append(o.APIOptions, record.Watch) })
-	rows := newScene(w).rows()
+	scene := newScene(w)
+	rows := scene.rows()
 	left := map[string]map[string]bool{}
 	for operation, codes := range codesOfELBv2 {
 		left[operation] = map[string]bool{}
@@ -155,6 +157,15 @@ func TestEveryErrorCodeOfELBv2(t *testing.T) {
 		}
 	}
 	t.Logf("%d of %d arise from the call", natural, len(rows))
+	for _, row := range []provoked{ // AWS's model lacks these
+		refused("ValidationError", w.elb.DescribeLoadBalancers, &elb.DescribeLoadBalancersInput{PageSize: new(int32(401))}),
+		refused("UnsupportedCertificate", w.elb.AddListenerCertificates, &elb.AddListenerCertificatesInput{
+			ListenerArn: &scene.https, Certificates: []types.Certificate{{CertificateArn: &scene.pending}},
+		}),
+	} {
+		w.wantCode(row.call(), row.code)
+		record.Check(t, row.operation, row.code)
+	}
 }
 
 // account is where foreign clients find the emulator.

@@ -48,15 +48,15 @@ func scripts(t *testing.T, c witness.Client, pattern, shared string) {
 			t.Parallel()
 			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 			defer cancel()
-			command := exec.CommandContext(ctx, c.Program, file)
+			command := exec.CommandContext(ctx, c.Program, file, "-v") // so that it tells why it skips
 			if extension == "sh" {
 				command = exec.CommandContext(ctx, "bash", file)
 			}
 			command.Env = append(newAccount(t, name), "AWS="+c.Program)
 			out, err := command.CombinedOutput()
 			for line := range strings.Lines(string(out)) {
-				if strings.Contains(line, "SKIPPED") || strings.Contains(line, "skipped '") {
-					t.Log(strings.TrimSpace(line))
+				if strings.Contains(line, "SKIPPED") || strings.Contains(line, "skipped ") {
+					t.Logf("SKIPPED: %s: %s", c.Version, strings.TrimSpace(line))
 				}
 			}
 			if err != nil || !strings.Contains("\n"+string(out), "\nOK") || strings.Contains(string(out), "Ran 0 tests") {

@@ -153,7 +153,7 @@ func refusedWithStatus(status int) func(Refusal, answer) error {
 // start runs a client until the end of the test, with no settings of whoever runs that.
 func start(t *testing.T, c Client, program string, account Account) *Witness {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Minute)
 	command := exec.CommandContext(ctx, c.Program, "-c", program)
 	for _, variable := range os.Environ() {
 		if !strings.HasPrefix(variable, "AWS_") {

@@ -1,14 +1,16 @@
 """Who may sign requests, and how refusals look in each protocol."""
 
 import base64
+import datetime
 import json
 import os
 import time
 import unittest
 import urllib.error
 import urllib.request
+from unittest import mock
 
-import botocore
+import botocore.auth
 from botocore.config import Config
 
 from account import ACCOUNT, Account, client
@@ -114,39 +116,54 @@ class Roles(Account):
 
 
 class Refusals(Account):
-    def refused_by_all(self, codes, config=None, **credentials):
+    def refused_by_all(self, query, ec2, other, config=None, change=None, **credentials):
+        """Checks the code and status of each kind of protocol, of a call whose signed request may be changed before it is sent."""
+        wanted = {**dict.fromkeys(QUERY, [query]), **dict.fromkeys(EC2, [ec2]), **dict.fromkeys(JSON, [other])}
         for service, operation in PROTOCOLS.items():
             with self.subTest(service):
-                call = getattr(client(service, config, **credentials), operation)
-                if service == "cloudwatch":  # query, JSON or CBOR, by the release of the client
-                    with self.assertRaises(botocore.exceptions.ClientError) as caught:
-                        call()
-                    self.assertIn(caught.exception.response["Error"]["Code"], codes[0] + codes[2])
-                    continue
-                names = codes[0] if service in QUERY else codes[1] if service in EC2 else codes[2]
+                made = client(service, config, **credentials)
+                if change:
+                    made.meta.events.register("before-send", change)
                 with self.assertRaises(botocore.exceptions.ClientError) as caught:
-                    call()
-                self.assertIn(caught.exception.response["Error"]["Code"], names)
+                    getattr(made, operation)()
+                answer = caught.exception.response
+                # CloudWatch is query, JSON or CBOR, by the release of the client.
+                self.assertIn((answer["Error"]["Code"], answer["ResponseMetadata"]["HTTPStatusCode"]), wanted.get(service, [query, other]))
 
     def test_no_signature(self):
         self.refused_by_all(
-            (["MissingAuthenticationToken"], ["AuthFailure"], ["MissingAuthenticationTokenException"]), Config(signature_version=botocore.UNSIGNED)
+            ("MissingAuthenticationToken", 403), ("AuthFailure", 401), ("MissingAuthenticationTokenException", 400), Config(signature_version=botocore.UNSIGNED)
         )
 
     def test_an_unknown_key(self):
         self.refused_by_all(
-            (["InvalidClientTokenId"], ["AuthFailure"], ["UnrecognizedClientException"]), aws_access_key_id="AKIANOBODY", aws_secret_access_key="x"
+            ("InvalidClientTokenId", 403), ("AuthFailure", 401), ("UnrecognizedClientException", 400), aws_access_key_id="AKIANOBODY", aws_secret_access_key="x"
         )
 
     def test_a_wrong_secret(self):
         self.refused_by_all(
-            (["SignatureDoesNotMatch"], ["AuthFailure"], ["InvalidSignatureException"]),
+            ("SignatureDoesNotMatch", 403), ("AuthFailure", 401), ("InvalidSignatureException", 400),
             aws_access_key_id=os.environ["AWS_ACCESS_KEY_ID"], aws_secret_access_key="wrong",
         )
 
+    def test_a_signature_that_is_cut_off(self):
+        def cut(request, **_):
+            name = "Authorization"
+            value = request.headers[name].decode() if isinstance(request.headers[name], bytes) else request.headers[name]
+            del request.headers[name]
+            request.headers[name] = value.split(", Signature=")[0]
+
+        self.refused_by_all(("IncompleteSignature", 403), ("AuthFailure", 401), ("IncompleteSignatureException", 400), change=cut)
+
+    @unittest.skipUnless(hasattr(botocore.auth, "get_current_datetime"), "this release has no clock that can be set")
+    def test_a_clock_that_is_slow(self):
+        earlier = botocore.auth.get_current_datetime() - datetime.timedelta(hours=1)
+        with mock.patch("botocore.auth.get_current_datetime", return_value=earlier):
+            self.refused_by_all(("SignatureDoesNotMatch", 403), ("RequestExpired", 400), ("InvalidSignatureException", 400))
+
     def test_an_expired_session(self):
         self.refused_by_all(
-            (["ExpiredToken"], ["RequestExpired"], ["ExpiredTokenException"]),
+            ("ExpiredToken", 403), ("RequestExpired", 400), ("ExpiredTokenException", 400),
             **keys({"AccessKeyId": os.environ["EXPIRED_ACCESS_KEY_ID"], "SecretAccessKey": os.environ["EXPIRED_SECRET_ACCESS_KEY"], "SessionToken": os.environ["EXPIRED_SESSION_TOKEN"]}),
         )
 

@@ -2,6 +2,8 @@
 . "${0%/*}/account.sh"
 
 want 123456789012 aws sts get-caller-identity --query Account
+refused MissingAuthenticationToken aws elbv2 describe-load-balancers --no-sign-request
+AWS_SECRET_ACCESS_KEY=wrong refused SignatureDoesNotMatch aws elbv2 describe-load-balancers
 
 # A token for a cluster is the URL of a call, signed and not sent. Whoever is shown it sends it, with the name of the cluster.
 token=$(command "$AWS" eks get-token --cluster-name shop --output json | tr -d '" ,' | sed -n 's/.*token:k8s-aws-v1\.\([^}]*\).*/\1/p')
@@ -23,3 +25,5 @@ refused InvalidClientTokenId aws sts get-caller-identity
 unset AWS_SESSION_TOKEN
 export AWS_SECRET_ACCESS_KEY=wrong
 refused InvalidClientTokenId aws sts get-caller-identity # a temporary key without its token
+AWS_ACCESS_KEY_ID=$EXPIRED_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY=$EXPIRED_SECRET_ACCESS_KEY AWS_SESSION_TOKEN=$EXPIRED_SESSION_TOKEN \
+	refused ExpiredToken aws elbv2 describe-load-balancers
