@@ -86,6 +86,9 @@ func TestCertificates(t *testing.T) {
 		t.Errorf("the same request made %s and %s", requested, again)
 	}
 	detail := must(client.DescribeCertificate(ctx, &acm.DescribeCertificateInput{CertificateArn: &requested}))(w).Certificate
+	if detail.InUseBy == nil {
+		t.Error("the list of those who use a new certificate is left out")
+	}
 	options := detail.DomainValidationOptions
 	if detail.Status != acmtypes.CertificateStatusPendingValidation || len(options) != 2 || *options[0].ResourceRecord.Name != *options[1].ResourceRecord.Name ||
 		!strings.HasSuffix(*options[0].ResourceRecord.Name, ".shop.example.com.") || !strings.HasSuffix(*options[0].ResourceRecord.Value, ".acm-validations.aws.") {
@@ -308,6 +311,9 @@ func TestResourcesAreFoundByTags(t *testing.T) {
 		if got := find(tt.in); !slices.Equal(got, tt.want) {
 			t.Errorf("%s: %v, want %v", why, got, tt.want)
 		}
+	}
+	if none := must(client.GetResources(ctx, &rgt.GetResourcesInput{TagFilters: []rgttypes.TagFilter{{Key: new("nobody")}}}))(w); none.ResourceTagMappingList == nil {
+		t.Error("the list of no resources is left out")
 	}
 	must(w.elb.RemoveTags(ctx, &elb.RemoveTagsInput{ResourceArns: []string{lb}, TagKeys: []string{"team"}}))(w)
 	if got := find(rgt.GetResourcesInput{}); !slices.Contains(got, lb) {

@@ -33,7 +33,7 @@ func (s *Service) DescribeCertificate(_ eventual.Reader, in *acm.DescribeCertifi
 		return nil, err
 	}
 	detail := c.detail
-	detail.InUseBy = slices.Concat([]string{}, users)
+	detail.InUseBy = append([]string{}, users...)
 	detail.DomainValidationOptions = slices.Clone(detail.DomainValidationOptions)
 	return &acm.DescribeCertificateOutput{Certificate: &detail}, nil
 }

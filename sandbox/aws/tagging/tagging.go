@@ -199,7 +199,8 @@ func (s *Service) GetResources(_ eventual.Reader, in *rgt.GetResourcesInput) (*r
 	if next == nil {
 		next = new("")
 	}
-	return &rgt.GetResourcesOutput{ResourceTagMappingList: slices.Concat([]types.ResourceTagMapping{}, page), PaginationToken: next}, nil
+	// The list is there when it is empty, too.
+	return &rgt.GetResourcesOutput{ResourceTagMappingList: append([]types.ResourceTagMapping{}, page...), PaginationToken: next}, nil
 }
 
 func mapping(arn string, tags map[string]string) types.ResourceTagMapping {
