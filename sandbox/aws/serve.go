@@ -92,6 +92,10 @@ func (e *Emulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if refused != nil {
 		response = c.codec.Failure(c.record.RequestID, refused)
 		c.record.Code, c.record.Message = refused.Code, refused.Message
+		if c.service.codecs == nil {
+			// Whoever speaks another protocol than the answer's finds the code here.
+			w.Header().Set("X-Amzn-Errortype", refused.Code)
+		}
 	}
 	c.record.Status = response.Status
 	c.record.Duration = time.Since(c.record.Received)
@@ -143,9 +147,11 @@ func (e *Emulator) read(r *http.Request, c *call) error {
 			c.record.Operation = r.Method + " /" + first
 		}
 		e.countMissing(c.name + ":" + c.record.Operation)
-		unknown := c.codec.Unknown(c.record.Operation)
-		unknown.Message = fmt.Sprintf("Service '%.40s' is not modelled", c.name)
-		return unknown.WithStatus(http.StatusNotImplemented)
+		code := "NotImplemented"
+		if c.name == unknownService {
+			code = "InvalidAction"
+		}
+		return wire.Errorf(code, "The sandbox does not model service '%.40s'", c.name).WithStatus(http.StatusNotImplemented)
 	}
 	return err
 }
@@ -153,9 +159,19 @@ func (e *Emulator) read(r *http.Request, c *call) error {
 // unaddressed are the protocols in which a request for no known service may be written.
 var unaddressed = []wire.Codec{wire.ELBv2, wire.AnyJSON}
 
+// classicVersion is that of the API of Classic Load Balancers, which has operations of the same names as ELBv2 and is signed for
+// under the same name.
+const classicVersion = "2012-06-01"
+
+// unknownService is asked by requests that name none.
+const unknownService = "unknown"
+
 // addressee tells the service, and the protocol that is spoken to it, by the scope of the signature;
 // else by the first service that understands the request.
 func (e *Emulator) addressee(r *wire.Request, scope string) (name string, codec wire.Codec) {
+	if wire.ELBv2.Speaks(r) && wire.ELBv2.Version(r) == classicVersion {
+		return "elasticloadbalancing " + classicVersion, wire.ELBv2
+	}
 	if s, ok := e.services[scope]; ok {
 		return scope, wire.Among(s.codecs, r)
 	}
@@ -169,7 +185,7 @@ func (e *Emulator) addressee(r *wire.Request, scope string) (name string, codec 
 			}
 		}
 	}
-	return "unknown", wire.Among(unaddressed, r)
+	return unknownService, wire.Among(unaddressed, r)
 }
 
 // missing tells apart what is not modelled from what AWS does not have either. What is addressed by a path and is not modelled

@@ -2,15 +2,20 @@ package aws_test
 
 import (
 	"bufio"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
 
+	sdk "github.com/aws/aws-sdk-go-v2/aws"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	elb "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
@@ -336,6 +341,7 @@ func TestBadRequests(t *testing.T) {
 		{"no action", "POST", "application/x-www-form-urlencoded", "Version=2015-12-01", 400, "MissingAction"},
 		{"unknown action", "POST", "application/x-www-form-urlencoded", "Action=Fly&Version=2015-12-01", 400, "InvalidAction"},
 		{"unknown service", "POST", "application/x-www-form-urlencoded", "Action=Fly&Version=1999-01-01", 501, "InvalidAction"},
+		{"the API of Classic Load Balancers", "POST", "application/x-www-form-urlencoded", "Action=DescribeLoadBalancers&Version=2012-06-01", 501, "NotImplemented"},
 		{"bad escape", "POST", "application/x-www-form-urlencoded", "Action=%zz", 404, "MalformedQueryString"},
 		{"a megabyte", "POST", "application/x-www-form-urlencoded", strings.Repeat("a=b&", 300_000), 413, "RequestEntityTooLarge"},
 		{"unknown parameter of EC2", "POST", "application/x-www-form-urlencoded", "Action=DescribeVpcs&Version=2016-11-15&Colour=red", 400, "UnknownParameter"},
@@ -362,4 +368,26 @@ func TestBadRequests(t *testing.T) {
 		t.Errorf("a GET with a query string: %v %v", response, err)
 	}
 	response.Body.Close()
+}
+
+// A service that is not there answers in no protocol of its own, so that its code is in a header.
+func TestServicesThatAreNotModelled(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for service, path := range map[string]string{"lambda": "/2015-03-31/functions/", "s3": "/"} {
+		request := httptest.NewRequest(http.MethodGet, "http://127.0.0.1"+path, nil)
+		sum := sha256.Sum256(nil)
+		key := sdk.Credentials{AccessKeyID: aws.DefaultAccessKeyID, SecretAccessKey: aws.DefaultSecretAccessKey}
+		if err := v4.NewSigner().SignHTTP(ctx, key, request, hex.EncodeToString(sum[:]), service, "eu-west-1", time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		answer := httptest.NewRecorder()
+		w.emulator.ServeHTTP(answer, request)
+		if answer.Code != http.StatusNotImplemented || answer.Header().Get("X-Amzn-Errortype") != "NotImplemented" || !strings.Contains(answer.Body.String(), service) {
+			t.Errorf("%s: %d %v %s", service, answer.Code, answer.Header(), answer.Body)
+		}
+		if w.emulator.NotModelled()[service+":GET /"+strings.Split(path, "/")[1]] != 1 {
+			t.Errorf("%v", w.emulator.NotModelled())
+		}
+	}
 }

@@ -23,9 +23,12 @@ func (q *Query) Speaks(r *Request) bool {
 }
 
 // Addressed says whether the request is a form with the version of the service's API.
-func (q *Query) Addressed(r *Request) bool {
+func (q *Query) Addressed(r *Request) bool { return q.Speaks(r) && q.Version(r) == q.version }
+
+// Version is the version of the API that a form asks for, empty if it names none.
+func (q *Query) Version(r *Request) string {
 	values, _ := r.form() // those before the error, if there is one
-	return q.Speaks(r) && values.Get("Version") == q.version
+	return values.Get("Version")
 }
 
 // Presigned begins the parameters that are the signature of a URL, and no parameters of an operation.
