@@ -343,10 +343,13 @@ func (f facts) see(entry *v1alpha1.TrafficStatus, i Ingress) {
 		return
 	}
 	old := entry.WrittenAt == nil || i.Evidence.SeenAt.Before(entry.WrittenAt.Time) ||
-		(entry.Since != nil && i.Evidence.SeenAt.Before(entry.Since.Time)) ||
-		entry.Weights != nil && i.outdated() // what is seen for the first time others have written, long ago
+		(entry.Since != nil && i.Evidence.SeenAt.Before(entry.Since.Time))
+	first := entry.Weights == nil // others have written what is there, long ago
+	if first && old {
+		return
+	}
 	entry.Weights, entry.Since, entry.SettledAt = seen, nil, nil
-	if !old {
+	if !old && (first || !i.outdated()) {
 		entry.Since = new(metav1.NewMicroTime(i.Evidence.SeenAt))
 	}
 }

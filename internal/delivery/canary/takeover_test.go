@@ -86,6 +86,12 @@ func TestATakeoverRestartsNoWait(t *testing.T) {
 		t.Errorf("the weight counts as seen since %v, it was %s", got, since)
 	}
 	w.s.Rollout.Status.Traffic = nil
+	for range 2 { // also when what is known of AWS is from before the first look
+		s := w.s
+		s.Now = s.Now.Add(time.Second)
+		w.s.Rollout.Status = Decide(s).Status
+	}
+	w.s.Now = w.s.Now.Add(10 * time.Second)
 	w.still()
 	if w.s.Rollout.Status.Phase != v1alpha1.PhasePaused || w.s.Rollout.Status.Traffic[0].Since == nil {
 		t.Errorf("phase %s, traffic %+v", w.s.Rollout.Status.Phase, w.s.Rollout.Status.Traffic)
