@@ -41,11 +41,11 @@ type laws struct {
 	wanted    int32
 	// completeAt is when the stable version was last seen to be all there beside a canary with a share.
 	completeAt time.Time
-	// leftAt is when targets were last deregistered.
-	leftAt time.Time
 	// lateAt is when a call of a former leader last came late; strayedAt when AWS was last given a weight that is
 	// not ours, and strandedAt when such a late call deregistered targets under it.
 	lateAt, strayedAt, strandedAt time.Time
+	// grownAt is when a ReplicaSet was last made larger.
+	grownAt time.Time
 	// revivedAt is when a target became healthy while none was.
 	revivedAt time.Time
 	// unmarkedAt is when a drain mark was last taken back, which a deregistration may cross on its way.
@@ -97,18 +97,23 @@ func (l *laws) unmarked() excuse {
 	return excuse{"a drain mark was just taken back", l.unmarkedAt, time.Second}
 }
 
-// crossed: two calls of ours were on their way at once, and one of them carries a weight that others want.
-func (l *laws) crossed(forward model.Forward, other time.Time) excuse {
+// crossed: a weight that others want was on its way when the targets were told to leave.
+func (l *laws) crossed(p placed) excuse {
 	e := excuse{name: "a foreign weight crossed a deregistration", window: time.Second}
-	if l.stray(forward) {
-		e.at = other
+	if l.stray(p.forward) {
+		e.at = p.since
 	}
 	return e
 }
 
-// revived: the plan was made when no group had a healthy target.
+// grown: when the call was sent, fewer pods were wanted of the version that the Service selects.
+func (l *laws) grown() excuse {
+	return excuse{"a version grew while a call was on its way", l.grownAt, time.Second}
+}
+
+// revived: the plan was made when no group had a healthy target, by a read of the last two seconds.
 func (l *laws) revived() excuse {
-	return excuse{"a target became healthy while a call was on its way", l.revivedAt, 2 * time.Second}
+	return excuse{"a target became healthy while a call was on its way", l.revivedAt, 3 * time.Second}
 }
 
 // stranded: nodes still have a foreign weight when a late call empties its group.
@@ -179,6 +184,9 @@ func (l *laws) stopping(name string, p *pod) {
 
 // scaling: law 8, the stable version keeps its size until the new one is stable.
 func (l *laws) scaling(op canary.ScaleReplicaSet) {
+	if op.To > op.From {
+		l.grownAt = l.w.now()
+	}
 	r, _ := l.w.rollouts.live.get(rolloutName)
 	if op.To < op.From && op.To < *r.spec.Replicas && op.To > 0 && op.Hash == r.status.StableRS && r.status.StableRS != r.image {
 		l.w.reach("stable shrinks with its share")
@@ -310,14 +318,13 @@ func (l *laws) modified(before *model.Forward, actions []model.Action) {
 	for _, t := range after.TargetGroups {
 		was, _ := share(before, t.ARN)
 		if now, _ := share(after, t.ARN); now > was && healthy(t.ARN) == 0 && others > 0 {
-			l.broken(1, []excuse{l.crossed(*after, l.leftAt), l.revived(), l.late()}, "AWS is told to give %.0f %% to the group of %s, which has no healthy target, while others have %d", 100*now, l.w.aws.group(t.ARN).service, others)
+			l.broken(1, []excuse{l.revived(), l.late()}, "AWS is told to give %.0f %% to the group of %s, which has no healthy target, while others have %d", 100*now, l.w.aws.group(t.ARN).service, others)
 		}
 	}
 }
 
 // deregistering: law 3, a target that is alive leaves a group that serves only when enough others are healthy.
 func (l *laws) deregistering(g *group, targets []model.Target) {
-	defer func() { l.leftAt = l.w.now() }()
 	if l.lateAt.Equal(l.w.now()) && l.lately(l.strayedAt, l.w.config.Settle) {
 		l.strandedAt = l.w.now()
 	}
@@ -325,7 +332,7 @@ func (l *laws) deregistering(g *group, targets []model.Target) {
 		return
 	}
 	newest := l.w.aws.shown[len(l.w.aws.shown)-1]
-	excuses := []excuse{l.lost(time.Minute), l.unmarked(), l.crossed(newest.forward, newest.since)}
+	excuses := []excuse{l.lost(time.Minute), l.unmarked(), l.grown(), l.crossed(newest)}
 	leaves := map[string]bool{}
 	for _, t := range targets {
 		leaves[t.ID] = true

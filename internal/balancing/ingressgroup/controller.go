@@ -203,7 +203,7 @@ func (c *Controller) decide(ctx context.Context, r *round) {
 	}
 	r.state.Health = map[string]plan.Health{}
 	for _, arn := range r.plan.Reads {
-		health, seenAt, err := c.Cloud.TargetHealth(ctx, arn, r.state.Now.Add(-c.HealthAge))
+		health, seenAt, err := c.Cloud.TargetHealth(ctx, arn, r.state.Now)
 		if err != nil {
 			c.Logger.Warn("cannot read targets", "ingress", r.key.String(), "targetGroup", arn, "error", err)
 			continue

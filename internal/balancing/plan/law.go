@@ -128,19 +128,23 @@ func (s *situation) name(all []destination) {
 	}
 }
 
-// nobodyServes reports that no group of the live action has a healthy target, from fresh reads of all.
+// absenceAge is how old a read may be that shows no healthy target: one may become healthy at any moment.
+const absenceAge = 2 * time.Second
+
+// nobodyServes reports that no group of the live action has a healthy target, from reads of all that were made just now.
 func (s *situation) nobodyServes(live *model.Forward) bool {
-	nobody := true
+	var old []string
 	for _, g := range live.TargetGroups {
 		health, fresh := s.health(g)
-		if !fresh {
-			s.out.Reads = append(s.out.Reads, g.ARN)
+		if fresh && health.Healthy > 0 {
+			return false
 		}
-		if !fresh || health.Healthy > 0 {
-			nobody = false
+		if !fresh || s.state.HealthAge > 0 && s.state.Now.Sub(health.SeenAt) > absenceAge {
+			old = append(old, g.ARN)
 		}
 	}
-	return nobody
+	s.out.Reads = append(s.out.Reads, old...)
+	return len(old) == 0
 }
 
 // safeWeights are the weights in which held groups keep their share, the other rising ones get what is

@@ -29,7 +29,7 @@ func TestLaw1(t *testing.T) {
 	for _, c := range []struct {
 		name       string
 		live, want string
-		healthy    string // groups with a healthy target; the others have none, those with ? have not been read
+		healthy    string // groups with a healthy target; the others have none, those with ? have not been read, with ! some seconds ago
 		safe       string
 		reads      string
 	}{
@@ -39,6 +39,8 @@ func TestLaw1(t *testing.T) {
 		{"a healthy one needs no read of the others", "s=100 k=0", "s=90 k=10", "s? k", "s=90 k=10", ""},
 		{"nobody is healthy: first deployment", "s=100 k=0", "s=90 k=10", "", "s=90 k=10", ""},
 		{"perhaps somebody is: not before it is known", "s=100 k=0", "s=90 k=10", "s?", "s=100 k=0", "s"},
+		{"nobody was healthy some seconds ago: not before it is known to be so still", "s=100 k=0", "s=90 k=10", "s!", "s=100 k=0", "s"},
+		{"somebody serves: the others need not be read", "s=50 k=50 p=0", "s=50 k=0 p=50", "s k!", "s=50 k=50 p=0", ""},
 		{"an abort returns to a healthy stable", "s=50 k=50", "s=100 k=0", "s k", "s=100 k=0", ""},
 		{"an abort returns from a dead canary", "s=50 k=50", "s=100 k=0", "s", "s=100 k=0", ""},
 		{"a return to a dead stable is held", "s=50 k=50", "s=100 k=0", "k", "s=50 k=50", ""},
@@ -59,7 +61,9 @@ func TestLaw1(t *testing.T) {
 				s.state.Health[g] = Health{Total: 1, SeenAt: now}
 			}
 			for g := range strings.FieldsSeq(c.healthy) {
-				if name, unread := strings.CutSuffix(g, "?"); unread {
+				if name, late := strings.CutSuffix(g, "!"); late {
+					s.state.Health[name] = Health{Total: 1, SeenAt: now.Add(-5 * time.Second)}
+				} else if name, unread := strings.CutSuffix(g, "?"); unread {
 					s.state.Health[name] = Health{Healthy: 1, Total: 1, SeenAt: now.Add(-time.Hour)}
 				} else {
 					s.state.Health[g] = Health{Healthy: 1, Total: 1, SeenAt: now}
