@@ -100,6 +100,9 @@ func TestMetricsOverTheSDK(t *testing.T) {
 		"a forged token":  {failed(client.GetMetricData(ctx, &forged)), "InvalidNextToken"},
 		"not modelled":    {failed(client.DescribeAlarms(ctx, &cloudwatch.DescribeAlarmsInput{})), "NotImplemented"},
 	})
+	if w.emulator.NotModelled()["cloudwatch:DescribeAlarms"] != 1 {
+		t.Errorf("%v: services have not the names that policies and faults give them", w.emulator.NotModelled())
+	}
 }
 
 // Older SDKs speak query to CloudWatch, some JSON.

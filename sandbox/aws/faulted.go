@@ -1,12 +1,15 @@
 package aws
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
+	"path"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/lockstep-delivery/lockstep/sandbox/aws/catalog"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/dataplane"
 	"github.com/lockstep-delivery/lockstep/sandbox/aws/fault"
 )
@@ -16,6 +19,9 @@ import (
 func (e *Emulator) AddFault(f fault.Fault) (id string, err error) {
 	if f.Zone != "" && !slices.Contains(e.config.Zones, f.Zone) {
 		return "", fmt.Errorf("there is no zone %q: take one of %s", f.Zone, strings.Join(e.config.Zones, ", "))
+	}
+	if err := e.checkPatterns(f); err != nil {
+		return "", err
 	}
 	if f.Kind == fault.Node {
 		names := e.machines()
@@ -31,6 +37,31 @@ func (e *Emulator) AddFault(f fault.Fault) (id string, err error) {
 		e.record("FaultAdded", time.Now(), f)
 	}
 	return id, err
+}
+
+// checkPatterns refuses patterns that no operation of a service can match: nobody would notice that the fault hits nothing.
+func (e *Emulator) checkPatterns(f fault.Fault) error {
+	if err := f.Validate(); err != nil {
+		return err
+	}
+	var services []string
+	found := make([]bool, len(f.Operations))
+	for signed, s := range e.services {
+		service := cmp.Or(s.actions, signed)
+		services = append(services, service)
+		for i, pattern := range f.Operations {
+			found[i] = found[i] || slices.ContainsFunc(catalog.Operations(signed), func(operation string) bool {
+				ok, _ := path.Match(pattern, service+":"+operation)
+				return ok
+			})
+		}
+	}
+	if i := slices.Index(found, false); i >= 0 {
+		slices.Sort(services)
+		return fmt.Errorf("operations: %q matches no operation: write service and operation as policies do, like elasticloadbalancing:Modify*; the services are %s",
+			f.Operations[i], strings.Join(services, ", "))
+	}
+	return nil
 }
 
 // EndFault ends a fault by hand; the journal tells of it, as it does of AddFault. It is false if there is none of that id.

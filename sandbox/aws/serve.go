@@ -131,7 +131,7 @@ func (e *Emulator) read(r *http.Request, c *call) error {
 	c.record.AccessKey, c.record.Region = c.identity.accessKey, c.identity.region
 	c.name, c.codec = e.addressee(c.request, c.identity.service)
 	c.service = e.services[c.name]
-	c.record.Service = c.name
+	c.record.Service, _ = c.action()
 	var err error
 	c.message, err = c.codec.Read(c.request)
 	if c.message != nil {
@@ -146,7 +146,7 @@ func (e *Emulator) read(r *http.Request, c *call) error {
 			first, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
 			c.record.Operation = r.Method + " /" + first
 		}
-		e.countMissing(c.name + ":" + c.record.Operation)
+		e.countMissing(c.record.Service + ":" + c.record.Operation)
 		code := "NotImplemented"
 		if c.name == unknownService {
 			code = "InvalidAction"
@@ -245,7 +245,7 @@ func (e *Emulator) run(r *http.Request, c *call) (*wire.Response, error) {
 		if err := e.authorize(c, nil); err != nil {
 			return nil, err
 		}
-		e.countMissing(c.name + ":" + name)
+		e.countMissing(c.record.Service + ":" + name)
 		return nil, c.missing(name)
 	}
 	input := operation.NewInput()

@@ -362,4 +362,13 @@ func TestRefusalsInJSON(t *testing.T) {
 		"tagging": {failed(rgt.NewFromConfig(w.config(owner)).GetResources(ctx, &rgt.GetResourcesInput{})), "ThrottledException"},
 		"acm":     {failed(own.ListCertificates(ctx, &acm.ListCertificatesInput{})), "ThrottlingException"},
 	})
+	for pattern, hits := range map[string]bool{
+		"*": true, "*:Describe*": true, "cloudwatch:GetMetric*": true, "tag:GetResources": true, "ec2:Describe?pcs": true,
+		"elbv2:Describe*": false, "monitoring:*": false, "elasticloadbalancing:FlyLoadBalancer": false, "EC2:*": false,
+	} {
+		_, err := w.emulator.AddFault(fault.Fault{Kind: fault.Throttle, Operations: []string{"*:*", pattern}})
+		if hits != (err == nil) || err != nil && !strings.Contains(err.Error(), pattern) {
+			t.Errorf("a fault for %s: %v", pattern, err)
+		}
+	}
 }
