@@ -177,3 +177,21 @@ func TestLaw1ANewStableGroupHasNotLostItsTargets(t *testing.T) {
 	w.count(w.rs("A"))
 	w.wantOps(w.once(), "scale ReplicaSet shop-B from 2 to 4") // Nothing answers there for certain: no grace.
 }
+
+// A step that wants more pods than the rollout has gets them also while the stable version, which carries nothing
+// any more, has none.
+func TestScaleStepBeyondTheReplicasWithoutStablePods(t *testing.T) {
+	w := stable(t, 1, weight(100), pause(), v1alpha1.CanaryStep{SetCanaryScale: &v1alpha1.SetCanaryScale{Replicas: new(int32(3))}}, pause())
+	w.s.Rollout.Spec.Strategy.Canary.DynamicStableScale = true
+	w.image("B")
+	w.toPause()
+	w.rest()
+	if got := w.rs("A").Replicas; got != 0 {
+		t.Fatalf("A has %d pods\n%s", got, w.last)
+	}
+	w.promote()
+	w.rest()
+	if got := w.s.Rollout.Status; *got.CurrentStepIndex != 3 || w.rs("B").Replicas != 3 {
+		t.Errorf("step %d with %d pods: %s", *got.CurrentStepIndex, w.rs("B").Replicas, got.Message)
+	}
+}

@@ -74,7 +74,7 @@ func (f facts) nextSize() int32 {
 		return size
 	}
 	if f.lostStable() {
-		return f.replicas
+		return max(size, f.replicas)
 	}
 	carries := f.floor(f.share(f.heaviest(f.strategy.CanaryService, f.recorded())))
 	if f.canaryScale() != nil {
