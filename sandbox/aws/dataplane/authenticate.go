@@ -121,7 +121,7 @@ func (x *exchange) authenticate(a *Authentication) bool {
 	}
 	// The cookie binds the state to this browser: a link with somebody else's code and state leads nowhere.
 	nonce := rand.Text()
-	state := x.node.cookie.seal("state of "+a.name(), x.start.Add(loginLasts), nonce, x.self()+x.r.URL.RequestURI())
+	state := x.node.cookie.seal(a.stateName(), x.start.Add(loginLasts), nonce, x.self()+x.r.URL.RequestURI())
 	query := url.Values{
 		"response_type": {"code"}, "client_id": {a.ClientID}, "redirect_uri": {x.self() + callbackPath}, "scope": {a.Scope}, "state": {state},
 	}
@@ -142,6 +142,11 @@ const nonceCookie = "AWSALBAuthNonce"
 // name tells apart what is sealed for different clients of different issuers.
 func (a *Authentication) name() string { return a.Issuer + " " + a.ClientID }
 
+// stateName tells the states of actions apart that keep their sessions in different cookies, too.
+func (a *Authentication) stateName() string {
+	return "state of " + a.name() + " for " + a.SessionCookie
+}
+
 // self is the node as the client has called it.
 func (x *exchange) self() string { return "https://" + x.r.Host }
 
@@ -150,10 +155,23 @@ func (x *exchange) found(location string) {
 	x.own(http.StatusFound, "text/html", pages[http.StatusFound])
 }
 
+// comesBack answers a user whom the issuer has sent back, whichever rule it was that sent him there: the path of the rule need not match
+// callbackPath. False: no action of this listener knows the state.
+func (x *exchange) comesBack(l *listenerRoutes) bool {
+	state := x.r.URL.Query().Get("state")
+	for _, a := range l.logins {
+		if x.node.cookie.unseal(a.stateName(), state, x.start) != nil {
+			x.callback(a)
+			return true
+		}
+	}
+	return false
+}
+
 // callback exchanges the code for the user, begins the session and sends the client to where it wanted to be.
 func (x *exchange) callback(a *Authentication) {
 	query := x.r.URL.Query()
-	state := x.node.cookie.unseal("state of "+a.name(), query.Get("state"), x.start)
+	state := x.node.cookie.unseal(a.stateName(), query.Get("state"), x.start)
 	nonce, err := x.r.Cookie(nonceCookie)
 	if len(state) != 2 || err != nil || nonce.Value != state[0] {
 		x.refuse(http.StatusUnauthorized)

@@ -112,6 +112,33 @@ func TestLogin(t *testing.T) {
 	}
 }
 
+// Only some paths need a login, and the one to which the issuer sends users back is not among them.
+func TestLoginOfARule(t *testing.T) {
+	w := newWorld(t)
+	a := w.serve("a")
+	a.on(func(rw http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(rw, r.URL.Path+" "+r.Header.Get("X-Amzn-Oidc-Identity"))
+	})
+	w.healthyGroup("g", a.Target)
+	login, _ := newIssuer(t)
+	other := *login
+	other.SessionCookie = "Other"
+	w.gated()
+	rule := func(priority int, path string, a *Authentication) Rule {
+		return Rule{Priority: priority, Conditions: []Condition{{Field: PathPattern, Values: []string{path}}},
+			Action: Action{Gates: []Gate{{Authenticate: a}}, Forward: &Forward{Groups: []WeightedGroup{only("g")}}}}
+	}
+	l := Listener{Port: 8080, Protocol: HTTPS, Certificates: []tls.Certificate{certificate(w.T, "a.example.com")},
+		Default: Action{Forward: &Forward{Groups: []WeightedGroup{only("g")}}}, Rules: []Rule{rule(1, "/mine/*", login), rule(2, "/yours/*", &other)}}
+	w.apply(NodeConfig{Listeners: []Listener{l}})
+	w.client.CheckRedirect = nil
+	for path, want := range map[string]string{"/mine/1": "/mine/1 kim", "/yours/1": "/yours/1 kim", "/open": "/open ", callbackPath + "?state=AAAA&code=c": callbackPath + " "} {
+		if _, body := w.get2(path); body != want {
+			t.Errorf("%s: got %q, want %q", path, body, want)
+		}
+	}
+}
+
 func TestLoginThatFails(t *testing.T) {
 	w := newWorld(t)
 	a := w.serve("a")

@@ -85,7 +85,7 @@ func (s *socket) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x.subject = newSubject(r, x.client.peer.Addr())
 	a, looked := l.match(&x.subject)
 	n.evaluations.Add(uint64(looked))
-	if !x.pass(a.gates) {
+	if r.URL.Path == callbackPath && x.comesBack(l) || !x.pass(a.gates) {
 		return
 	}
 	switch {

@@ -33,6 +33,7 @@ type listenerRoutes struct {
 	mutual   *mutual     // nil: clients are not asked for certificates
 	rules    []compiledRule
 	fallback *action
+	logins   []*Authentication // of all actions
 	// response is what the listener says in every response.
 	response                    []desync.Field
 	withoutServer               bool
@@ -134,12 +135,23 @@ func compileListener(l Listener, http2 bool, groups func(string) *group) (*liste
 			return nil, fmt.Errorf("rule with priority %d: %w", rule.Priority, err)
 		}
 		out.rules = append(out.rules, compiledRule{conditions, act})
+		out.logins = append(out.logins, act.logins()...)
 	}
 	var err error
 	if out.fallback, err = compileAction(l.Default, groups); err != nil {
 		return nil, fmt.Errorf("default action: %w", err)
 	}
+	out.logins = append(out.logins, out.fallback.logins()...)
 	return out, nil
+}
+
+func (a *action) logins() (list []*Authentication) {
+	for _, g := range a.gates {
+		if g.Authenticate != nil {
+			list = append(list, g.Authenticate)
+		}
+	}
+	return list
 }
 
 func compileAction(a Action, groups func(string) *group) (*action, error) {
