@@ -46,7 +46,7 @@ func scripts(t *testing.T, c witness.Client, pattern, shared string) {
 		}
 		t.Run(c.Generation+"/"+name, func(t *testing.T) {
 			t.Parallel()
-			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+			ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
 			defer cancel()
 			command := exec.CommandContext(ctx, c.Program, file, "-v") // so that it tells why it skips
 			if extension == "sh" {
