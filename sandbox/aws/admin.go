@@ -83,8 +83,8 @@ func (e *Emulator) adminHandler() http.Handler {
 		writeJSON(w, map[string]any{"operations": e.journal.Counts(), "notModelled": e.NotModelled()})
 	})
 	mux.HandleFunc("GET "+adminPath+"loadbalancers", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, e.Endpoints()) })
-	mux.HandleFunc("GET "+adminPath+"applied", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, e.Applied()) })
-	mux.HandleFunc("GET "+adminPath+"stats", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, e.Stats()) })
+	mux.HandleFunc("GET "+adminPath+"applied", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, listed(e.Applied())) })
+	mux.HandleFunc("GET "+adminPath+"stats", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, listed(e.Stats())) })
 	mux.HandleFunc("GET "+adminPath+"public-keys/{id}", func(w http.ResponseWriter, r *http.Request) { e.serveUserKey(w, r.PathValue("id")) })
 	mux.HandleFunc("GET "+adminPath+"faults", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, e.faults.List()) })
 	mux.HandleFunc("POST "+adminPath+"faults", e.addFault)
@@ -113,6 +113,9 @@ func (e *Emulator) adminHandler() http.Handler {
 	mux.HandleFunc("PUT "+adminPath+"objects/{bucket}/{key...}", e.putObject)
 	return mux
 }
+
+// listed is all, and in JSON a list even when there is nothing.
+func listed[T any](all []T) []T { return append([]T{}, all...) }
 
 func (e *Emulator) addFault(w http.ResponseWriter, r *http.Request) {
 	var f fault.Fault

@@ -1,6 +1,7 @@
 package aws_test
 
 import (
+	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
@@ -38,6 +39,18 @@ func TestTheOwnClusterCannotLeave(t *testing.T) {
 	w.admin("DELETE", "clusters/lockstep", "", 400, nil)
 	if i, ok := w.emulator.EC2().InstanceByID(host.ID); !ok || !i.Address.IsValid() {
 		t.Error("the host has lost its instance")
+	}
+}
+
+// Programs take the lists of the admin API for lists when there is nothing in them, too.
+func TestListsOfTheAdminAPI(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for _, path := range []string{"loadbalancers", "applied", "stats", "faults", "hosts"} {
+		var got json.RawMessage
+		if w.admin("GET", path, "", 200, &got); strings.TrimSpace(string(got)) != "[]" {
+			t.Errorf("%s: %s", path, got)
+		}
 	}
 }
 
