@@ -377,6 +377,7 @@ func (d *delivery) setRollout(from *seenRollout, edit func(*rollout)) bool {
 	edit(&value)
 	if !d.w.rollouts.update(rolloutName, from.version, &value) {
 		d.w.reach("conflict")
+		d.wrote.rollout, d.wrote.at = from.version+1, d.w.now() // the cache has to show what is newer
 		return false
 	}
 	from.object, from.version = d.w.rollouts.live.get(rolloutName)

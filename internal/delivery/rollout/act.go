@@ -302,6 +302,9 @@ func (c *Controller) publish(ctx context.Context, o *observed, status v1alpha1.R
 	}
 	answer := &v1alpha1.Rollout{ObjectMeta: metav1.ObjectMeta{Namespace: changed.Namespace, Name: changed.Name}}
 	if err := c.cached.Status().Patch(ctx, answer, client.RawPatch(types.MergePatchType, data)); err != nil {
+		if apierrors.IsConflict(err) {
+			c.written.outdated(client.ObjectKeyFromObject(o.rollout), o.rollout)
+		}
 		return fmt.Errorf("cannot publish the status of Rollout %s/%s: %w", changed.Namespace, changed.Name, err)
 	}
 	o.rollout = answer

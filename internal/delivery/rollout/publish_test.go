@@ -6,7 +6,9 @@ import (
 	"testing"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
@@ -50,5 +52,20 @@ func TestACRDThatDropsTheTrafficStatusIsAnError(t *testing.T) {
 				t.Error(got)
 			}
 		})
+	}
+}
+
+// Somebody has changed the Rollout, and the cache does not know it yet.
+func TestARefusedStatusIsNotDecidedOnAgain(t *testing.T) {
+	server := interceptor.NewClient(nil, interceptor.Funcs{SubResourcePatch: func(context.Context, client.Client, string, client.Object, client.Patch, ...client.SubResourcePatchOption) error {
+		return apierrors.NewConflict(schema.GroupResource{Resource: "rollouts"}, "web", nil)
+	}})
+	c := &Controller{cached: server, written: written{now: time.Now}}
+	o := &observed{rollout: &v1alpha1.Rollout{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "web", UID: "u", ResourceVersion: "1"}}}
+	if err := c.publish(t.Context(), o, v1alpha1.RolloutStatus{Phase: v1alpha1.PhaseProgressing}); !apierrors.IsConflict(err) {
+		t.Fatal(err)
+	}
+	if !c.written.lag(client.ObjectKeyFromObject(o.rollout), o.rollout) {
+		t.Error("the object that was refused is decided on again")
 	}
 }

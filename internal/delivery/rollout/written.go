@@ -33,6 +33,17 @@ type version struct {
 
 // note remembers the version that the API server gave an object of a Rollout.
 func (w *written) note(rollout types.NamespacedName, o client.Object) {
+	w.expect(rollout, o, 0)
+}
+
+// outdated remembers that the API server has a newer object: it refused a write for that. What was decided on the
+// old one would only be decided again, and its other operations repeated.
+func (w *written) outdated(rollout types.NamespacedName, o client.Object) {
+	w.expect(rollout, o, 1)
+}
+
+// expect has the cache show a version that is so many newer than the object's.
+func (w *written) expect(rollout types.NamespacedName, o client.Object, newer uint64) {
 	number, err := strconv.ParseUint(o.GetResourceVersion(), 10, 64)
 	if err != nil {
 		return
@@ -45,10 +56,10 @@ func (w *written) note(rollout types.NamespacedName, o client.Object) {
 	if w.rollouts[rollout] == nil {
 		w.rollouts[rollout] = map[types.UID]version{}
 	}
-	w.rollouts[rollout][o.GetUID()] = version{number, w.now()}
+	w.rollouts[rollout][o.GetUID()] = version{number + newer, w.now()}
 }
 
-// lag reports whether an object is older than our last write of it.
+// lag reports whether an object is older than our last write of it, or one that was refused.
 func (w *written) lag(rollout types.NamespacedName, o client.Object) bool {
 	held, err := strconv.ParseUint(o.GetResourceVersion(), 10, 64)
 	w.mu.Lock()

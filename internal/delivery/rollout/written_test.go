@@ -32,3 +32,20 @@ func TestACacheLagsUntilItShowsOurWriteOrForFiveSeconds(t *testing.T) {
 		t.Error("an object that never comes holds the rollout up")
 	}
 }
+
+// A status that was refused was decided on an object that somebody has changed since. Deciding on it again would
+// repeat the other operations, such as the write of a split, for as long as the cache is behind.
+func TestWhatWasRefusedIsNotDecidedOnAgain(t *testing.T) {
+	w := written{now: func() time.Time { return time.Unix(0, 0) }}
+	key := types.NamespacedName{Name: "shop"}
+	at := func(version string) *appsv1.ReplicaSet {
+		return &appsv1.ReplicaSet{ObjectMeta: metav1.ObjectMeta{UID: "u", ResourceVersion: version}}
+	}
+	w.outdated(key, at("9"))
+	if !w.lag(key, at("9")) {
+		t.Error("the object is decided on again")
+	}
+	if w.lag(key, at("10")) {
+		t.Error("the newer one is not")
+	}
+}
