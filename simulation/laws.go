@@ -332,7 +332,7 @@ func (l *laws) deregistering(g *group, targets []model.Target) {
 		return
 	}
 	newest := l.w.aws.shown[len(l.w.aws.shown)-1]
-	excuses := []excuse{l.lost(time.Minute), l.unmarked(), l.grown(), l.crossed(newest)}
+	excuses := []excuse{l.lost(time.Minute), l.unmarked(), l.grown(), l.crossed(newest), l.late()}
 	leaves := map[string]bool{}
 	for _, t := range targets {
 		leaves[t.ID] = true
