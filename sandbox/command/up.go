@@ -8,11 +8,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/lockstep-delivery/lockstep/internal/cli"
 	"github.com/lockstep-delivery/lockstep/sandbox"
@@ -24,11 +26,16 @@ type upOptions struct {
 	// commands lets containers run commands as processes of this machine.
 	commands bool
 	only     string
-	streams  cli.Streams
+	// given are the flags that the user has given, as they are written.
+	given   []string
+	streams cli.Streams
 }
 
 // onlyAWS is the only part that can be started alone.
 const onlyAWS = "aws"
+
+// ofTheCluster are the flags that say nothing of an account without a cluster.
+var ofTheCluster = []string{"local-commands", "nodes-per-zone", "api-port"}
 
 func newUp(streams cli.Streams) *cobra.Command {
 	o := upOptions{streams: streams}
@@ -40,7 +47,7 @@ func newUp(streams cli.Streams) *cobra.Command {
   lockstep sandbox up --name second --join default
   lockstep sandbox up --detach --profile pessimistic --scale 0.1 --seed 7`,
 		Args: cli.Args(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd.Context()) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd.Context(), cmd.Flags()) },
 	}
 	nameFlag(cmd, &o.config.Name)
 	flags := cmd.Flags()
@@ -66,10 +73,20 @@ func newUp(streams cli.Streams) *cobra.Command {
 	return cmd
 }
 
-func (o *upOptions) run(ctx context.Context) error {
+func (o *upOptions) run(ctx context.Context, flags *pflag.FlagSet) error {
 	if o.only != "" && o.only != onlyAWS {
 		return cli.Usagef("--only is %q: use %s, or leave it out", o.only, onlyAWS)
 	}
+	for _, flag := range ofTheCluster {
+		if o.only == onlyAWS && flags.Changed(flag) {
+			return cli.Usagef("--%s is about a cluster, and --only %s starts none: leave one of them out", flag, onlyAWS)
+		}
+	}
+	flags.Visit(func(f *pflag.Flag) {
+		if f.Name != "detach" {
+			o.given = append(o.given, "--"+f.Name+"="+f.Value.String())
+		}
+	})
 	if o.config.Scale == 0 { // in a Config it stands for the default
 		return cli.Usagef("--scale is 0: use 0.1 to 1, or --profile ideal for no delays")
 	}
@@ -152,11 +169,7 @@ func (o *upOptions) child(out io.Writer) (*exec.Cmd, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot find the lockstep executable: %w", err)
 	}
-	c := o.config
-	cmd := exec.Command(self, "sandbox", "up", "--name", c.Name, "--profile", c.Profile,
-		"--scale", fmt.Sprint(c.Scale), "--seed", fmt.Sprint(c.Seed), "--nodes-per-zone", fmt.Sprint(c.NodesPerZone),
-		"--api-port", fmt.Sprint(c.APIPort), "--aws-port", fmt.Sprint(c.AWSPort), "--dns-port", fmt.Sprint(c.DNSPort), fmt.Sprintf("--anonymous=%t", c.Anonymous),
-		"--join="+c.Join, "--cluster-name="+c.ClusterName, "--region="+c.Region, "--account-id="+c.AccountID, "--identities="+c.Identities, fmt.Sprintf("--local-commands=%t", o.commands), "--only="+o.only, "--data-dir="+c.DataDir, fmt.Sprintf("--keep-journal=%t", c.KeepJournal), fmt.Sprintf("--open-security-groups=%t", c.OpenSecurityGroups))
+	cmd := exec.Command(self, slices.Concat([]string{"sandbox", "up"}, o.given)...)
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
