@@ -15,24 +15,30 @@ import (
 	"github.com/lockstep-delivery/lockstep/sandbox/aws"
 )
 
-// A load balancer, and an instance that is really served by a program on this machine, in a VPC that calls have made.
-func TestAVPCOfOnesOwnCarriesTraffic(t *testing.T) {
-	t.Parallel()
-	w, _ := networkWorld(t)
-	vpc := *must(w.ec2.CreateVpc(ctx, &ec2.CreateVpcInput{CidrBlock: new("192.168.0.0/20")}))(w).Vpc.VpcId
+// ownVPC makes a VPC with subnets in two zones, the internet, and a security group that lets everybody in at 80 and 8080. All of them have the same block.
+func (w *world) ownVPC() (vpc, group string, subnets []string) {
+	w.Helper()
+	vpc = *must(w.ec2.CreateVpc(ctx, &ec2.CreateVpcInput{CidrBlock: new("192.168.0.0/20")}))(w).Vpc.VpcId
 	gateway := must(w.ec2.CreateInternetGateway(ctx, &ec2.CreateInternetGatewayInput{}))(w).InternetGateway.InternetGatewayId
 	must(w.ec2.AttachInternetGateway(ctx, &ec2.AttachInternetGatewayInput{InternetGatewayId: gateway, VpcId: &vpc}))(w)
-	var subnets []string
 	for zone, block := range map[string]string{"eu-west-1a": "192.168.1.0/24", "eu-west-1b": "192.168.2.0/24"} {
 		n := must(w.ec2.CreateSubnet(ctx, &ec2.CreateSubnetInput{VpcId: &vpc, CidrBlock: &block, AvailabilityZone: &zone}))(w).Subnet
 		subnets = append(subnets, *n.SubnetId)
 	}
-	group := must(w.ec2.CreateSecurityGroup(ctx, &ec2.CreateSecurityGroupInput{GroupName: new("all"), Description: new("all"), VpcId: &vpc}))(w).GroupId
+	group = *must(w.ec2.CreateSecurityGroup(ctx, &ec2.CreateSecurityGroupInput{GroupName: new("all"), Description: new("all"), VpcId: &vpc}))(w).GroupId
 	must(w.ec2.AuthorizeSecurityGroupIngress(ctx, &ec2.AuthorizeSecurityGroupIngressInput{
-		GroupId: group, IpPermissions: []ec2types.IpPermission{tcp(80, 8080, "0.0.0.0/0")},
+		GroupId: &group, IpPermissions: []ec2types.IpPermission{tcp(80, 8080, "0.0.0.0/0")},
 	}))(w)
+	return vpc, group, subnets
+}
+
+// A load balancer, and an instance that is really served by a program on this machine, in a VPC that calls have made.
+func TestAVPCOfOnesOwnCarriesTraffic(t *testing.T) {
+	t.Parallel()
+	w, _ := networkWorld(t)
+	vpc, group, subnets := w.ownVPC()
 	instance := *must(w.ec2.RunInstances(ctx, &ec2.RunInstancesInput{
-		ImageId: new("ami-12345678"), MinCount: new(int32(1)), MaxCount: new(int32(1)), SubnetId: &subnets[0], SecurityGroupIds: []string{*group},
+		ImageId: new("ami-12345678"), MinCount: new(int32(1)), MaxCount: new(int32(1)), SubnetId: &subnets[0], SecurityGroupIds: []string{group},
 	}))(w).Instances[0].InstanceId
 
 	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { _, _ = rw.Write([]byte("mine")) }))
@@ -61,7 +67,7 @@ func TestAVPCOfOnesOwnCarriesTraffic(t *testing.T) {
 		}
 	}
 
-	balancer := must(w.elb.CreateLoadBalancer(ctx, &elb.CreateLoadBalancerInput{Name: new("mine"), Subnets: subnets, SecurityGroups: []string{*group}}))(w).LoadBalancers[0]
+	balancer := must(w.elb.CreateLoadBalancer(ctx, &elb.CreateLoadBalancerInput{Name: new("mine"), Subnets: subnets, SecurityGroups: []string{group}}))(w).LoadBalancers[0]
 	targets := *must(w.elb.CreateTargetGroup(ctx, &elb.CreateTargetGroupInput{
 		Name: new("mine"), VpcId: &vpc, Protocol: types.ProtocolEnumHttp, Port: new(int32(8080)), TargetType: types.TargetTypeEnumInstance,
 	}))(w).TargetGroups[0].TargetGroupArn
@@ -72,6 +78,22 @@ func TestAVPCOfOnesOwnCarriesTraffic(t *testing.T) {
 		if w.emulator.Space().VirtualAddr(node.Real[80].Addr()) != node.Address || w.emulator.ZoneOf(node.Address) != node.Zone {
 			t.Errorf("the node of zone %s has the address %s, in zone %q", node.Zone, node.Address, w.emulator.ZoneOf(node.Address))
 		}
+	}
+}
+
+// Two VPCs have the same block, as those of a test and a production environment often do, and a load balancer each.
+func TestVPCsWithTheSameBlockCarryTraffic(t *testing.T) {
+	t.Parallel()
+	w, _ := networkWorld(t)
+	for _, name := range []string{"one", "two"} {
+		_, group, subnets := w.ownVPC()
+		balancer := must(w.elb.CreateLoadBalancer(ctx, &elb.CreateLoadBalancerInput{Name: &name, Subnets: subnets, SecurityGroups: []string{group}}))(w).LoadBalancers[0]
+		w.listener(*balancer.LoadBalancerArn, 80, []types.Action{{
+			Type: types.ActionTypeEnumFixedResponse, FixedResponseConfig: &types.FixedResponseActionConfig{StatusCode: new("200"), ContentType: new("text/plain"), MessageBody: &name},
+		}})
+	}
+	for i, want := range []string{"one", "two"} {
+		w.answersAt(w.emulator.Endpoints()[i], want)
 	}
 }
 

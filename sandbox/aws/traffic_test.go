@@ -138,8 +138,13 @@ func (w *world) letIn(lb string) {
 // answers waits until every node of the only load balancer gives this answer: a body, or a status.
 func (w *world) answers(want string) {
 	w.Helper()
+	w.answersAt(w.emulator.Endpoints()[0], want)
+}
+
+func (w *world) answersAt(balancer aws.Endpoint, want string) {
+	w.Helper()
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	for _, node := range w.emulator.Endpoints()[0].Nodes {
+	for _, node := range balancer.Nodes {
 		got := ""
 		w.eventually(node.Zone+" answers "+want, func() bool {
 			response, err := client.Get("http://" + node.Real[80].String() + "/b")

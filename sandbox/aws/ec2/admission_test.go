@@ -100,6 +100,24 @@ func TestAFullSubnetSaysSoAndIsReusedAfterwards(t *testing.T) {
 	}
 }
 
+// VPCs with the same block share no addresses before they must.
+func TestAnAddressOfAnotherVPCIsGivenLast(t *testing.T) {
+	t.Parallel()
+	p := newPool(netip.MustParsePrefix("10.0.0.0/28"))
+	other := netip.MustParseAddr("10.0.0.4")
+	avoid := func(a netip.Addr) bool { return a == other }
+	free := p.free()
+	for i := range free {
+		a, ok := p.takeBut(avoid)
+		if !ok || (a == other) != (i == free-1) || p.free() != free-i-1 {
+			t.Errorf("address %s is number %d of %d (%v), and %d are left", a, i+1, free, ok, p.free())
+		}
+	}
+	if a, ok := p.takeBut(avoid); ok {
+		t.Errorf("a full pool gave %s", a)
+	}
+}
+
 // Section 6.3, hop by hop: what a Network Load Balancer passes on is judged by the client's address, or by a rule that names a group of the
 // load balancer, and always by the outbound rules of the load balancer.
 func TestPassesOnEveryHop(t *testing.T) {

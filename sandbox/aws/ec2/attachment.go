@@ -121,7 +121,7 @@ func (s *Service) assignPrivateIPAddresses(r eventual.Reader, in *ec2.AssignPriv
 			}
 			home.used[a] = true
 		}
-		added := append(named, taken(home.pool, count)...)
+		added := append(named, s.taken(home, count)...)
 		out := &ec2.AssignPrivateIpAddressesOutput{NetworkInterfaceId: new(n.id), AssignedPrivateIpAddresses: []types.AssignedPrivateIpAddress{}}
 		for _, a := range added {
 			s.byAddress[place{n.vpc, a}] = n.id
@@ -206,7 +206,7 @@ func (s *Service) assignIPv6Addresses(r eventual.Reader, in *ec2.AssignIpv6Addre
 		for _, a := range named {
 			home.pool6.used[a] = true
 		}
-		added := append(named, taken(home.pool6, count)...)
+		added := append(named, taken(count, home.pool6.take)...)
 		out := &ec2.AssignIpv6AddressesOutput{NetworkInterfaceId: new(n.id), AssignedIpv6Addresses: []string{}}
 		for _, a := range added {
 			out.AssignedIpv6Addresses = append(out.AssignedIpv6Addresses, a.String())

@@ -42,8 +42,14 @@ func (s *Service) forBalancing(n *subnet) Subnet {
 	}
 }
 
-// SubnetOf finds the subnet to which an address belongs, used or not: in the VPC that the service began with, or else in any other.
+// SubnetOf finds the subnet to which an address belongs: that in which it is used, or else the VPC's that the service began with, or any other's.
 func (s *Service) SubnetOf(a netip.Addr) (Subnet, bool) {
+	s.mu.Lock()
+	owner := s.owner(a)
+	s.mu.Unlock()
+	if owner != nil {
+		return s.SubnetByID(owner.subnet)
+	}
 	if n, ok := s.SubnetIn(s.vpc, a); ok {
 		return n, true
 	}

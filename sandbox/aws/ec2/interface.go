@@ -151,10 +151,10 @@ func (s *Service) newInterface(spec interfaceSpec) *networkInterface {
 	}
 	spec.reserve()
 	if n.primary = spec.primary; !n.primary.IsValid() {
-		n.primary, _ = spec.subnet.take()
+		n.primary, _ = s.take(spec.subnet)
 	}
-	n.secondary = append(slices.Clone(spec.secondary), taken(spec.subnet.pool, spec.more)...)
-	n.six = append(slices.Clone(spec.six), taken(spec.subnet.pool6, spec.more6)...)
+	n.secondary = append(slices.Clone(spec.secondary), s.taken(spec.subnet, spec.more)...)
+	n.six = append(slices.Clone(spec.six), taken(spec.more6, spec.subnet.pool6.take)...)
 	b := n.primary.As4()
 	n.mac = fmt.Sprintf("02:00:%02x:%02x:%02x:%02x", b[0], b[1], b[2], b[3])
 	if spec.public {
@@ -166,11 +166,24 @@ func (s *Service) newInterface(spec interfaceSpec) *networkInterface {
 	return n
 }
 
-// taken are some addresses of a pool that has enough.
-func taken(p *pool, count int) []netip.Addr {
+// take gives out an address of a subnet. Where VPCs have the same blocks it is one that none of the others has, while there is one: packets are told
+// apart by their addresses alone, and so are the places at which addresses are really served.
+func (s *Service) take(home *subnet) (netip.Addr, bool) {
+	if s.vpcs.count() == 1 {
+		return home.pool.take()
+	}
+	return home.takeBut(func(a netip.Addr) bool { return s.owner(a) != nil })
+}
+
+// taken are some addresses of a subnet that has enough.
+func (s *Service) taken(home *subnet, count int) []netip.Addr {
+	return taken(count, func() (netip.Addr, bool) { return s.take(home) })
+}
+
+func taken(count int, take func() (netip.Addr, bool)) []netip.Addr {
 	var list []netip.Addr
 	for range count {
-		if a, ok := p.take(); ok {
+		if a, ok := take(); ok {
 			list = append(list, a)
 		}
 	}

@@ -96,7 +96,7 @@ func (s *Service) AssignPodAddress(instance string) (netip.Addr, error) {
 	}
 	n, _ := s.interfaces.get(m.interfaces[0])
 	home, _ := s.subnets.get(n.subnet)
-	a, ok := home.take()
+	a, ok := s.take(home)
 	if !ok {
 		return netip.Addr{}, fmt.Errorf("cannot assign a pod address on instance %s: subnet %s is full", instance, n.subnet)
 	}

@@ -45,6 +45,25 @@ func (p *pool) take() (a netip.Addr, ok bool) {
 	}
 }
 
+// takeBut is take, but for addresses that are to be avoided as long as there are others.
+func (p *pool) takeBut(avoid func(netip.Addr) bool) (a netip.Addr, ok bool) {
+	var avoided []netip.Addr
+	for {
+		a, ok = p.take()
+		if ok && avoid(a) {
+			avoided = append(avoided, a)
+			continue
+		}
+		if !ok && len(avoided) > 0 {
+			a, ok, avoided = avoided[0], true, avoided[1:]
+		}
+		for _, b := range avoided {
+			p.give(b)
+		}
+		return a, ok
+	}
+}
+
 // gives says whether an address is one that the pool may give out, used or not.
 func (p *pool) gives(a netip.Addr) bool {
 	if !p.prefix.Contains(a) || !p.prefix.Contains(a.Next()) {
