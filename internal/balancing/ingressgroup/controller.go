@@ -201,9 +201,9 @@ func (c *Controller) decide(ctx context.Context, r *round) {
 	if len(r.plan.Reads) == 0 {
 		return
 	}
-	r.state.Health = map[string]plan.Health{}
+	r.state.Health, r.state.ReadSince = map[string]plan.Health{}, c.Now()
 	for _, arn := range r.plan.Reads {
-		health, seenAt, err := c.Cloud.TargetHealth(ctx, arn, r.state.Now)
+		health, seenAt, err := c.Cloud.TargetHealth(ctx, arn, r.state.ReadSince)
 		if err != nil {
 			c.Logger.Warn("cannot read targets", "ingress", r.key.String(), "targetGroup", arn, "error", err)
 			continue

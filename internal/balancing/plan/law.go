@@ -128,7 +128,8 @@ func (s *situation) name(all []destination) {
 	}
 }
 
-// absenceAge is how old a read may be that shows no healthy target: one may become healthy at any moment.
+// absenceAge is how old a read may be that shows no healthy target: one may become healthy at any moment. A read that was
+// made for this very plan counts however long AWS took to answer, or a slow AWS would never be young enough.
 const absenceAge = 2 * time.Second
 
 // nobodyServes reports that no group of the live action has a healthy target, from reads of all that were made just now.
@@ -139,7 +140,8 @@ func (s *situation) nobodyServes(live *model.Forward) bool {
 		if fresh && health.Healthy > 0 {
 			return false
 		}
-		if !fresh || s.state.HealthAge > 0 && s.state.Now.Sub(health.SeenAt) > absenceAge {
+		asked := !s.state.ReadSince.IsZero() && !health.SeenAt.Before(s.state.ReadSince)
+		if !fresh || s.state.HealthAge > 0 && !asked && s.state.Now.Sub(health.SeenAt) > absenceAge {
 			old = append(old, g.ARN)
 		}
 	}

@@ -72,6 +72,8 @@ type State struct {
 	Settle time.Duration
 	// HealthAge is how old the read of a group's targets may be when a share is raised; 0 means any age.
 	HealthAge time.Duration
+	// ReadSince is when the reads that the plan before asked for began, if it did: nothing younger can be had.
+	ReadSince time.Time
 	// FirewallSettle is how long a source takes to be effective after AWS has accepted it; 0 waits for no more
 	// than an observation that shows it.
 	FirewallSettle time.Duration
