@@ -44,6 +44,8 @@ type Config struct {
 	// Acts is how many things people do, Calm how long they wait between them at most.
 	Acts int
 	Calm time.Duration
+	// Restarts is how often they ask for new pods, at any time.
+	Restarts int
 	// Faults are the kinds that happen.
 	Faults Faults
 }
@@ -116,6 +118,9 @@ func Drawn(seed uint64) Config {
 		c.Faults.Crowds = 1 + more.IntN(3)
 	}
 	c.Faults.Neighbour, c.Faults.Twin = more.IntN(4) == 0, more.IntN(8) == 0
+	if restarts := rand.New(rand.NewPCG(seed, 3)); restarts.IntN(3) == 0 {
+		c.Restarts = 1 + restarts.IntN(3)
+	}
 	return c
 }
 
@@ -214,7 +219,7 @@ func (c Config) String() string {
 		}
 		return fmt.Sprint(*v)
 	}
-	return fmt.Sprintf("seed %d: takeover=%t, %d pods, %d zones, %s far=%t settle=%s, steps [%s], dynamicStableScale=%t sticky=%s scaleDownDelay=%s abortDelay=%s minReady=%d deregistration=%s checks=%s gates=%t start %s-%s, %d acts within %s, faults %+v",
+	return fmt.Sprintf("seed %d: takeover=%t, %d pods, %d zones, %s far=%t settle=%s, steps [%s], dynamicStableScale=%t sticky=%s scaleDownDelay=%s abortDelay=%s minReady=%d deregistration=%s checks=%s gates=%t start %s-%s, %d acts within %s, %d restarts, faults %+v",
 		c.Seed, c.Takeover, c.Replicas, c.Zones, c.Profile, c.Far, c.Settle, strings.Join(parts, ", "), c.DynamicStableScale, c.Stickiness, text(c.ScaleDownDelay), text(c.AbortDelay), c.MinReady,
-		c.DeregistrationDelay, c.CheckInterval, c.Gates, c.StartMin, c.StartMax, c.Acts, c.Calm, c.Faults)
+		c.DeregistrationDelay, c.CheckInterval, c.Gates, c.StartMin, c.StartMax, c.Acts, c.Calm, c.Restarts, c.Faults)
 }

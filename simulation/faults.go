@@ -1,8 +1,11 @@
 package simulation
 
 import (
+	"math/rand/v2"
 	"strings"
 	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/lockstep-delivery/lockstep/api/rollouts/v1alpha1"
 	"github.com/lockstep-delivery/lockstep/internal/split"
@@ -153,7 +156,27 @@ type people struct {
 
 func (p *people) begin() {
 	p.left = p.w.config.Acts
+	p.restarts(time.Duration(p.w.config.Acts+1) * p.w.config.Calm)
 	p.first()
+}
+
+// restarts are asked for beside everything else, by draws of their own, so that runs without them stay as they were.
+func (p *people) restarts(within time.Duration) {
+	r := rand.New(rand.NewPCG(p.w.config.Seed, 4))
+	for range p.w.config.Restarts {
+		when, ahead := time.Duration(r.Int64N(int64(within))), time.Duration(0)
+		if r.IntN(4) == 0 {
+			ahead = time.Duration(r.Int64N(int64(3 * time.Minute)))
+		}
+		p.w.after(when, func() {
+			if !p.w.calmAt.IsZero() {
+				return
+			}
+			at := metav1.NewTime(p.w.now().Add(ahead).Truncate(time.Second)) // whole seconds, as kubectl writes them
+			p.edit("restart", func(r *rollout) { r.spec.RestartAt = &at; r.generation++ })
+			p.w.note("  at %s", at.Format(time.TimeOnly))
+		})
+	}
 }
 
 // first sets a new image, so that every run has at least one rollout.

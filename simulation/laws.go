@@ -184,10 +184,16 @@ func (l *laws) stopping(name string, p *pod) {
 
 // scaling: law 8, the stable version keeps its size until the new one is stable.
 func (l *laws) scaling(op canary.ScaleReplicaSet) {
+	r, _ := l.w.rollouts.live.get(rolloutName)
 	if op.To > op.From {
 		l.grownAt = l.w.now()
+		for _, o := range l.w.pods.live.objects {
+			if p := o.value; p.hash == op.Hash && p.drain != "" && !p.terminating && op.From >= *r.spec.Replicas {
+				l.w.reach("a restart goes on while pods drain")
+				break
+			}
+		}
 	}
-	r, _ := l.w.rollouts.live.get(rolloutName)
 	if op.To < op.From && op.To < *r.spec.Replicas && op.To > 0 && op.Hash == r.status.StableRS && r.status.StableRS != r.image {
 		l.w.reach("stable shrinks with its share")
 	}
@@ -425,6 +431,7 @@ func (l *laws) wayBack(status v1alpha1.RolloutStatus) {
 // publishing: law 4, nothing counts as done before AWS shows the weights, and a wait for them is visible.
 func (l *laws) publishing(old, status v1alpha1.RolloutStatus) {
 	l.wayBack(status)
+	l.restarted(old, status)
 	if !l.judging || len(status.Traffic) == 0 {
 		return
 	}
@@ -450,6 +457,22 @@ func (l *laws) publishing(old, status v1alpha1.RolloutStatus) {
 	case verified(status) && l.w.now().Sub(newest.since) > 10*time.Second:
 		// What another hand did in AWS is found by the audit at the latest.
 		l.broken(4, []excuse{l.edited(audit)}, "TrafficVerified is not False though %s", differs)
+	}
+}
+
+// restarted: a restart counts as done only when no pod of the stable version is left from before it.
+func (l *laws) restarted(old, status v1alpha1.RolloutStatus) {
+	r, _ := l.w.rollouts.live.get(rolloutName)
+	at := r.spec.RestartAt
+	if !l.judging || at == nil || !status.RestartedAt.Equal(at) || old.RestartedAt.Equal(at) || status.CurrentPodHash != old.CurrentPodHash {
+		return // A new template ends a restart.
+	}
+	l.w.reach("restarted")
+	for _, o := range l.w.pods.live.objects {
+		// A pod that was made just before may not have been known.
+		if p := o.value; p.hash == status.StableRS && !p.terminating && p.created.Add(longestLag).Before(at.Time) {
+			l.w.violate(0, "the restart of %s counts as done though pod %s is from before it", at.Format(time.TimeOnly), o.name)
+		}
 	}
 }
 

@@ -277,6 +277,9 @@ func (w *world) unfulfilled() string {
 	if !verified(s) {
 		return "TrafficVerified is False"
 	}
+	if !s.RestartedAt.Equal(r.spec.RestartAt) {
+		return "a restart is not done"
+	}
 	if now := w.now(); now.Before(w.aws.busyUntil) || now.Before(w.account.crowdedUntil) || w.account.twin != "" {
 		return "others still disturb"
 	}
