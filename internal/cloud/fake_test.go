@@ -227,16 +227,21 @@ func (f *fake) forgetCalls() { f.set(func(f *fake) { f.calls = nil }) }
 // connect starts the fake on an in-memory network and a cloud on it. Both end with the test.
 func (f *fake) connect(t testing.TB, settings cloud.Settings) *cloud.Cloud {
 	t.Helper()
+	return f.connectAs(t, cloud.Config{ClusterName: "test", Settings: settings})
+}
+
+// connectAs is connect for a cluster of any name.
+func (f *fake) connectAs(t testing.TB, config cloud.Config) *cloud.Cloud {
+	t.Helper()
 	network := &memoryListener{conns: make(chan net.Conn), closed: make(chan struct{})}
 	server := &http.Server{Handler: f, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0)}
 	var serving sync.WaitGroup
 	serving.Go(func() { _ = server.Serve(network) })
 	transport := &http.Transport{DialContext: network.dial, MaxIdleConnsPerHost: 100}
-	c, err := cloud.New(t.Context(), cloud.Config{
-		ClusterName: "test", VPCID: "vpc-1", Region: "eu-west-1", Version: "v1", Settings: settings, Logger: slog.New(slog.DiscardHandler),
-		Endpoints:   map[string]string{"Elastic Load Balancing v2": "http://aws", "EC2": "http://aws"},
-		Credentials: credentials.NewStaticCredentialsProvider("key", "secret", ""), HTTPClient: &http.Client{Transport: transport},
-	})
+	config.VPCID, config.Region, config.Version, config.Logger = "vpc-1", "eu-west-1", "v1", slog.New(slog.DiscardHandler)
+	config.Endpoints = map[string]string{"Elastic Load Balancing v2": "http://aws", "EC2": "http://aws"}
+	config.Credentials, config.HTTPClient = credentials.NewStaticCredentialsProvider("key", "secret", ""), &http.Client{Transport: transport}
+	c, err := cloud.New(t.Context(), config)
 	if err != nil {
 		t.Fatal(err)
 	}

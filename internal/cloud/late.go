@@ -118,8 +118,12 @@ func (c *Cloud) lateUntil(listenerARN string, matters func(lateCall, routes) boo
 	return until
 }
 
-// takeOver begins the time in which a predecessor's calls may still arrive.
+// takeOver begins the time in which a predecessor's calls may still arrive. Beside another controller, which owns the
+// load balancers, a predecessor of ours has sent none.
 func (c *Cloud) takeOver() {
+	if c.config.EvidenceCluster != c.config.ClusterName {
+		return
+	}
 	c.late.mu.Lock()
 	defer c.late.mu.Unlock()
 	c.late.takenOver = c.now()

@@ -364,3 +364,20 @@ func TestEvidenceTellsHowLongItMayBeOutdated(t *testing.T) {
 		outdated("it shows our write", time.Time{})
 	})
 }
+
+// Where another controller writes the weights, none of our predecessors has, so a start of ours makes no answer doubtful.
+func TestEvidenceOfOthersIsNotOutdatedByOurStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		c := f.connectAs(t, cloud.Config{ClusterName: "lockstep", EvidenceCluster: "*"})
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- c.Start(ctx) }()
+		defer func() { cancel(); <-ended }()
+		synctest.Wait()
+		snapshot, err := c.Evidence(webPods).Observe(t.Context(), webQuery, time.Time{})
+		if err != nil || len(snapshot.Placements) == 0 || !snapshot.OutdatedUntil.IsZero() {
+			t.Errorf("%d placements, answers may be outdated until %s (%v)", len(snapshot.Placements), snapshot.OutdatedUntil, err)
+		}
+	})
+}
