@@ -176,6 +176,7 @@ func (f facts) shown() string {
 	}
 	for _, i := range f.Ingresses {
 		e := f.traffic(i.Name)
+		_, same := f.inEveryRule(i)
 		switch {
 		case e == nil || e.WrittenAt == nil:
 			return fmt.Sprintf("the split is being written to Ingress %s", i.Name)
@@ -185,11 +186,11 @@ func (f facts) shown() string {
 			return fmt.Sprintf("the load balancer of Ingress %s is being provisioned", i.Name)
 		case len(i.Evidence.Placements) == 0:
 			return fmt.Sprintf("no rule of the load balancer of Ingress %s holds action %s yet", i.Name, f.rootService())
-		case e.Weights == nil:
+		case e.Weights == nil && !same:
 			return fmt.Sprintf("the rules of Ingress %s have different weights", i.Name)
-		case !maps.Equal(e.Weights, e.Intended):
+		case e.Weights != nil && !maps.Equal(e.Weights, e.Intended):
 			return fmt.Sprintf("Ingress %s: AWS shows %s, intended is %s%s", i.Name, f.describe(e.Weights), f.describe(e.Intended), i.delay())
-		case e.Since == nil && i.outdated():
+		case e.Since == nil && e.Weights != nil && i.outdated():
 			return fmt.Sprintf("Ingress %s: AWS shows the split, which until %s may be an answer from before the last write", i.Name, i.Evidence.OutdatedUntil.UTC().Format(time.TimeOnly))
 		case e.Since == nil:
 			return fmt.Sprintf("Ingress %s: the split has to be seen again after it was written", i.Name)

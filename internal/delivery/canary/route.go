@@ -326,14 +326,10 @@ func (f facts) look() []v1alpha1.TrafficStatus {
 }
 
 func (f facts) see(entry *v1alpha1.TrafficStatus, i Ingress) {
-	seen := map[string]int32{}
-	for _, service := range []string{f.strategy.CanaryService, f.strategy.StableService} {
-		w, same := i.Evidence.Weight(service)
-		if !same {
-			entry.Weights, entry.Since, entry.SettledAt = nil, nil, nil
-			return
-		}
-		seen[service] = w
+	seen, same := f.inEveryRule(i)
+	if !same {
+		entry.Weights, entry.Since, entry.SettledAt = nil, nil, nil
+		return
 	}
 	if entry.Since != nil && maps.Equal(entry.Weights, seen) {
 		// A read that is older than the stamp tells nothing new; the API server's clock may also be ahead.
@@ -352,6 +348,17 @@ func (f facts) see(entry *v1alpha1.TrafficStatus, i Ingress) {
 	if !old && (first || !i.outdated()) {
 		entry.Since = new(metav1.NewMicroTime(i.Evidence.SeenAt))
 	}
+}
+
+// inEveryRule are the weights by Service that all rules agree on, if they do.
+func (f facts) inEveryRule(i Ingress) (seen map[string]int32, same bool) {
+	seen = map[string]int32{}
+	for _, service := range []string{f.strategy.CanaryService, f.strategy.StableService} {
+		if seen[service], same = i.Evidence.Weight(service); !same {
+			return nil, false
+		}
+	}
+	return seen, true
 }
 
 // outdated: what AWS has shown may be from before the last write.

@@ -91,6 +91,9 @@ func TestATakeoverRestartsNoWait(t *testing.T) {
 		s.Now = s.Now.Add(time.Second)
 		w.s.Rollout.Status = Decide(s).Status
 	}
+	if c := w.condition(v1alpha1.ConditionTrafficVerified); c.Status != "False" || !contains(c.Message, "seen again") {
+		t.Errorf("TrafficVerified %s: %s", c.Status, c.Message)
+	}
 	w.s.Now = w.s.Now.Add(10 * time.Second)
 	w.still()
 	if w.s.Rollout.Status.Phase != v1alpha1.PhasePaused || w.s.Rollout.Status.Traffic[0].Since == nil {
