@@ -65,7 +65,7 @@ func claim(k uint8) (*VPC, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot claim %s for a sandbox at %s (the whole of 127.0.0.0/8 must be bindable, as it is on Linux): %w", m.CIDR(), at, err)
 	}
-	m.LowPortsMoved, err = lowPortsForbidden(m)
+	m.LowPortsMoved, err = forbidden(netip.AddrPortFrom(m.Loopback().Addr(), 80))
 	if err != nil {
 		_ = guard.Close()
 		return nil, err
@@ -81,15 +81,17 @@ func (v *VPC) Release() error {
 	return nil
 }
 
-// lowPortsForbidden tries whether this process may bind ports below 1024.
-func lowPortsForbidden(m Mapping) (bool, error) {
-	at := netip.AddrPortFrom(m.Loopback().Addr(), 80)
+// forbidden tries whether this process may not bind an address and port, those below 1024 for example. What another program has, at all addresses of the
+// machine, may be bound: systems ask for the right to do so first.
+func forbidden(at netip.AddrPort) (bool, error) {
 	l, err := listen(at)
 	switch {
 	case err == nil:
 		return false, l.Close()
 	case errors.Is(err, fs.ErrPermission):
 		return true, nil
+	case errors.Is(err, syscall.EADDRINUSE):
+		return false, nil
 	default:
 		return false, fmt.Errorf("cannot find out whether ports below 1024 can be used, by listening at %s: %w", at, err)
 	}
