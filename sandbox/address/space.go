@@ -10,14 +10,15 @@ import (
 )
 
 // Space is the network of a sandbox together with those of VPCs that its users make. Each of these, by its first two
-// octets, gets a loopback network 127.m.0.0/16 of its own when it is annexed: 192.168.b.c is then served at 127.m.b.c.
+// octets, gets a loopback network 127.m.0.0/16 of its own while somebody has it annexed: 192.168.b.c is then served at 127.m.b.c.
 // Networks of one space that have the same first two octets are one; they share their addresses.
 //
 // The methods that translate are Mapping's, and never wait.
 type Space struct {
 	Mapping
-	mu      sync.Mutex // serialises Annex and Close
+	mu      sync.Mutex // serialises what changes the space
 	closed  bool
+	users   map[netip.Prefix]int // of each annexed network, who still needs it
 	annexes atomic.Pointer[[]annex]
 }
 
@@ -29,33 +30,53 @@ type annex struct {
 
 // NewSpace begins with the network of a sandbox alone.
 func NewSpace(own Mapping) *Space {
-	s := &Space{Mapping: own}
+	s := &Space{Mapping: own, users: map[netip.Prefix]int{}}
 	s.annexes.Store(&[]annex{})
 	return s
 }
 
-// Annex lets addresses with the first two octets of a be served. It does nothing where they are already. It fails if a is
-// no IPv4 address, on loopback, or when there is no free network on this machine.
-func (s *Space) Annex(a netip.Addr) error {
+// Annex lets addresses with the first two octets of a be served until it is released, by all who have annexed them. Those of the sandbox's own network always
+// are. It fails if a is no IPv4 address, on loopback, or when there is no free network on this machine.
+func (s *Space) Annex(a netip.Addr) (release func(), err error) {
 	a = a.Unmap()
 	if !a.Is4() || a.IsLoopback() {
-		return fmt.Errorf("cannot serve addresses like %s: only those of IPv4 networks can be", a)
+		return nil, fmt.Errorf("cannot serve addresses like %s: only those of IPv4 networks can be", a)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.RealAddr(a).IsValid() {
-		return nil
-	}
-	if s.closed {
-		return errors.New("the sandbox's networks are given back")
-	}
-	at, err := claimHigh()
-	if err != nil {
-		return err
+	if s.Contains(a) {
+		return func() {}, nil
 	}
 	block, _ := a.Prefix(16) // cannot fail: it is an IPv4 address
-	s.annexes.Store(new(append(slices.Clone(*s.annexes.Load()), annex{block, at})))
-	return nil
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, errors.New("the sandbox's networks are given back")
+	}
+	if s.users[block] == 0 {
+		at, err := claimHigh()
+		if err != nil {
+			return nil, err
+		}
+		s.annexes.Store(new(append(slices.Clone(*s.annexes.Load()), annex{block, at})))
+	}
+	s.users[block]++
+	return sync.OnceFunc(func() { s.release(block) }), nil
+}
+
+// release gives a network back with the last of its users.
+func (s *Space) release(block netip.Prefix) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.users[block]--; s.users[block] > 0 {
+		return
+	}
+	delete(s.users, block)
+	s.annexes.Store(new(slices.DeleteFunc(slices.Clone(*s.annexes.Load()), func(n annex) bool {
+		if n.block != block {
+			return false
+		}
+		_ = n.at.Release() // nobody can do anything about it
+		return true
+	})))
 }
 
 // Close gives the annexed networks back, not the sandbox's own. It is safe to call it twice.

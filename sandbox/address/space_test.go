@@ -17,10 +17,13 @@ func TestASpaceServesTheNetworksOfOtherVPCs(t *testing.T) {
 	if real := s.Real(at); real.IsValid() {
 		t.Errorf("%s is served at %s before its network is annexed", at, real)
 	}
+	var releases []func()
 	for _, a := range []string{"192.168.3.4", "192.168.9.9", "10.99.0.4", own.CIDR().Addr().Next().String()} {
-		if err := s.Annex(netip.MustParseAddr(a)); err != nil {
+		release, err := s.Annex(netip.MustParseAddr(a))
+		if err != nil {
 			t.Fatal(err)
 		}
+		releases = append(releases, release)
 	}
 	if n := len(*s.annexes.Load()); n != 2 {
 		t.Errorf("%d networks are claimed for two", n)
@@ -51,18 +54,35 @@ func TestASpaceServesTheNetworksOfOtherVPCs(t *testing.T) {
 		t.Errorf("a block outside became %v", got)
 	}
 	for _, a := range []string{"127.0.0.1", "fd00::1"} {
-		if s.Annex(netip.MustParseAddr(a)) == nil {
+		if _, err := s.Annex(netip.MustParseAddr(a)); err == nil {
 			t.Errorf("%s can be annexed", a)
 		}
 	}
 
 	octet := (*s.annexes.Load())[0].at.Octet
+	releases[0]()
+	releases[0]()
+	if !s.Real(at).IsValid() {
+		t.Error("one of two who had annexed a network has taken it from the other")
+	}
+	releases[1]()
+	if real := s.Real(at); real.IsValid() {
+		t.Errorf("a network that nobody needs is served at %s", real)
+	}
+	free, err := ClaimOctet(octet)
+	if err != nil {
+		t.Fatalf("a network that nobody needs is kept: %v", err)
+	}
+	_ = free.Release()
+
+	octet = (*s.annexes.Load())[0].at.Octet
 	for range 2 {
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if s.Annex(at.Addr()) == nil {
+	releases[2]() // changes nothing any more
+	if _, err := s.Annex(at.Addr()); err == nil {
 		t.Error("a space that is closed annexes networks")
 	}
 	again, err := ClaimOctet(octet)

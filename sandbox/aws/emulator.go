@@ -250,9 +250,30 @@ func setDefault[T comparable](value *T, byDefault T) {
 
 // newNode begins to carry traffic for a load balancer in one zone.
 func (e *Emulator) newNode(spec elbv2.NodeSpec) elbv2.Node {
-	if err := e.space.Annex(spec.Address); err != nil {
+	served := e.space.RealAddr(spec.Address).IsValid()
+	release, err := e.space.Annex(spec.Address)
+	if err != nil {
 		e.config.Log.Warn("a load balancer cannot be reached", "loadBalancer", spec.LoadBalancer, "zone", spec.Zone, "error", err)
+		return e.carry(spec)
 	}
+	if !served {
+		e.ec2.Refresh() // blocks in rules may stand for addresses that begin to be served
+	}
+	return annexed{e.carry(spec), release}
+}
+
+// annexed is a node that gives back its network when it ends.
+type annexed struct {
+	elbv2.Node
+	release func()
+}
+
+func (n annexed) Close() {
+	n.Node.Close()
+	n.release()
+}
+
+func (e *Emulator) carry(spec elbv2.NodeSpec) elbv2.Node {
 	if spec.Network {
 		return e.newNetworkNode(spec)
 	}

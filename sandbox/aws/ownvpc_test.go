@@ -1,11 +1,13 @@
 package aws_test
 
 import (
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
@@ -95,6 +97,42 @@ func TestVPCsWithTheSameBlockCarryTraffic(t *testing.T) {
 	for i, want := range []string{"one", "two"} {
 		w.answersAt(w.emulator.Endpoints()[i], want)
 	}
+	address := w.emulator.Endpoints()[0].Nodes[0].Address
+	for _, b := range must(w.elb.DescribeLoadBalancers(ctx, &elb.DescribeLoadBalancersInput{}))(w).LoadBalancers {
+		must(w.elb.DeleteLoadBalancer(ctx, &elb.DeleteLoadBalancerInput{LoadBalancerArn: b.LoadBalancerArn}))(w)
+	}
+	w.eventually("the network is given back", func() bool { return !w.emulator.Space().RealAddr(address).IsValid() })
+}
+
+// A rule lets in the block of a VPC of which nothing is served yet: what begins to be served there comes in all the same.
+func TestALoadBalancerLetsInAVPCThatIsServedLater(t *testing.T) {
+	t.Parallel()
+	w, vpc := networkWorld(t)
+	text := func(body string) []types.Action {
+		return []types.Action{{
+			Type: types.ActionTypeEnumFixedResponse, FixedResponseConfig: &types.FixedResponseActionConfig{StatusCode: new("200"), ContentType: new("text/plain"), MessageBody: &body},
+		}}
+	}
+	own := *w.loadBalancer("own").LoadBalancerArn
+	w.letIn(own)
+	w.listener(own, 80, text("mine"))
+	w.answers("mine")
+	group := must(w.elb.DescribeLoadBalancers(ctx, &elb.DescribeLoadBalancersInput{LoadBalancerArns: []string{own}}))(w).LoadBalancers[0].SecurityGroups[0]
+	must(w.ec2.RevokeSecurityGroupIngress(ctx, &ec2.RevokeSecurityGroupIngressInput{GroupId: &group, IpPermissions: []ec2types.IpPermission{tcp(80, 80, "0.0.0.0/0")}}))(w)
+	must(w.ec2.AuthorizeSecurityGroupIngress(ctx, &ec2.AuthorizeSecurityGroupIngressInput{GroupId: &group, IpPermissions: []ec2types.IpPermission{tcp(80, 80, "192.168.0.0/20")}}))(w)
+	_, theirs, subnets := w.ownVPC()
+	other := must(w.elb.CreateLoadBalancer(ctx, &elb.CreateLoadBalancerInput{Name: new("theirs"), Subnets: subnets, SecurityGroups: []string{theirs}}))(w).LoadBalancers[0]
+	w.listener(*other.LoadBalancerArn, 80, text("theirs"))
+	to := vpc.Real(netip.AddrPortFrom(w.emulator.Endpoints()[0].Nodes[0].Address, 80))
+	from := w.emulator.Endpoints()[1].Nodes[0].Address
+	w.eventually("a client in the other VPC is let in", func() bool {
+		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: w.emulator.Space().RealAddr(from).AsSlice()}, Timeout: time.Second}
+		conn, err := d.DialContext(ctx, "tcp", to.String())
+		if err != nil {
+			return false
+		}
+		return conn.Close() == nil
+	})
 }
 
 // An instance that somebody has terminated is no instance of a host any more.
