@@ -71,7 +71,7 @@ func (f facts) shrink(rs ReplicaSet, to int32, reason string) resized {
 	var mark, keep []PodName
 	for _, p := range rs.Pods {
 		name := PodName{Name: p.Name, UID: p.UID}
-		goes := slices.Contains(leaving, p.UID)
+		goes := leaving[p.UID]
 		switch {
 		case goes && p.Drain != value:
 			mark = append(mark, name)
@@ -103,14 +103,15 @@ func (f facts) shrink(rs ReplicaSet, to int32, reason string) resized {
 }
 
 // finishShrink scales down when the marked pods have been out of reach for the settle time.
-func (f facts) finishShrink(r resized, op ScaleReplicaSet, leaving []string) resized {
+func (f facts) finishShrink(r resized, op ScaleReplicaSet, leaving uids) resized {
 	if w, ok := f.pass(evidenceKnown); !ok {
 		r.wait = w
 		return r
 	}
 	// Each group was read at its own time: all of them after the marks, and the last one began when no live
 	// target had been left in any.
-	live, held, seen, last := 0, 0, f.Now, time.Time{}
+	// A pod may be a target of several groups, and counts once.
+	live, held, seen, last := uids{}, uids{}, f.Now, time.Time{}
 	for _, i := range f.Ingresses {
 		if i.Evidence.SeenAt.Before(seen) {
 			seen = i.Evidence.SeenAt
@@ -127,10 +128,10 @@ func (f facts) finishShrink(r resized, op ScaleReplicaSet, leaving []string) res
 				last = at
 			}
 			for _, t := range g.Targets {
-				if slices.Contains(leaving, t.PodUID) {
-					held++
+				if leaving[t.PodUID] {
+					held[t.PodUID] = true
 					if t.Live() {
-						live++
+						live[t.PodUID] = true
 					}
 				}
 			}
@@ -147,13 +148,13 @@ func (f facts) finishShrink(r resized, op ScaleReplicaSet, leaving []string) res
 	if since := r.drain.Since; since != nil && since.Time.Before(after) {
 		r.drain.Since = nil
 	}
-	if live > 0 || !seen.After(after) {
+	if len(live) > 0 || !seen.After(after) {
 		r.drain.Since = nil
-		if live == 0 { // Only the reads are too old, and the wait begins with newer ones.
+		if len(live) == 0 { // Only the reads are too old, and the wait begins with newer ones.
 			r.wait = f.watch(Wait{Reason: "Draining", Message: fmt.Sprintf("%d pods of ReplicaSet %s have left; AWS is asked once more", len(leaving), op.Name)})
 			return r
 		}
-		r.wait = f.watchTargets(Wait{Reason: "Draining", Message: fmt.Sprintf("%d of %d pods of ReplicaSet %s that are to go are still targets", live, len(leaving), op.Name)})
+		r.wait = f.watchTargets(Wait{Reason: "Draining", Message: fmt.Sprintf("%d of %d pods of ReplicaSet %s that are to go are still targets", len(live), len(leaving), op.Name)})
 		return r
 	}
 	if r.drain.Since == nil {
@@ -161,8 +162,8 @@ func (f facts) finishShrink(r resized, op ScaleReplicaSet, leaving []string) res
 	}
 	end := r.drain.Since.Add(f.Settings.Settle)
 	switch {
-	case held > 0:
-		r.wait = f.watchTargets(Wait{Reason: "Draining", Message: fmt.Sprintf("%d pods of ReplicaSet %s are draining", held, op.Name)})
+	case len(held) > 0:
+		r.wait = f.watchTargets(Wait{Reason: "Draining", Message: fmt.Sprintf("%d pods of ReplicaSet %s are draining", len(held), op.Name)})
 	case end.After(f.Now) && f.reachable():
 		r.wait = Wait{Reason: "Draining", Message: fmt.Sprintf("pods of ReplicaSet %s are deregistered; the last node has heard of it at %s", op.Name, end.UTC().Format(time.TimeOnly)), Again: end}
 	default:
@@ -178,10 +179,10 @@ func (f facts) finishShrink(r resized, op ScaleReplicaSet, leaving []string) res
 }
 
 // newest is when the last of these pods was made that run; what does not run has no requests to lose.
-func newest(rs *ReplicaSet, uids []string) time.Time {
+func newest(rs *ReplicaSet, of uids) time.Time {
 	var at time.Time
 	for _, p := range podsOf(rs) {
-		if p.Running && p.CreatedAt.After(at) && slices.Contains(uids, p.UID) {
+		if p.Running && p.CreatedAt.After(at) && of[p.UID] {
 			at = p.CreatedAt
 		}
 	}
@@ -251,11 +252,14 @@ func alive(rs ReplicaSet) int {
 	return n
 }
 
+// uids are those of some pods: there may be thousands, and each target is looked up.
+type uids map[string]bool
+
 // leaving are the UIDs of the pods that go when the ReplicaSet shrinks: the same order in which the
 // ReplicaSet controller deletes (not scheduled, not running, not ready, lowest deletion cost, which the
 // mark carries, then the youngest), so that it deletes exactly these. Among those without a mark the pods
 // from before a restart come first: they are marked before the ReplicaSet controller has to choose.
-func leaving(rs ReplicaSet, to int32, restart time.Time) []string {
+func leaving(rs ReplicaSet, to int32, restart time.Time) uids {
 	var alive []Pod
 	for _, p := range rs.Pods {
 		if !p.Terminating {
@@ -267,9 +271,9 @@ func leaving(rs ReplicaSet, to int32, restart time.Time) []string {
 			falseFirst(a.Scheduled, b.Scheduled), falseFirst(a.Running, b.Running), falseFirst(a.Ready, b.Ready),
 			falseFirst(a.Drain == "", b.Drain == ""), falseFirst(!a.CreatedAt.Before(restart), !b.CreatedAt.Before(restart)), b.CreatedAt.Compare(a.CreatedAt), cmp.Compare(a.UID, b.UID))
 	})
-	var out []string
+	out := uids{}
 	for _, p := range alive[:max(0, min(len(alive), len(alive)-int(to)))] {
-		out = append(out, p.UID)
+		out[p.UID] = true
 	}
 	return out
 }

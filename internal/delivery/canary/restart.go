@@ -2,7 +2,6 @@ package canary
 
 import (
 	"fmt"
-	"slices"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -83,7 +82,7 @@ func (f facts) restart(rs ReplicaSet, to int32) (resized, bool) {
 	stale, marked := f.stale(&rs), int32(len(marks(rs)))
 	// spare are the new pods that no old one leaves for yet, left the old ones that nothing was done about.
 	spare, left := rs.Replicas-marked-to, stale-f.staleMarked(rs)
-	if stale == 0 || to == 0 || rs.DesiredReplicas != f.replicas || !f.restartsNow(rs) {
+	if stale == 0 || to == 0 || to > rs.Replicas || rs.DesiredReplicas != f.replicas || !f.restartsNow(rs) {
 		return resized{}, false
 	}
 	if w, ok := f.pass(stopped(rs)); !ok {
@@ -158,7 +157,7 @@ func (w Wait) and(v Wait) Wait {
 // choose them: while pods run that are not ready, it would stop those. What has found no room goes too: the marked
 // pods may have taken it.
 func (f facts) replaced(rs ReplicaSet, least int32) resized {
-	var marked, roomless []string
+	marked, roomless := uids{}, uids{}
 	missing := int32(0)
 	if rs.Failure != "" {
 		missing = rs.Replicas - int32(alive(rs))
@@ -167,9 +166,9 @@ func (f facts) replaced(rs ReplicaSet, least int32) resized {
 		switch {
 		case p.Terminating:
 		case p.Drain != "":
-			marked = append(marked, p.UID)
+			marked[p.UID] = true
 		case !p.Scheduled && f.Now.Sub(p.CreatedAt) >= roomGrace:
-			roomless = append(roomless, p.UID)
+			roomless[p.UID] = true
 		}
 	}
 	r := resized{drain: f.drain(rs.Hash)}
@@ -181,8 +180,8 @@ func (f facts) replaced(rs ReplicaSet, least int32) resized {
 	if len(r.ops) == 0 && len(r.wait.Confirm) == 0 {
 		return r
 	}
-	for _, uid := range leaving(rs, to, f.restartBefore()) {
-		if !slices.Contains(marked, uid) && !slices.Contains(roomless, uid) {
+	for uid := range leaving(rs, to, f.restartBefore()) {
+		if !marked[uid] && !roomless[uid] {
 			r.ops = nil
 			if ill := f.ailing(rs); len(ill) > 0 && len(ill) <= int(rs.Replicas)-len(marked)-int(least) {
 				r.ops = []Operation{MarkPods{ReplicaSet: rs.Name, Pods: ill, Value: evidence.DrainWhenCovered, Reason: "they serve nobody and are in the way of those that have left"}}

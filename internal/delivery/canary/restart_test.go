@@ -322,3 +322,41 @@ func TestRestartReplacesAPodThatIsNotReady(t *testing.T) {
 		w.wantAllNew("A", at)
 	}
 }
+
+// What is to come back to the stable version has its pods made at once, also while a restart has old ones stopped (law 8).
+func TestLaw8ARestartDoesNotHoldUpTheWayBack(t *testing.T) {
+	w := atHalf(t, func(w *world) { w.s.Rollout.Spec.Strategy.Canary.DynamicStableScale = true })
+	w.rest()
+	w.restart()
+	w.once()
+	if got := w.rs("A").Replicas; got != 3 {
+		t.Fatalf("A has %d pods\n%s", got, w.last)
+	}
+	w.kubelet()
+	w.aws()
+	w.rs("A").Replicas = 2 // The ReplicaSet controller has not heard of it yet.
+	w.s.Rollout.Status.Abort = true
+	w.once()
+	if got := w.rs("A").Replicas; got != 4 {
+		t.Errorf("A has %d pods after an abort\n%s", got, w.last)
+	}
+}
+
+// Both Services may select a version: its pods are counted once.
+func TestPodsThatDrainAreCountedOnce(t *testing.T) {
+	w := stable(t, 4, weight(50), pause())
+	w.restart()
+	w.once()
+	w.kubelet()
+	w.aws()
+	w.still()
+	w.once()
+	const live, draining = "1 of 1 pods of ReplicaSet shop-A that are to go are still targets", "1 pods of ReplicaSet shop-A are draining"
+	if got := w.last.Wait.Message; got != live {
+		t.Errorf("%q, want %q", got, live)
+	}
+	w.aws()
+	if got := w.once().Wait.Message; got != draining {
+		t.Errorf("%q, want %q", got, draining)
+	}
+}

@@ -202,7 +202,7 @@ func (w *world) act(d *Decision, o Operation) {
 
 // shrink deletes pods as the ReplicaSet controller does, and fails if one may still get requests.
 func (w *world) shrink(rs *ReplicaSet, o ScaleReplicaSet) {
-	for _, uid := range leaving(*rs, o.To, time.Time{}) {
+	for uid := range leaving(*rs, o.To, time.Time{}) {
 		for _, g := range w.s.Ingresses[0].Evidence.Groups {
 			for _, target := range g.Targets {
 				if target.PodUID == uid {
