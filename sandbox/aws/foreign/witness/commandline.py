@@ -1,6 +1,6 @@
 """Repeats calls by the AWS CLI: one a line on the standard input, what the CLI prints to it on the standard output.
 
-To start the CLI takes most of its time, so it is loaded once, and each call is a run of it in a process forked from this one.
+To start the CLI and to read AWS's models takes most of its time, so that is done once, and each call is a run of it in a process forked from this one.
 """
 
 import json
@@ -11,6 +11,11 @@ import awscli.clidriver
 import awscli.handlers  # what each run would load
 from awscli.clidriver import xform_name  # v2 has a botocore of its own
 
+driver = awscli.clidriver.create_clidriver()
+for service in "ec2", "elbv2":
+    driver.session.create_client(service)
+    driver.session.get_paginator_model(service)
+
 
 def run(*arguments):
     read, write = os.pipe()
@@ -19,7 +24,7 @@ def run(*arguments):
         for stream in 1, 2:
             os.dup2(write, stream)
         sys.argv = ["aws", *arguments]
-        status = awscli.clidriver.main()
+        status = driver.main(list(arguments))
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
