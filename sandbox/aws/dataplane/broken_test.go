@@ -2,6 +2,7 @@ package dataplane
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -206,4 +207,48 @@ func TestSlowBodyIs408(t *testing.T) {
 	if !strings.HasPrefix(string(answer), "HTTP/1.1 408 ") {
 		t.Fatalf("got %q", answer)
 	}
+}
+
+// TestClientThatReadsNoSmallAnswers: each of them fits into a socket, all of them together do not.
+func TestClientThatReadsNoSmallAnswers(t *testing.T) {
+	w := newWorld(t)
+	a := w.serve("a")
+	a.on(func(rw http.ResponseWriter, _ *http.Request) {
+		rw.Header().Set("Content-Length", "30000")
+		_, _ = io.WriteString(rw, strings.Repeat("x", 30_000))
+	})
+	w.healthyGroup("g", a.Target)
+	listener := Listener{Port: 8080, Protocol: HTTP, Default: Action{Forward: &Forward{Groups: []WeightedGroup{only("g")}}}}
+	config := NodeConfig{Attributes: Attributes{IdleTimeout: 200 * time.Millisecond}, Listeners: []Listener{listener}}
+	w.apply(config)
+	conn, err := net.Dial("tcp", w.at.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	go func() { _, _ = io.WriteString(conn, strings.Repeat("GET / HTTP/1.1\r\nHost: x\r\n\r\n", 2000)) }()
+	w.eventually("it is given up over HTTP/1.1", func() bool {
+		s := w.node.Stats()
+		return s.Targets[0].Usage.Requests > 0 && s.Targets[0].Usage.InFlight == 0 && s.ClientConnections == 0
+	})
+
+	config.Listeners[0].Protocol, config.Listeners[0].Certificates = HTTPS, []tls.Certificate{certificate(t, "a.example.com")}
+	w.apply(config)
+	var protocols http.Protocols
+	protocols.SetHTTP2(true)
+	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, Protocols: &protocols,
+		HTTP2: &http.HTTP2Config{MaxReceiveBufferPerConnection: 64 << 10, MaxReceiveBufferPerStream: 64 << 10}}
+	defer transport.CloseIdleConnections()
+	for range 8 {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+w.at.String()+"/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res, err := transport.RoundTrip(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+	}
+	w.eventually("it is given up over HTTP/2", func() bool { return w.node.Stats().Targets[0].Usage.InFlight == 0 })
 }

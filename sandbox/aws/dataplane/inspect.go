@@ -307,7 +307,11 @@ func (c *inspected) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// send gives the client the idle timeout to take something. After each answer net/http takes the deadline back.
 func (c *inspected) send(p []byte) (int, error) {
+	if !c.tunnel.Load() {
+		_ = c.SetWriteDeadline(time.Now().Add(c.node.routes.Load().attributes.IdleTimeout))
+	}
 	n, err := c.Conn.Write(p)
 	if err != nil {
 		c.leave()

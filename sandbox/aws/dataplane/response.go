@@ -97,8 +97,7 @@ func (x *exchange) trailer(res *http.Response) {
 	}
 }
 
-// body passes on the body of the response. A client that takes nothing of it for the idle timeout has gone; bodies that fit into one buffer are
-// small enough for the socket.
+// body passes on the body of the response. A client that takes nothing of it for the idle timeout has gone, over HTTP/1 as with all that is sent.
 func (x *exchange) body(res *http.Response) error {
 	if res.ContentLength == 0 {
 		return nil
@@ -106,12 +105,11 @@ func (x *exchange) body(res *http.Response) error {
 	buffer := buffers.Get().(*[32 << 10]byte)
 	defer buffers.Put(buffer)
 	stream, control := res.ContentLength < 0, http.NewResponseController(x.w)
-	long := stream || res.ContentLength > int64(len(buffer))
 	for {
 		n, readErr := res.Body.Read(buffer[:])
 		if n > 0 {
-			if long {
-				_ = control.SetWriteDeadline(time.Now().Add(x.routes.attributes.IdleTimeout))
+			if x.client.inspected == nil {
+				_ = control.SetWriteDeadline(time.Now().Add(x.routes.attributes.IdleTimeout)) // of the stream, which ends soon
 			}
 			if _, err := x.w.Write(buffer[:n]); err != nil {
 				return errClientGone
@@ -123,9 +121,6 @@ func (x *exchange) body(res *http.Response) error {
 			}
 		}
 		if readErr == io.EOF {
-			if long {
-				_ = control.SetWriteDeadline(time.Time{})
-			}
 			return nil
 		}
 		if readErr != nil {
