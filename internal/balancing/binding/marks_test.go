@@ -1,13 +1,18 @@
 package binding
 
 import (
+	"context"
 	"log/slog"
 	"slices"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/lockstep-delivery/lockstep/internal/balancing/binding/plan"
@@ -44,5 +49,36 @@ func TestATargetStaysWhoseMarkWasTakenBack(t *testing.T) {
 		if !slices.Equal(aws.left, c.left) {
 			t.Errorf("%s: %v left, want %v", c.why, aws.left, c.left)
 		}
+	}
+}
+
+// Ten thousand pods are not held in memory at once for the marks of a few.
+func TestMarksAreReadInPages(t *testing.T) {
+	first, second := webPod("first", "b", "10.0.0.1"), webPod("second", "b", "10.0.0.2")
+	var asked []string
+	live := interceptor.NewClient(nil, interceptor.Funcs{List: func(_ context.Context, _ client.WithWatch, to client.ObjectList, options ...client.ListOption) error {
+		var o client.ListOptions
+		o.ApplyOptions(options)
+		if o.Limit == 0 || o.Limit > 500 || o.Namespace != "shop" || !o.LabelSelector.Matches(labels.Set(first.Labels)) {
+			t.Errorf("asked for %+v", o)
+		}
+		asked = append(asked, o.Continue)
+		list := to.(*metav1.PartialObjectMetadataList)
+		list.Items = []metav1.PartialObjectMetadata{{ObjectMeta: second.ObjectMeta}}
+		if o.Continue == "" {
+			list.Continue, list.Items[0].ObjectMeta = "the rest", first.ObjectMeta
+		}
+		return nil
+	}})
+	o := &observation{service: &corev1.Service{}, members: members{anyVersion: labels.Everything()}}
+	for _, pod := range []*corev1.Pod{first, second} {
+		o.Pods = append(o.Pods, plan.Pod{UID: string(pod.UID), Drain: plan.Anyway})
+	}
+	c := &Controller{Live: live}
+	if err := c.readMarks(t.Context(), &round{key: types.NamespacedName{Namespace: "shop", Name: "web"}}, o); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(asked, []string{"", "the rest"}) || o.Pods[0].Drain != plan.Stay || o.Pods[1].Drain != plan.Stay {
+		t.Errorf("pages %q, pods %+v", asked, o.Pods)
 	}
 }

@@ -198,22 +198,29 @@ func (c *Controller) findPods(ctx context.Context, r *round, o *observation) err
 	return nil
 }
 
+// marksPage is how many pods' marks are read at once: those of 10,000 pods would take some 50 MB together.
+const marksPage = 500
+
 // readMarks reads the pods' drain marks from the API server. One that was just taken back, and which the cache
 // still has, would cost a target that is wanted again; to come back it would need its health checks (law 3).
 func (c *Controller) readMarks(ctx context.Context, r *round, o *observation) error {
-	var list metav1.PartialObjectMetadataList
-	list.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("PodList"))
-	if err := c.Live.List(ctx, &list, client.InNamespace(r.key.Namespace), client.MatchingLabelsSelector{Selector: o.members.anyVersion}); err != nil {
-		return fmt.Errorf("cannot read the drain marks of the pods of Service %s: %w", o.service.Name, err)
+	at := make(map[types.UID]int, len(o.Pods))
+	for i, p := range o.Pods {
+		at[types.UID(p.UID)] = i
 	}
-	marks := make(map[string]plan.Drain, len(list.Items))
-	for i := range list.Items {
-		marks[string(list.Items[i].UID)] = drain(list.Items[i].Annotations)
-	}
-	for i := range o.Pods {
-		if mark, found := marks[o.Pods[i].UID]; found {
-			o.Pods[i].Drain = mark
+	page := client.ListOptions{Namespace: r.key.Namespace, LabelSelector: o.members.anyVersion, Limit: marksPage}
+	for more := true; more; more = page.Continue != "" {
+		var list metav1.PartialObjectMetadataList
+		list.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("PodList"))
+		if err := c.Live.List(ctx, &list, &page); err != nil {
+			return fmt.Errorf("cannot read the drain marks of the pods of Service %s: %w", o.service.Name, err)
 		}
+		for i := range list.Items {
+			if j, ours := at[list.Items[i].UID]; ours {
+				o.Pods[j].Drain = drain(list.Items[i].Annotations)
+			}
+		}
+		page.Continue = list.Continue
 	}
 	return nil
 }
