@@ -103,10 +103,17 @@ type groupState struct {
 	clean      bool
 	cleanSince time.Time
 	doubtful   time.Time
-	// kept are the bindings for whose sake rules were kept at the last read, by the version of what they asked for,
-	// and keeps is how many reads in a row have kept some.
-	kept  map[types.NamespacedName]int
+	// kept are the bindings for whose sake rules were kept at the last read, by what was heard of them then, and
+	// keeps is how many reads in a row have kept some.
+	kept  map[types.NamespacedName]heard
 	keeps int
+}
+
+// heard is what the firewall knows of a binding: the version of what it has asked for, 0 when it has not, and
+// whether that was found completely.
+type heard struct {
+	version int
+	known   bool
 }
 
 // doubt has the group looked at again.
@@ -336,23 +343,22 @@ func (f *Firewall) allGrants() []plan.Grant {
 }
 
 // unheard is what bindings ask for that the firewall does not know enough of: nothing, too little, or what they asked
-// for before. The wishes are looked at after the list, since they may have changed meanwhile. By says whose that is,
-// and of which version, 0 when the binding has not asked.
-func (f *Firewall) unheard(ctx context.Context) (all []model.Permission, by map[types.NamespacedName]int, err error) {
+// for before. The wishes are looked at after the list, since they may have changed meanwhile. By says whose that is.
+func (f *Firewall) unheard(ctx context.Context) (all []model.Permission, by map[types.NamespacedName]heard, err error) {
 	expected, err := f.Expected(ctx)
 	if err != nil {
 		return nil, nil, fmt.Errorf("cannot list the bindings with networking: %w", err)
 	}
 	asked := f.wishes.asked()
-	by = map[types.NamespacedName]int{}
+	by = map[types.NamespacedName]heard{}
 	for key, want := range expected {
 		if w := asked[key]; !f.known(key, w) || !equality.Semantic.DeepEqual(want.Rules, w.want.Rules) {
-			all, by[key] = append(all, anywhere(want)...), w.version
+			all, by[key] = append(all, anywhere(want)...), heard{w.version, f.known(key, w)}
 		}
 	}
 	for key, w := range asked {
 		if at := f.bindings[key]; at == nil || at.version != w.version {
-			all, by[key] = append(all, anywhere(w.want)...), w.version
+			all, by[key] = append(all, anywhere(w.want)...), heard{w.version, f.known(key, w)}
 		}
 	}
 	return all, by, nil
@@ -365,10 +371,10 @@ func (f *Firewall) known(key types.NamespacedName, w wish) bool {
 }
 
 // heardOf says that one of these bindings asks for something else than it did, or is known by now.
-func (f *Firewall) heardOf(unheard map[types.NamespacedName]int) bool {
+func (f *Firewall) heardOf(unheard map[types.NamespacedName]heard) bool {
 	asked := f.wishes.asked()
-	for key, version := range unheard {
-		if w := asked[key]; w.version != version || version > 0 && f.known(key, w) {
+	for key, then := range unheard {
+		if w := asked[key]; then != (heard{w.version, f.known(key, w)}) {
 			return true
 		}
 	}

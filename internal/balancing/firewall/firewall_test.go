@@ -311,6 +311,27 @@ func TestKeptRulesAreLookedAtEverMoreSeldom(t *testing.T) {
 	y.tidied(8080, 8080)
 }
 
+// So are those of a binding that is served as it was, and has been changed to what it never asks for.
+func TestRulesKeptForAChangeAreLookedAtEverMoreSeldom(t *testing.T) {
+	y := newYard(t)
+	y.expected = map[types.NamespacedName]binding.Networking{web: y.networking(7070)}
+	y.must(y.allow(web, 7070))
+	y.must(y.allow(web, 8080))
+	y.tidied(7070, 7070, 8080, 8080)
+	before := y.calls("DescribeSecurityGroups")
+	for range 360 { // an hour
+		y.later(firewall.DefaultRecheck)
+		y.must(y.firewall.Tidy(t.Context()))
+	}
+	if n := y.calls("DescribeSecurityGroups") - before; n < 6 || n > 15 {
+		t.Errorf("the group was read %d times in an hour", n)
+	}
+	y.expected[web] = y.networking(8080)
+	y.must(y.allow(web, 8080))
+	y.later(10 * time.Minute)
+	y.tidied(8080, 8080)
+}
+
 func TestAtTheLimitNothingIsRevokedToMakeRoom(t *testing.T) {
 	y := newYard(t)
 	y.expected = map[types.NamespacedName]binding.Networking{web: y.networking(8080)}
