@@ -142,7 +142,6 @@ func webhooksOfTheFormerControllerAreTakenOver(t *testing.T, config *rest.Config
 	}
 }
 
-// roundTripper sees each request of a process before it is sent.
 // decider is a controller that only notes what it finds when it may begin.
 type decider struct{ begins func(context.Context) }
 
@@ -196,6 +195,7 @@ func nothingIsDecidedBeforeTheTakeover(t *testing.T, config *rest.Config, c clie
 	r.stop()
 }
 
+// roundTripper sees each request of a process before it is sent.
 type roundTripper struct {
 	http.RoundTripper
 	before func(*http.Request)
