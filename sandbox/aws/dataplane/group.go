@@ -147,7 +147,7 @@ func (g *group) applyTargets(set TargetSet) bool {
 func (g *group) remove() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.settings == nil && len(g.targets) == 0 {
+	if !g.known() {
 		return
 	}
 	for _, t := range g.order {

@@ -19,7 +19,7 @@ type history struct {
 	forgotten map[string]TargetUsage
 	// nameless has counted what forgotten groups have. Nil: there are none.
 	nameless *group
-	removed  []*group // in the order of their removal; some may be back
+	removed  []*group // in the order of their newest removal; some may be back
 }
 
 // retire remembers a target that has left, if it was ever used: otherwise there is nothing to tell of it.
@@ -42,7 +42,7 @@ func (n *Node) retire(t *target) {
 // held, so that no rule begins to name a group that is forgotten.
 func (n *Node) remember(g *group) {
 	n.mu.Lock()
-	n.removed = append(n.removed, g)
+	n.removed = append(slices.DeleteFunc(n.removed, func(before *group) bool { return before == g }), g)
 	var oldest *group
 	if len(n.removed) > removedKept {
 		oldest = n.removed[0]
@@ -57,7 +57,7 @@ func (n *Node) remember(g *group) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	switch {
-	case oldest.forgotten || oldest.known(): // it is back, or was removed more than once
+	case oldest.known(): // it is back
 	case n.routes.Load().name(oldest):
 		n.removed = append(n.removed, oldest)
 	default:

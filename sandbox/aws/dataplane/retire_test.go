@@ -121,3 +121,40 @@ func TestANodeForgetsRemovedGroups(t *testing.T) {
 		t.Error("the group that a rule names is another one")
 	}
 }
+
+// A group that is removed again and again is remembered once, also while a rule goes on naming it.
+func TestANodeRemembersARemovedGroupOnce(t *testing.T) {
+	t.Parallel()
+	n := NewNode(Config{LoadBalancer: "app/web", Zone: "zone-a", Address: netip.MustParseAddr("127.0.0.1")})
+	defer n.Close()
+	compiled, err := compile(NodeConfig{Listeners: []Listener{{Port: 8080, Protocol: HTTP, Default: Action{Forward: &Forward{Groups: []WeightedGroup{{ARN: "named", Weight: 1}}}}}}}, n.group)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.routes.Store(compiled)
+	n.ApplyGroup(Group{ARN: "other", Protocol: HTTP})
+	n.RemoveGroup("other")
+	for range 2 * removedKept {
+		n.ApplyGroup(Group{ARN: "named", Protocol: HTTP})
+		n.RemoveGroup("named")
+	}
+	if len(n.removed) != 2 {
+		t.Errorf("2 groups are remembered %d times", len(n.removed))
+	}
+	if _, there := n.Stats().Groups["other"]; !there {
+		t.Error("a group was forgotten though few were removed after it")
+	}
+}
+
+// Versions of a removed group begin anew, also of one that never had settings or targets.
+func TestVersionsOfRemovedGroupsBeginAnew(t *testing.T) {
+	t.Parallel()
+	n := NewNode(Config{LoadBalancer: "app/web", Zone: "zone-a", Address: netip.MustParseAddr("127.0.0.1")})
+	defer n.Close()
+	n.ApplyTargets("g", TargetSet{Version: 5})
+	n.RemoveGroup("g")
+	n.ApplyTargets("g", TargetSet{Version: 1, Targets: []Target{{ID: "one", Address: netip.MustParseAddr("127.0.0.1"), Port: 1}}})
+	if known := n.Health("g"); len(known) != 1 {
+		t.Errorf("the node knows of %v", known)
+	}
+}
