@@ -48,6 +48,10 @@ func (s *Sandbox) joinAccount(ctx context.Context) error {
 	if host.Joined != "" {
 		return fmt.Errorf("--join: the account of sandbox %s is that of sandbox %s: join that one", host.Name, host.Joined)
 	}
+	if host.Protocol != protocol {
+		return fmt.Errorf("--join: sandbox %s was started by another build of this program, which speaks another protocol to clusters: end it with '%s', and start it anew with this one",
+			host.Name, Command("down", host.Name))
+	}
 	m := &membership{host: host, cluster: s.config.ClusterName, client: http.Client{Timeout: 10 * time.Second}}
 	as := url.Values{"sandbox": {s.config.Name}}
 	if err := m.ask(ctx, http.MethodPut, m.path()+"?"+as.Encode(), nil, nil); err != nil {

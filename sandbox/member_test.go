@@ -45,6 +45,21 @@ func TestAClusterNoticesThatItsAccountIsAnother(t *testing.T) {
 	}
 }
 
+// The account of a build that knows nothing of protocols, or another one, is not half understood.
+func TestAnAccountOfAnotherBuildIsNotJoined(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir())
+	host := up(t, Config{Name: "account", Profile: "ideal", OnlyAWS: true})
+	state := host.State()
+	state.Protocol--
+	if err := state.write(host.Directory()); err != nil {
+		t.Fatal(err)
+	}
+	_, err := Up(t.Context(), Config{Name: "two", Join: "account"})
+	if err == nil || !strings.Contains(err.Error(), "another build") || !strings.Contains(err.Error(), "down --name account") {
+		t.Errorf("%v", err)
+	}
+}
+
 // flaky breaks off answers.
 type flaky struct {
 	broken  atomic.Bool

@@ -335,7 +335,7 @@ func (s *Sandbox) describe() State {
 		Kubeconfig: kubeconfig, AWSEndpoint: s.state.AWSEndpoint, DNS: s.names.Addr(), LowPortsMoved: s.mapping.LowPortsMoved,
 		Region: s.config.Region, AccountID: s.config.AccountID, AccessKey: s.state.AccessKey, SecretKey: s.state.SecretKey,
 		ClusterName: s.config.ClusterName, VPCID: s.emulator.EC2().VPC(), VPCCIDR: s.mapping.CIDR().String(),
-		Profile: s.config.Profile, Scale: s.config.Scale, Seed: s.config.Seed,
+		Profile: s.config.Profile, Scale: s.config.Scale, Seed: s.config.Seed, Protocol: protocol,
 	}
 }
 

@@ -35,6 +35,8 @@ type State struct {
 	AccessKey     string `json:"accessKeyId"`
 	SecretKey     string `json:"secretAccessKey"`
 	ClusterName   string `json:"clusterName"`
+	// Protocol is the version of what clusters of other processes ask of the account. Builds of the program that differ in it cannot join each other.
+	Protocol int `json:"protocol"`
 	// Joined is the sandbox whose account this one's cluster is in. Empty: the account is its own.
 	Joined  string `json:"joined,omitempty"`
 	VPCID   string `json:"vpcId"`
@@ -44,6 +46,9 @@ type State struct {
 	Scale   float64 `json:"scale"`
 	Seed    int64   `json:"seed"`
 }
+
+// protocol is this build's. It changes with whatever join.go asks.
+const protocol = 1
 
 // DefaultName is the sandbox that commands mean when they name none.
 const DefaultName = "default"
