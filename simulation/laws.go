@@ -422,6 +422,9 @@ func (l *laws) wayBack(status v1alpha1.RolloutStatus) {
 		return
 	}
 	excuses := []excuse{l.lost(10 * time.Minute)}
+	if l.faultAt.After(l.completeAt) && l.w.config.Faults.Crash > 0 { // as below
+		excuses = append(excuses, l.lost(20*time.Minute))
+	}
 	if l.resizedAt.After(l.completeAt) { // since then it has not been complete; a controller that crashes takes long
 		excuses = append(excuses, l.sized(20*time.Minute))
 	}
