@@ -138,7 +138,7 @@ func (e *Emulator) removeHost(name string) error {
 	if !ok {
 		return fmt.Errorf("there is no host %q", name)
 	}
-	if h.Instance == "" {
+	if _, there := e.ec2.InstanceByID(h.ID); there && h.Instance == "" {
 		if err := e.ec2.RemoveInstance(h.ID); err != nil {
 			return err
 		}
