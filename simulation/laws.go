@@ -44,6 +44,8 @@ type laws struct {
 	// lateAt is when a call of a former leader last came late; strayedAt when AWS was last given a weight that is
 	// not ours, and strandedAt when such a late call deregistered targets under it.
 	lateAt, strayedAt, strandedAt time.Time
+	// overriddenAt is when such a late call itself gave AWS a weight that is not ours.
+	overriddenAt time.Time
 	// grownAt is when a ReplicaSet was last made larger.
 	grownAt time.Time
 	// revivedAt is when a target became healthy while none was.
@@ -124,6 +126,11 @@ func (l *laws) stranded() excuse {
 // late: a call of a former leader was decided on what was true then.
 func (l *laws) late() excuse {
 	return excuse{"a late call of a former leader", l.lateAt, time.Millisecond}
+}
+
+// overridden: production looks for the weights of a late call at least every 30 s, the simulation by the audit alone.
+func (l *laws) overridden() excuse {
+	return excuse{"a late call of a former leader changed the weights", l.overriddenAt, audit}
 }
 
 // reviving is called before a target is shown healthy.
@@ -292,6 +299,9 @@ func (l *laws) modified(before *model.Forward, actions []model.Action) {
 	after := actions[0].Forward
 	if l.stray(*after) {
 		l.strayedAt = l.w.now()
+		if l.lateAt.Equal(l.strayedAt) {
+			l.overriddenAt = l.lateAt
+		}
 	}
 	share := func(f *model.Forward, arn string) (float64, bool) {
 		total, own, named := int32(0), int32(0), false
@@ -450,11 +460,11 @@ func (l *laws) publishing(old, status v1alpha1.RolloutStatus) {
 	differs := fmt.Sprintf("AWS has %v and intended is %v", shown, status.Traffic[0].Intended)
 	switch {
 	case len(status.PauseConditions) > 0 && len(old.PauseConditions) == 0 && (len(old.Traffic) == 0 || !l.shownLately(old.Traffic[0].Intended)):
-		l.w.violate(4, "a pause begins though %s", differs)
+		l.broken(4, []excuse{l.overridden()}, "a pause begins though %s", differs)
 	case l.shownLately(status.Traffic[0].Intended):
 		// Another call of ours has overtaken the read; the next look sees it.
 	case status.Phase == v1alpha1.PhaseHealthy && old.Phase != v1alpha1.PhaseHealthy:
-		l.w.violate(4, "Healthy is reported though %s", differs)
+		l.broken(4, []excuse{l.overridden()}, "Healthy is reported though %s", differs)
 	case status.StableRS != old.StableRS:
 		l.w.violate(4, "version %s becomes stable though %s", status.StableRS, differs)
 	case verified(status) && l.w.now().Sub(newest.since) > 10*time.Second:
