@@ -121,7 +121,7 @@ func TestVerifiedClients(t *testing.T) {
 		revocations(t, root.Revoke(revoked.Leaf)), revocations(t, stranger.Revoke(good.Leaf)), revocations(t, between.Revoke(lost.Certificate)),
 	})
 	foreign, below, ofLost, tooDeep := stranger.Client("foreign"), between.Client("below"), lost.Client("of lost"), deep.Client("too deep")
-	early := root.Client("early", func(c *x509.Certificate) { c.NotBefore = time.Now().Add(time.Minute) })
+	early := root.Client("early", func(c *x509.Certificate) { c.NotBefore = time.Now().Add(30 * time.Minute) })
 	server := root.Client("server", func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} })
 	for _, c := range []struct {
 		name                 string
@@ -159,7 +159,7 @@ func TestVerifiedClients(t *testing.T) {
 				case err == nil && (version != protocol || len(about) != 5):
 					t.Errorf("%s: over %s the target was told %v", c.name, version, about)
 				case err != nil:
-					w.eventually("the failed handshake is counted: "+c.name, func() bool { return w.node.Stats().ClientTLSErrors == before+1 })
+					w.eventually("the failed handshake is counted: "+c.name, func() bool { return w.node.Stats().ClientTLSErrors > before }) // clients may try again
 				}
 			}
 		}
