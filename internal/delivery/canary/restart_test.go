@@ -360,3 +360,55 @@ func TestPodsThatDrainAreCountedOnce(t *testing.T) {
 		t.Errorf("%q, want %q", got, draining)
 	}
 }
+
+// A restart may be asked for again, put off or taken back while one runs: it ends with as many pods as before, the
+// newest wish counts, and no pod keeps a mark.
+func TestARestartIsAskedForAnewWhileOneRuns(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(w *world)
+		anew   bool
+	}{
+		"again":      {func(w *world) { w.restart() }, true},
+		"put off":    {func(w *world) { w.restart(); w.s.Rollout.Spec.RestartAt.Time = w.s.Now.Add(2 * time.Hour) }, true},
+		"taken back": {func(w *world) { w.s.Rollout.Spec.RestartAt = nil; w.s.Rollout.Generation++ }, false},
+	} {
+		for rounds := range 6 {
+			w := stable(t, 4, weight(50), pause())
+			w.restart()
+			for range rounds {
+				w.once()
+				w.kubelet()
+				w.aws()
+				if rounds%2 == 0 {
+					w.drained()
+				}
+				w.s.Now = w.s.Now.Add(40 * time.Second)
+			}
+			c.change(w)
+			if c.anew {
+				if w.s.Rollout.Spec.RestartAt.After(w.s.Now) {
+					for range 30 {
+						w.still()
+						w.kubelet()
+						w.aws()
+						w.still()
+						w.drained()
+						w.s.Now = w.s.Now.Add(time.Minute)
+					}
+					if got := w.rs("A"); got.Replicas != 4 || len(marks(*got)) > 0 {
+						t.Fatalf("%s after %d rounds: %d pods, marked %v, while it is put off\n%s", name, rounds, got.Replicas, marks(*got), w.last)
+					}
+					w.s.Now = w.s.Rollout.Spec.RestartAt.Time
+				}
+				if least, most := w.replaced("A"); least < 4 || most > 8 {
+					t.Errorf("%s after %d rounds: between %d available pods and %d at all", name, rounds, least, most)
+				}
+				w.wantAllNew("A", w.s.Rollout.Spec.RestartAt.Time)
+			}
+			w.rest()
+			if got := w.rs("A"); got.Replicas != 4 || len(marks(*got)) > 0 || w.s.Rollout.Status.Phase != v1alpha1.PhaseHealthy {
+				t.Errorf("%s after %d rounds: %s with %d pods, marked %v\n%s", name, rounds, w.s.Rollout.Status.Phase, got.Replicas, marks(*got), w.last)
+			}
+		}
+	}
+}
