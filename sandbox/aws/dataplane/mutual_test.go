@@ -170,6 +170,35 @@ func TestVerifiedClients(t *testing.T) {
 	}
 }
 
+// An authority of the trust store that another one of it has revoked is not trusted, whether clients show its certificate or not.
+func TestRevokedAuthorities(t *testing.T) {
+	t.Parallel()
+	root, stranger := certtest.New(t, "root"), certtest.New(t, "root")
+	good, lost := root.Sub("good"), root.Sub("lost")
+	store := NewTrustStore([]*x509.Certificate{root.Certificate, good.Certificate, lost.Certificate}, []*Revocations{
+		revocations(t, root.Revoke(lost.Certificate)), revocations(t, stranger.Revoke(good.Certificate)), revocations(t, root.Revoke(root.Certificate)),
+	})
+	for _, c := range []struct {
+		of       *certtest.Authority
+		admitted bool
+	}{{root, true}, {good, true}, {lost, false}} {
+		client := c.of.Client("client")
+		var chain []*x509.Certificate
+		for _, der := range client.Certificate {
+			one, err := x509.ParseCertificate(der)
+			if err != nil {
+				t.Fatal(err)
+			}
+			chain = append(chain, one)
+		}
+		for _, shown := range [][]*x509.Certificate{chain, chain[:1]} {
+			if err := store.admit(shown, false); (err == nil) != c.admitted {
+				t.Errorf("a client of %s that shows %d certificates: %v", c.of.Certificate.Subject, len(shown), err)
+			}
+		}
+	}
+}
+
 // edwards is a certificate whose key AWS does not take.
 func edwards(a *certtest.Authority) *tls.Certificate {
 	a.Helper()

@@ -1,12 +1,14 @@
 package dataplane
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rsa"
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -17,15 +19,19 @@ type TrustStore struct {
 }
 
 // NewTrustStore makes a trust store. Whatever certificate it is given is trusted for itself, also that of an authority which another one has
-// signed.
+// signed, unless that other one is given as well and has revoked it.
 func NewTrustStore(authorities []*x509.Certificate, lists []*Revocations) *TrustStore {
 	t := &TrustStore{authorities: x509.NewCertPool(), revoked: map[string][]*Revocations{}}
-	for _, one := range authorities {
-		t.authorities.AddCert(one)
-	}
 	for _, list := range lists {
 		issuer := string(list.signed.RawIssuer)
 		t.revoked[issuer] = append(t.revoked[issuer], list)
+	}
+	for _, one := range authorities {
+		revoked := len(t.revoked[string(one.RawIssuer)]) > 0 &&
+			slices.ContainsFunc(authorities, func(above *x509.Certificate) bool { return !above.Equal(one) && t.lost(one, above) })
+		if !revoked {
+			t.authorities.AddCert(one)
+		}
 	}
 	return t
 }
@@ -87,19 +93,27 @@ func (t *TrustStore) admit(presented []*x509.Certificate, ignoreExpiry bool) err
 // current says which certificate of a chain is revoked, nil if none is.
 func (t *TrustStore) current(chain []*x509.Certificate) error {
 	for i, one := range chain[:len(chain)-1] {
-		for _, list := range t.revoked[string(one.RawIssuer)] {
-			if _, found := list.serials[string(one.SerialNumber.Bytes())]; !found {
-				continue
-			}
-			// Only those who are in it pay for the signature. An authority of the same name with another key has revoked nothing here; one that must
-			// not sign lists has not said either that the certificate is good.
-			err := list.signed.CheckSignatureFrom(chain[i+1])
-			if err == nil || errors.As(err, new(x509.ConstraintViolationError)) {
-				return fmt.Errorf("certificate %X of %s is revoked", one.SerialNumber, one.Issuer)
-			}
+		if t.lost(one, chain[i+1]) {
+			return fmt.Errorf("certificate %X of %s is revoked", one.SerialNumber, one.Issuer)
 		}
 	}
 	return nil
+}
+
+// lost says whether an authority has revoked a certificate.
+func (t *TrustStore) lost(one, authority *x509.Certificate) bool {
+	if !bytes.Equal(one.RawIssuer, authority.RawSubject) {
+		return false
+	}
+	return slices.ContainsFunc(t.revoked[string(one.RawIssuer)], func(list *Revocations) bool {
+		if _, found := list.serials[string(one.SerialNumber.Bytes())]; !found {
+			return false
+		}
+		// Only those who are in it pay for the signature. An authority of the same name with another key has revoked nothing here; one that must
+		// not sign lists has not said either that the certificate is good.
+		err := list.signed.CheckSignatureFrom(authority)
+		return err == nil || errors.As(err, new(x509.ConstraintViolationError))
+	})
 }
 
 // supported says whether AWS takes a certificate of this kind: X.509 version 3 with a key of RSA from 2048 to 8192 bits or on one of three curves.

@@ -35,7 +35,9 @@ func New(t testing.TB, name string) *Authority {
 func (a *Authority) Sub(name string) *Authority {
 	a.Helper()
 	sub := &Authority{TB: a.TB, key: Key(a)}
-	sub.Certificate = a.sign(authority(name), a.Certificate, sub.key)
+	template := authority(name)
+	template.SerialNumber = a.next()
+	sub.Certificate = a.sign(template, a.Certificate, sub.key)
 	sub.above = append([][]byte{sub.Certificate.Raw}, a.above...)
 	return sub
 }
@@ -45,6 +47,12 @@ func authority(name string) *x509.Certificate {
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-2 * time.Hour), NotAfter: time.Now().Add(time.Hour),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 	}
+}
+
+// next is the number of one more certificate.
+func (a *Authority) next() *big.Int {
+	a.serial++
+	return big.NewInt(0x100 + a.serial)
 }
 
 // Key makes a key on the curve P-256.
@@ -73,9 +81,8 @@ func (a *Authority) sign(template, parent *x509.Certificate, key *ecdsa.PrivateK
 // Client makes a certificate for a client, good for an hour unless it is changed.
 func (a *Authority) Client(name string, change ...func(*x509.Certificate)) tls.Certificate {
 	a.Helper()
-	a.serial++
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(0x100 + a.serial), Subject: pkix.Name{CommonName: name},
+		SerialNumber: a.next(), Subject: pkix.Name{CommonName: name},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 	}
