@@ -42,8 +42,9 @@
 //   - A URL with a % that escapes nothing is 400. A space or control character in a URL is escaped on its way to the target.
 //   - A function is answered for as if it had failed: 502, or 413 for a body of more than 1 MB.
 //   - In mutual TLS every certificate of a trust store is trusted for itself, also one that another authority has signed, unless one of the same store
-//     has revoked it. A certificate whose issuer has no list of revoked ones is not revoked, and a list whose time is over still counts. Only the client's own certificate may have
-//     expired where expiry is ignored. Passthrough lets in clients without a certificate; one that is no certificate at all is refused there too.
+//     has revoked it. A certificate whose issuer has no list of revoked ones is not revoked, and a list whose time is over still counts. Only the
+//     client's own certificate may have expired where expiry is ignored. Passthrough lets in clients without a certificate; one that is no certificate
+//     at all is refused there too.
 //   - A connection keeps what was found out about its client when it was made, whatever becomes of the listener and its trust store. Headers
 //     about certificates that clients write are dropped by listeners that ask for certificates, and passed on by all others.
 //
