@@ -195,6 +195,7 @@ func (s *Sandbox) followAccount(life context.Context, wake func()) {
 	look := time.NewTicker(lookEvery)
 	defer look.Stop()
 	var last []fault.Fault
+	silent := false // the account
 	for {
 		now, err := s.member.look(life)
 		over := s.member.over(err)
@@ -205,8 +206,12 @@ func (s *Sandbox) followAccount(life context.Context, wake func()) {
 			s.fail(over)
 			return
 		case err != nil:
-			s.config.Log.Warn("the account does not answer, and is asked again", "error", err)
+			if !silent { // once, however long it lasts
+				s.config.Log.Warn("the account does not answer, and is asked again", "error", err)
+			}
+			silent = true
 		default:
+			silent = false
 			if !reflect.DeepEqual(now.faults, last) {
 				last = now.faults
 				if err := s.remote.Replace(last); err != nil {

@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
@@ -80,7 +81,8 @@ func TestAClusterOutlivesAnswersThatBreakOff(t *testing.T) {
 	host := up(t, Config{Name: "account", Profile: "ideal", OnlyAWS: true})
 	way := &flaky{}
 	m := &membership{host: host.State(), cluster: "prod", client: http.Client{Transport: way}}
-	s := &Sandbox{config: Config{Name: "prod", Scale: 1, Log: slog.New(slog.DiscardHandler)}, member: m, remote: fault.NewSet(), done: make(chan struct{})}
+	var said bytes.Buffer
+	s := &Sandbox{config: Config{Name: "prod", Scale: 1, Log: slog.New(slog.NewTextHandler(&said, nil))}, member: m, remote: fault.NewSet(), done: make(chan struct{})}
 	if err := host.AWS().Join("prod", "prod"); err != nil {
 		t.Fatal(err)
 	}
@@ -128,4 +130,7 @@ func TestAClusterOutlivesAnswersThatBreakOff(t *testing.T) {
 	}
 	end()
 	s.running.Wait()
+	if n := strings.Count(said.String(), "asked again"); n != 1 {
+		t.Errorf("that the account does not answer is said %d times:\n%s", n, &said)
+	}
 }
