@@ -7,8 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-
-	"golang.org/x/sys/unix"
 )
 
 // lockFile, in a sandbox's folder, is locked by the process that runs the sandbox. The kernel frees it when that
@@ -26,14 +24,10 @@ func lock(dir string) (io.Closer, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = unix.FcntlFlock(file.Fd(), unix.F_OFD_SETLK, whole(unix.F_WRLCK))
-	if err == nil {
-		return file, nil
+	if err := take(file); err != nil {
+		return nil, errors.Join(err, file.Close())
 	}
-	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
-		err = errLocked
-	}
-	return nil, errors.Join(err, file.Close())
+	return file, nil
 }
 
 // locked reports whether a process holds the folder's lock. It only asks, so that it is never in the way of one that starts.
@@ -47,15 +41,9 @@ func locked(dir string) (bool, error) {
 		return false, err
 	}
 	defer file.Close()
-	answer := whole(unix.F_WRLCK)
-	if err := unix.FcntlFlock(file.Fd(), unix.F_OFD_GETLK, answer); err != nil {
+	held, err := taken(file)
+	if err != nil {
 		return false, fmt.Errorf("cannot ask for the lock %s: %w", path, err)
 	}
-	return answer.Type != unix.F_UNLCK, nil
-}
-
-// whole is a lock on all of a file. It belongs to the open file and not to the process, so that two sandboxes of one
-// process exclude each other as well.
-func whole(kind int16) *unix.Flock_t {
-	return &unix.Flock_t{Type: kind, Whence: io.SeekStart}
+	return held, nil
 }
