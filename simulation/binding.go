@@ -171,9 +171,6 @@ func (b *binding) act(g *group, d bindings.Decision, again time.Time) {
 	for _, r := range d.Register {
 		in = append(in, r.Target)
 	}
-	for _, r := range d.Deregister {
-		out = append(out, r.Target)
-	}
 	failed := false
 	steps := []func(){
 		func() {
@@ -183,15 +180,17 @@ func (b *binding) act(g *group, d bindings.Decision, again time.Time) {
 			failed = b.call(g, in, b.w.aws.register) || failed
 		},
 		func() {
-			b.mirror.sent(g.arn, out)
-			failed = b.call(g, out, b.w.aws.deregister) || failed
+			if out = b.stillUnserved(g, d.Deregister); len(out) > 0 {
+				b.mirror.sent(g.arn, out)
+				failed = b.call(g, out, b.w.aws.deregister) || failed
+			}
 		},
 		func() { b.answer(d.Gates) },
 	}
 	if len(in) == 0 {
 		steps[0] = nil
 	}
-	if len(out) == 0 {
+	if len(d.Deregister) == 0 {
 		steps[1] = nil
 	}
 	b.step(steps, func() {
@@ -201,6 +200,20 @@ func (b *binding) act(g *group, d bindings.Decision, again time.Time) {
 		}
 		b.done(again)
 	})
+}
+
+// stillUnserved are those that may leave now that the call is sent, as production asks.
+func (b *binding) stillUnserved(g *group, deregistrations []bindings.Deregistration) []model.Target {
+	var out []model.Target
+	share := b.share(g)
+	for _, d := range deregistrations {
+		if d.Unserved && !(share.Known && share.Weight == 0) {
+			b.w.reach("a share comes while targets are told to leave")
+			continue
+		}
+		out = append(out, d.Target)
+	}
+	return out
 }
 
 func (b *binding) step(steps []func(), done func()) {

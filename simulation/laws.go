@@ -46,8 +46,8 @@ type laws struct {
 	lateAt, strayedAt, strandedAt time.Time
 	// overriddenAt is when such a late call itself gave AWS a weight that is not ours.
 	overriddenAt time.Time
-	// grownAt is when a ReplicaSet was last made larger.
-	grownAt time.Time
+	// grownAt is when the ReplicaSet of a version was last made larger, by its hash.
+	grownAt map[string]time.Time
 	// revivedAt is when a target became healthy while none was.
 	revivedAt time.Time
 	// unmarkedAt is when a drain mark was last taken back, which a deregistration may cross on its way.
@@ -109,8 +109,8 @@ func (l *laws) crossed(p placed) excuse {
 }
 
 // grown: when the call was sent, fewer pods were wanted of the version that the Service selects.
-func (l *laws) grown() excuse {
-	return excuse{"a version grew while a call was on its way", l.grownAt, time.Second}
+func (l *laws) grown(hash string) excuse {
+	return excuse{"a version grew while a call was on its way", l.grownAt[hash], time.Second}
 }
 
 // revived: the plan was made when no group had a healthy target, by a read of the last two seconds.
@@ -193,7 +193,7 @@ func (l *laws) stopping(name string, p *pod) {
 func (l *laws) scaling(op canary.ScaleReplicaSet) {
 	r, _ := l.w.rollouts.live.get(rolloutName)
 	if op.To > op.From {
-		l.grownAt = l.w.now()
+		l.grownAt[op.Hash] = l.w.now()
 		for _, o := range l.w.pods.live.objects {
 			if p := o.value; p.hash == op.Hash && p.drain != "" && !p.terminating && op.From >= *r.spec.Replicas {
 				l.w.reach("a restart goes on while pods drain")
@@ -348,7 +348,7 @@ func (l *laws) deregistering(g *group, targets []model.Target) {
 		return
 	}
 	newest := l.w.aws.shown[len(l.w.aws.shown)-1]
-	excuses := []excuse{l.lost(time.Minute), l.unmarked(), l.grown(), l.crossed(newest), l.late()}
+	excuses := []excuse{l.lost(time.Minute), l.unmarked(), l.grown(l.hash(g.service)), l.crossed(newest), l.late()}
 	leaves := map[string]bool{}
 	for _, t := range targets {
 		leaves[t.ID] = true

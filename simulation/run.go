@@ -130,7 +130,7 @@ func newWorld(o Options) *world {
 	w.draws = profile.NewDraws(profiles()[w.config.Profile], w.config.Seed, 1)
 	w.rollouts, w.replicaSets, w.services = newTable[rollout](w), newTable[replicaSet](w), newTable[service](w)
 	w.ingresses, w.pods = newTable[ingress](w), newTable[pod](w)
-	w.workload, w.laws, w.faults, w.people = newWorkload(w), &laws{w: w}, &faults{w: w}, &people{w: w}
+	w.workload, w.laws, w.faults, w.people = newWorkload(w), &laws{w: w, grownAt: map[string]time.Time{}}, &faults{w: w}, &people{w: w}
 	w.aws, w.account = newAWS(w), newAccount(w)
 	w.process()
 	w.connect()

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -46,19 +48,34 @@ func (c *Controller) register(ctx context.Context, r *round, registrations []pla
 }
 
 func (c *Controller) deregister(ctx context.Context, r *round, deregistrations []plan.Deregistration) error {
+	deregistrations, unseen := c.stillUnserved(ctx, r, deregistrations)
 	if len(deregistrations) == 0 {
-		return nil
+		return unseen
 	}
 	var targets []model.Target
 	for _, g := range deregistrations {
 		targets = append(targets, g.Target)
 	}
 	if err := c.Cloud.DeregisterTargets(ctx, r.arn(), targets); err != nil {
-		return fmt.Errorf("cannot deregister %s from target group %s: %w", some(targets), r.arn(), err)
+		return errors.Join(unseen, fmt.Errorf("cannot deregister %s from target group %s: %w", some(targets), r.arn(), err))
 	}
 	c.event(r, corev1.EventTypeNormal, "TargetsDeregistered", "Deregister",
 		fmt.Sprintf("deregistered %s: %s", some(targets), deregistrations[0].Reason))
-	return nil
+	return unseen
+}
+
+// stillUnserved leaves out live targets whose group had no share when the plan was made, and may have one now (law 3):
+// the other half of this process may have carried out somebody's weights since. What it has written is read anew; else
+// this costs no call.
+func (c *Controller) stillUnserved(ctx context.Context, r *round, deregistrations []plan.Deregistration) ([]plan.Deregistration, error) {
+	if !slices.ContainsFunc(deregistrations, func(d plan.Deregistration) bool { return d.Unserved }) {
+		return deregistrations, nil
+	}
+	share, _, err := c.share(ctx, r, time.Time{})
+	if err == nil && share.Known && share.Weight == 0 {
+		return deregistrations, nil
+	}
+	return slices.DeleteFunc(slices.Clone(deregistrations), func(d plan.Deregistration) bool { return d.Unserved }), err
 }
 
 // zone of an address: none inside the VPC, "all" outside of it (ELBv2 API, TargetDescription.AvailabilityZone).

@@ -45,7 +45,11 @@ func (s Snapshot) settled() bool {
 func (g grouped) allowed(s Snapshot) ([]Deregistration, string) {
 	if s.settled() {
 		reason := fmt.Sprintf("the group has had weight 0 since %s", s.Share.Since.UTC().Format("15:04:05"))
-		return deregistrations(slices.Concat(g.leavers, g.foreign), reason), ""
+		leave := deregistrations(slices.Concat(g.leavers, g.foreign), reason)
+		for i := range leave {
+			leave[i].Unserved = true
+		}
+		return leave, ""
 	}
 	if s.Deleted {
 		return deregistrations(slices.Concat(g.leavers, g.foreign), s.Removal), ""

@@ -52,6 +52,9 @@ type Registration struct {
 type Deregistration struct {
 	model.Target
 	Reason string
+	// Unserved says that it is alive, and leaves only because the group has no share. Whoever sends the call asks
+	// once more right before: somebody's weights may have been carried out since the plan was made.
+	Unserved bool
 }
 
 // GateChange is a pod condition to write.
