@@ -30,7 +30,7 @@ func lock(dir string) (io.Closer, error) {
 	return file, nil
 }
 
-// locked reports whether a process holds the folder's lock. It only asks, so that it is never in the way of one that starts.
+// locked reports whether a process holds the folder's lock. On Linux it only asks, so that it is never in the way of one that starts.
 func locked(dir string) (bool, error) {
 	path := filepath.Join(dir, lockFile)
 	file, err := os.Open(path)

@@ -288,6 +288,19 @@ func TestABindingThatCannotBeServedKeepsOnlyItsOwn(t *testing.T) {
 	y.tidied(6060, 9090)
 }
 
+// seldomRead lets an hour go by, in which the group is read when the pauses have doubled up to ten minutes: not 360 times.
+func (y *yard) seldomRead() {
+	y.Helper()
+	before := y.calls("DescribeSecurityGroups")
+	for range 360 {
+		y.later(firewall.DefaultRecheck)
+		y.must(y.firewall.Tidy(y.Context()))
+	}
+	if n := y.calls("DescribeSecurityGroups") - before; n < 6 || n > 15 {
+		y.Errorf("the group was read %d times in an hour", n)
+	}
+}
+
 // Rules that are kept for a binding that is never served are looked at ever more seldom, and at once when it is.
 func TestKeptRulesAreLookedAtEverMoreSeldom(t *testing.T) {
 	y := newYard(t)
@@ -298,14 +311,7 @@ func TestKeptRulesAreLookedAtEverMoreSeldom(t *testing.T) {
 	y.takeOver() // broken cannot be served any more, and this process has never heard of it
 	y.must(y.allow(web, 8080))
 	y.tidied(7070, 7070, 7070, 8080, 8080, 8080)
-	before := y.calls("DescribeSecurityGroups")
-	for range 360 { // an hour
-		y.later(firewall.DefaultRecheck)
-		y.must(y.firewall.Tidy(t.Context()))
-	}
-	if n := y.calls("DescribeSecurityGroups") - before; n < 6 || n > 15 {
-		t.Errorf("the group was read %d times in an hour", n)
-	}
+	y.seldomRead()
 	y.expected[broken] = y.networking(8080)
 	y.must(y.allow(broken, 8080))
 	y.tidied(8080, 8080)
@@ -318,14 +324,7 @@ func TestRulesKeptForAChangeAreLookedAtEverMoreSeldom(t *testing.T) {
 	y.must(y.allow(web, 7070))
 	y.must(y.allow(web, 8080))
 	y.tidied(7070, 7070, 8080, 8080)
-	before := y.calls("DescribeSecurityGroups")
-	for range 360 { // an hour
-		y.later(firewall.DefaultRecheck)
-		y.must(y.firewall.Tidy(t.Context()))
-	}
-	if n := y.calls("DescribeSecurityGroups") - before; n < 6 || n > 15 {
-		t.Errorf("the group was read %d times in an hour", n)
-	}
+	y.seldomRead()
 	y.expected[web] = y.networking(8080)
 	y.must(y.allow(web, 8080))
 	y.later(10 * time.Minute)

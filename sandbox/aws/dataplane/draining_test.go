@@ -14,9 +14,7 @@ func TestSituation8DeregisteredTargetGetsNothingNew(t *testing.T) {
 	a, b := w.serve("a"), w.serve("b")
 	w.healthyGroup("g", a.Target, b.Target)
 	w.forwarding(only("g"))
-	leaving := a.Target
-	leaving.State = Draining
-	w.node.ApplyTargets("g", TargetSet{Targets: []Target{leaving, b.Target}})
+	w.drain(a.Target, b.Target)
 	for range 10 {
 		w.wantTarget("b")
 	}
@@ -62,9 +60,7 @@ func TestSituation8InFlightRequestEndsWell(t *testing.T) {
 	arrived, letGo := a.slow("late")
 	got := w.async("/")
 	<-arrived
-	leaving := a.Target
-	leaving.State = Draining
-	w.node.ApplyTargets("g", TargetSet{Targets: []Target{leaving}})
+	w.drain(a.Target)
 	letGo()
 	if g := <-got; g != (answer{200, "late"}) {
 		t.Fatalf("got %v", g)
@@ -98,9 +94,7 @@ func TestDrainingBetweenChoiceAndUse(t *testing.T) {
 	<-connecting
 	w.node.ApplyTargets("g", TargetSet{Targets: []Target{a.Target, b.Target}})
 	w.awaitState(b.Target, Healthy)
-	leaving := a.Target
-	leaving.State = Draining
-	w.node.ApplyTargets("g", TargetSet{Targets: []Target{leaving, b.Target}})
+	w.drain(a.Target, b.Target)
 	close(goOn)
 	if g := <-got; g != (answer{200, "b"}) {
 		t.Fatalf("got %v", g)
@@ -117,8 +111,8 @@ func TestSituation9RequestLongerThanTheDelay(t *testing.T) {
 	got := w.async("/")
 	<-arrived
 	leaving := a.Target
-	leaving.State, leaving.DrainUntil = Draining, time.Now().Add(50*time.Millisecond)
-	w.node.ApplyTargets("g", TargetSet{Targets: []Target{leaving}})
+	leaving.DrainUntil = time.Now().Add(50 * time.Millisecond)
+	w.drain(leaving)
 	if g := <-got; g.status != 502 {
 		t.Fatalf("got %v", g)
 	}
@@ -132,9 +126,7 @@ func TestSituation10OnlyDrainingLeft(t *testing.T) {
 	a := w.serve("a")
 	w.healthyGroup("g", a.Target)
 	w.forwarding(only("g"))
-	leaving := a.Target
-	leaving.State = Draining
-	w.node.ApplyTargets("g", TargetSet{Targets: []Target{leaving}})
+	w.drain(a.Target)
 	w.wantOwn(503)
 }
 
@@ -147,9 +139,7 @@ func TestSituation11TargetClosesWhileDraining(t *testing.T) {
 	defer letGo()
 	got := w.async("/")
 	<-arrived
-	leaving := a.Target
-	leaving.State = Draining
-	w.node.ApplyTargets("g", TargetSet{Targets: []Target{leaving}})
+	w.drain(a.Target)
 	_ = a.server.Close()
 	if g := <-got; g.status != 502 {
 		t.Fatalf("got %v", g)

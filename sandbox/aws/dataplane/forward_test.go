@@ -160,13 +160,11 @@ func TestTargetsComeAndGoUnderLoad(t *testing.T) {
 		next := w.serve(fmt.Sprint(i))
 		w.node.ApplyTargets("g", TargetSet{Targets: []Target{current.Target, next.Target}})
 		w.awaitState(next.Target, Healthy)
-		leaving := current.Target
-		leaving.State = Draining
-		w.node.ApplyTargets("g", TargetSet{Targets: []Target{leaving, next.Target}})
+		w.drain(current.Target, next.Target)
 		told := time.Now()
 		usage := func() TargetUsage {
 			for _, s := range w.node.Stats().Targets {
-				if s.Target == leaving.Key() {
+				if s.Target == current.Key() {
 					return s.Usage
 				}
 			}

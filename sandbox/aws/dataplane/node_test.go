@@ -212,8 +212,8 @@ func TestRegisteredAgainWhileDraining(t *testing.T) {
 	w.healthyGroup("g", a.Target)
 	w.forwarding(only("g"))
 	leaving := a.Target
-	leaving.State, leaving.DrainUntil = Draining, time.Now().Add(time.Hour)
-	w.node.ApplyTargets("g", TargetSet{Targets: []Target{leaving}})
+	leaving.DrainUntil = time.Now().Add(time.Hour)
+	w.drain(leaving)
 	w.wantOwn(503)
 	w.node.ApplyTargets("g", TargetSet{Targets: []Target{a.Target}})
 	w.await("initial again, then healthy", func() bool {

@@ -180,6 +180,12 @@ func (w *world) healthyGroup(arn string, targets ...Target) {
 	}
 }
 
+// drain has a target of group g leave it, and others stay.
+func (w *world) drain(leaving Target, staying ...Target) {
+	leaving.State = Draining
+	w.node.ApplyTargets("g", TargetSet{Targets: append([]Target{leaving}, staying...)})
+}
+
 // quick checks often. The timeout is far above the interval, so that a busy machine does not make targets unhealthy.
 func quick(arn string) Group {
 	return Group{
